@@ -1,0 +1,81 @@
+//! The ledger of what was up, down or unknown, since when and because of what.
+//!
+//! Gatherers report each observed state; the ledger keeps only changes. Every minute of a subject belongs to exactly one
+//! interval. The daemon's own absence is unknown. Causes other than `own` come with the dependency graph.
+
+mod ledger;
+
+pub use ledger::{Interval, Ledger};
+
+use crate::config::devices::DeviceKind;
+use std::fmt;
+
+/// Something whose state is kept: one service, one device.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    pub kind: SubjectKind,
+    pub id: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SubjectKind {
+    Service,
+    Camera,
+    Hotspot,
+    Dependency,
+}
+
+impl SubjectKind {
+    pub const ALL: [SubjectKind; 4] =
+        [SubjectKind::Service, SubjectKind::Camera, SubjectKind::Hotspot, SubjectKind::Dependency];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SubjectKind::Service => "service",
+            SubjectKind::Camera => "camera",
+            SubjectKind::Hotspot => "hotspot",
+            SubjectKind::Dependency => "dependency",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<SubjectKind> {
+        SubjectKind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl From<DeviceKind> for SubjectKind {
+    fn from(kind: DeviceKind) -> SubjectKind {
+        match kind {
+            DeviceKind::Camera => SubjectKind::Camera,
+            DeviceKind::Hotspot => SubjectKind::Hotspot,
+        }
+    }
+}
+
+/// What was observed. Unknown is neither up nor down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    Up,
+    Down,
+    Unknown,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Down => "down",
+            State::Unknown => "unknown",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<State> {
+        [State::Up, State::Down, State::Unknown].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,21 @@
+//! The subcommands, one file each. Results go to stdout, messages to stderr; exit codes: 0 done, 1 problems, 2 wrong
+//! usage.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "ioc-watch", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {}
+
+/// Parses the arguments and runs the subcommand.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {}
+}

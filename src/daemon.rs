@@ -1,0 +1,1 @@
+//! Wires, supervises, reloads, shuts down.

@@ -1,0 +1,1 @@
+//! The `demo` command: everything outside the daemon, simulated on real sockets.

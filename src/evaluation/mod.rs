@@ -1,0 +1,1 @@
+//! The weekly evaluation: indicators, scorecards, reports.

@@ -1,0 +1,1 @@
+//! Portals, applications and databases: probes.

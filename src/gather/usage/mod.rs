@@ -1,0 +1,1 @@
+//! Application-usage and dossier counts.

@@ -1,0 +1,1 @@
+//! Alerts grouped into incidents, and who is told.

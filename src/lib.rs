@@ -1,0 +1,54 @@
+//! ioc-watch watches what the agencies of a district or province run, exposes it as Prometheus metrics, alerts the
+//! leader who is responsible, and evaluates the agencies every week.
+//!
+//! The map of the house. Arrows point down only: a room may use the rooms listed after `uses`, and no other.
+//!
+//! | room | what it is | uses |
+//! |---|---|---|
+//! | [`daemon`] | wires, supervises, reloads, shuts down | everything |
+//! | [`cli`] | one file a subcommand | everything |
+//! | `demo` | the `demo` command: simulated portals, gateway, devices and mail server | everything |
+//! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
+//! | [`evaluation`] | indicators, scorecard, reports | attribution, promql, mail, org, store |
+//! | [`incident`] | grouping, routing, life of an incident | org, mail, store, metrics |
+//! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
+//! | [`rules`] | rule files, annotation templates, the ruler | promql, store, metrics |
+//! | [`history`] | step-function store and sampler | metrics, promql |
+//! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |
+//! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |
+//! | [`feed`] | rows from files, later from HTTP, SQL and push | config, org, metrics, store |
+//! | [`attribution`] | the ledger of up/down/unknown intervals | store |
+//! | [`metrics`] | the catalogue, columns for fleets, exposition | nothing |
+//! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |
+//! | [`store`] | the state database and its migrations | config |
+//! | [`config`] | the configuration file, typed; every problem with line and column | nothing |
+//! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
+//! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
+
+pub mod alert;
+pub mod attribution;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod evaluation;
+pub mod feed;
+pub mod format;
+pub mod gather;
+pub mod history;
+pub mod incident;
+pub mod mail;
+pub mod metrics;
+pub mod org;
+pub mod promql;
+pub mod rules;
+pub mod store;
+pub mod web;
+
+/// Makes `ring` the process's one TLS provider. Called first in `main` and in every test that opens TLS; later calls
+/// change nothing.
+pub fn install_tls_provider() {
+    // An error only says that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,1 @@
+//! Mail: templates, the durable outbox, SMTP.

@@ -1,0 +1,206 @@
+//! The names, types, labels and help of every family that lives in columns. `docs/metrics.md` is generated from here.
+//!
+//! The names and labels are a contract with dashboards and rules outside this program.
+
+/// How a family is exposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Gauge,
+    Counter,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        }
+    }
+}
+
+/// One metric family.
+#[derive(Debug)]
+pub struct Family {
+    /// The full name; counters end in `_total`.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+/// The families that share their label names and their subjects.
+#[derive(Debug)]
+pub struct TableDefinition {
+    pub labels: &'static [&'static str],
+    pub families: &'static [Family],
+}
+
+/// Which table, see [`columns`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TableId(pub(super) usize);
+
+/// Which family of a table, see [`columns`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Column(pub(super) usize);
+
+impl Column {
+    /// The column of a table that has only one.
+    pub const FIRST: Column = Column(0);
+
+    /// The column of `family` (full name) in the table `table`.
+    pub fn find(table: TableId, family: &str) -> Option<Column> {
+        TABLES[table.0].families.iter().position(|candidate| candidate.name == family).map(Column)
+    }
+}
+
+/// Declares the tables: a module of constants for each, and [`TABLES`] in the same order.
+macro_rules! tables {
+    ($($table:ident ($($label:literal),*) { $($column:ident $kind:ident $name:literal $help:literal;)* })*) => {
+        /// One module a table: its `TABLE` id and one constant a column.
+        pub mod columns {
+            #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+            enum Tables { $($table),* }
+            $(
+                pub mod $table {
+                    use super::super::{Column, TableId};
+                    /// Identifies this table.
+                    pub const TABLE: TableId = TableId(super::Tables::$table as usize);
+                    #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+                    enum Columns { $($column),* }
+                    $(
+                        #[doc = $help]
+                        pub const $column: Column = Column(Columns::$column as usize);
+                    )*
+                }
+            )*
+        }
+
+        /// Every table, in the order of their [`TableId`]s.
+        pub static TABLES: &[TableDefinition] = &[$(TableDefinition {
+            labels: &[$($label),*],
+            families: &[$(Family { name: $name, kind: Kind::$kind, help: $help }),*],
+        }),*];
+    };
+}
+
+tables! {
+    service ("agency", "service", "kind") {
+        UP Gauge "ioc_service_up" "1 if the last check of the service was ok or slow, 0 if not; absent while it is not checked.";
+    }
+    service_excused ("agency", "service", "kind", "cause") {
+        EXCUSED Gauge "ioc_service_excused" "1 while the service's outage is somebody else's: the cause.";
+    }
+    service_phase ("agency", "service", "kind", "phase") {
+        SECONDS Gauge "ioc_service_phase_seconds" "Duration of a phase of the last check.";
+    }
+    service_step ("agency", "service", "kind", "step") {
+        SECONDS Gauge "ioc_service_step_seconds" "Duration of a step of the last journey.";
+    }
+    service_checks ("agency", "service", "kind", "result") {
+        CHECKS Counter "ioc_service_checks_total" "Checks of the service by result.";
+    }
+    service_tls ("agency", "service", "kind", "cert") {
+        EXPIRY Gauge "ioc_service_tls_expiry_timestamp_seconds" "When the certificate (leaf, or the earliest of the chain) expires.";
+    }
+    dependency ("agency", "dependency", "cause") {
+        UP Gauge "ioc_dependency_up" "1 if the dependency answers, 0 if not.";
+    }
+    payment_records ("agency", "side", "status") {
+        RECORDS Counter "ioc_payment_records_total" "Payment rows read, by side and status.";
+    }
+    payment_mismatch ("agency", "kind") {
+        OPEN Gauge "ioc_payment_mismatches_open" "Open differences between the portal's and the gateway's payments.";
+        AMOUNT Gauge "ioc_payment_mismatch_amount_dong" "Money in open differences, in dong.";
+        OLDEST Gauge "ioc_payment_mismatch_oldest_timestamp_seconds" "Time of the oldest open difference.";
+        OPENED Counter "ioc_payment_mismatches_total" "Differences found.";
+        RESOLVED Counter "ioc_payment_mismatches_resolved_total" "Differences that ended.";
+    }
+    feed ("agency", "feed") {
+        LAST_SUCCESS Gauge "ioc_feed_last_success_timestamp_seconds" "When the feed was last read without an error.";
+        ROWS Counter "ioc_feed_rows_total" "Rows accepted from the feed.";
+    }
+    feed_rejected ("agency", "feed", "reason") {
+        REJECTED Counter "ioc_feed_rows_rejected_total" "Rows of the feed that could not be used; kept under rejected/.";
+    }
+    device ("agency", "kind", "site", "device") {
+        INSTALLED Gauge "ioc_device_installed" "1 if the inventory says that the device is installed, 0 if it is only planned.";
+        UP Gauge "ioc_device_up" "1 if the device speaks, 0 if not; absent while unknown.";
+        USABLE Gauge "ioc_device_usable" "1 if the device does what it is for; absent while unknown.";
+        LAST_SEEN Gauge "ioc_device_last_seen_timestamp_seconds" "When the device last spoke.";
+    }
+    device_excused ("agency", "kind", "site", "device", "cause") {
+        EXCUSED Gauge "ioc_device_excused" "1 while the device's outage is somebody else's: the cause.";
+    }
+    device_info ("agency", "kind", "site", "device", "village", "name") {
+        INFO Gauge "ioc_device_info" "1; the village and name of the device.";
+    }
+    camera ("agency", "site", "device") {
+        FRAMES Gauge "ioc_camera_frames_per_second" "Frames a second the camera delivers.";
+        BITRATE Gauge "ioc_camera_bitrate_bits_per_second" "Bits a second the camera delivers.";
+        RECORDING Gauge "ioc_camera_recording" "1 while the camera's picture is recorded.";
+        STORAGE_FREE Gauge "ioc_camera_storage_free_ratio" "Free share of the recorder's storage.";
+        PICTURE_CHANGED Gauge "ioc_camera_picture_changed_timestamp_seconds" "When the picture last changed.";
+        CLOCK_OFFSET Gauge "ioc_camera_clock_offset_seconds" "The camera's clock less ours.";
+        TEMPERATURE Gauge "ioc_camera_temperature_celsius" "Temperature inside the camera.";
+        UPTIME Gauge "ioc_camera_uptime_seconds" "Time since the camera started.";
+    }
+    hotspot ("agency", "site", "device") {
+        CLIENTS Gauge "ioc_hotspot_clients" "Clients connected to the hotspot.";
+        RECEIVED Counter "ioc_hotspot_receive_bytes_total" "Bytes received from clients.";
+        TRANSMITTED Counter "ioc_hotspot_transmit_bytes_total" "Bytes sent to clients.";
+        UPLINK_UP Gauge "ioc_hotspot_uplink_up" "1 while the hotspot reaches the internet.";
+        UPLINK_LATENCY Gauge "ioc_hotspot_uplink_latency_seconds" "Round trip over the hotspot's uplink.";
+        UPLINK_LOSS Gauge "ioc_hotspot_uplink_loss_ratio" "Share of packets lost on the hotspot's uplink.";
+        POOL_FREE Gauge "ioc_hotspot_address_pool_free_ratio" "Free share of the hotspot's address pool.";
+        TEMPERATURE Gauge "ioc_hotspot_temperature_celsius" "Temperature inside the hotspot.";
+        UPTIME Gauge "ioc_hotspot_uptime_seconds" "Time since the hotspot started.";
+    }
+    broker ("agency", "broker") {
+        CONNECTED Gauge "ioc_mqtt_connected" "1 while connected to the broker.";
+        UNLISTED Gauge "ioc_mqtt_devices_unlisted" "Devices heard that no inventory lists (counted up to a bound).";
+    }
+    broker_messages ("agency", "broker", "result") {
+        MESSAGES Counter "ioc_mqtt_messages_total" "MQTT messages received, by what became of them.";
+    }
+    app ("agency", "app") {
+        ACTIVE_USERS Gauge "ioc_app_active_users" "Users of the application in the last period reported.";
+    }
+    app_events ("agency", "app", "event") {
+        EVENTS Counter "ioc_app_events_total" "Events of the application.";
+    }
+    dossiers ("agency", "step", "channel", "outcome") {
+        DOSSIERS Counter "ioc_dossiers_total" "Dossiers by step, channel and outcome.";
+    }
+    host ("agency") {
+        CPU_RATIO Gauge "ioc_host_cpu_usage_ratio" "Share of all cores that is busy.";
+        MEMORY_TOTAL Gauge "ioc_host_memory_total_bytes" "Memory of the machine.";
+        MEMORY_AVAILABLE Gauge "ioc_host_memory_available_bytes" "Memory that a new program could have.";
+        LOAD1 Gauge "ioc_host_load1" "Load average over 1 minute.";
+        LOAD5 Gauge "ioc_host_load5" "Load average over 5 minutes.";
+        LOAD15 Gauge "ioc_host_load15" "Load average over 15 minutes.";
+        UPTIME Gauge "ioc_host_uptime_seconds" "Time since the machine started.";
+    }
+    host_core ("agency", "core") {
+        CPU_RATIO Gauge "ioc_host_core_usage_ratio" "Share of the core that is busy.";
+    }
+    host_disk ("agency", "mount") {
+        SIZE Gauge "ioc_host_disk_size_bytes" "Size of the file system.";
+        FREE Gauge "ioc_host_disk_free_bytes" "Free bytes of the file system.";
+    }
+    host_network ("agency", "interface") {
+        RECEIVED Counter "ioc_host_network_receive_bytes_total" "Bytes received on the interface.";
+        TRANSMITTED Counter "ioc_host_network_transmit_bytes_total" "Bytes sent on the interface.";
+    }
+    agency ("agency", "name", "level", "parent", "leader") {
+        INFO Gauge "ioc_agency_info" "1; the agency's name, level, parent and leader's person id.";
+    }
+    agency_score ("agency") {
+        SCORE Gauge "ioc_agency_score" "Score (0 to 100) of the agency in the last evaluated week; absent when it could not be judged.";
+        UNDERPERFORMING Gauge "ioc_agency_underperforming" "1 if the agency's score is below the threshold.";
+    }
+    agency_indicator ("agency", "indicator") {
+        VALUE Gauge "ioc_agency_indicator" "Value of the indicator in the last evaluated week.";
+    }
+    incidents ("agency", "area", "severity") {
+        OPEN Gauge "ioc_incidents_open" "Open incidents.";
+    }
+}

@@ -1,0 +1,239 @@
+//! The two text formats of `/metrics`: Prometheus text 0.0.4 and OpenMetrics 1.0.
+
+use super::catalogue::Kind;
+use super::table::{Table, is_absent, label_text};
+use super::{Metrics, Own};
+use prometheus::proto::{Metric, MetricType};
+use std::fmt::Write;
+
+/// Which text format a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
+    Text,
+    /// <https://prometheus.io/docs/specs/om/open_metrics_spec/>, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// From an `Accept` header: OpenMetrics only for who names it.
+    pub fn negotiate(accept: Option<&str>) -> Format {
+        let wants = accept.is_some_and(|accept| {
+            accept.split(',').any(|part| {
+                let mut parameters = part.split(';').map(str::trim);
+                parameters.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"))
+                    && !parameters.any(|parameter| matches!(parameter, "q=0" | "q=0.0"))
+            })
+        });
+        if wants { Format::OpenMetrics } else { Format::Text }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+impl Metrics {
+    /// The whole page.
+    pub fn render(&self, format: Format) -> String {
+        let mut out = String::with_capacity(64 * 1024);
+        for table in self.tables() {
+            render_table(&mut out, table, format);
+        }
+        render_own(&mut out, &self.own, format);
+        if format == Format::OpenMetrics {
+            out.push_str("# EOF\n");
+        }
+        out
+    }
+}
+
+fn render_table(out: &mut String, table: &Table, format: Format) {
+    let snapshot = table.snapshot();
+    for (index, family) in table.families().iter().enumerate() {
+        let column = snapshot.column(index);
+        let n_present = column.iter().filter(|value| !is_absent(**value)).count();
+        if n_present == 0 {
+            continue;
+        }
+        header(out, family.name, family.kind.as_str(), family.help, format);
+        // Names and labels of a row are alike in length; one reservation instead of many growths.
+        out.reserve(n_present * (family.name.len() + 96));
+        for (row, &value) in column.iter().enumerate() {
+            if is_absent(value) {
+                continue;
+            }
+            out.push_str(family.name);
+            out.push('{');
+            out.push_str(snapshot.text(row));
+            out.push_str("} ");
+            write_value(out, value);
+            out.push('\n');
+        }
+    }
+    debug_assert!(table.families().iter().all(|f| (f.kind == Kind::Counter) == f.name.ends_with("_total")));
+}
+
+fn header(out: &mut String, name: &str, kind: &str, help: &str, format: Format) {
+    let shown = match format {
+        Format::OpenMetrics if kind == "counter" => name.strip_suffix("_total").unwrap_or(name),
+        _ => name,
+    };
+    let _ = write!(out, "# HELP {shown} ");
+    for c in help.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if format == Format::OpenMetrics => out.push_str("\\\""),
+            c => out.push(c),
+        }
+    }
+    let _ = write!(out, "\n# TYPE {shown} {kind}\n");
+}
+
+fn render_own(out: &mut String, own: &Own, format: Format) {
+    for family in own.gather() {
+        let name = family.name();
+        match family.get_field_type() {
+            MetricType::COUNTER => {
+                // OpenMetrics insists on the suffix; the crate's process collector keeps it already.
+                header(out, name, "counter", family.help(), format);
+                for metric in family.get_metric() {
+                    sample(out, name, metric, None, metric.get_counter().get_value());
+                }
+            }
+            MetricType::GAUGE => {
+                header(out, name, "gauge", family.help(), format);
+                for metric in family.get_metric() {
+                    sample(out, name, metric, None, metric.get_gauge().get_value());
+                }
+            }
+            MetricType::HISTOGRAM => {
+                header(out, name, "histogram", family.help(), format);
+                for metric in family.get_metric() {
+                    histogram(out, name, metric);
+                }
+            }
+            // The catalogue of our own families has no summaries.
+            _ => {}
+        }
+    }
+}
+
+fn histogram(out: &mut String, name: &str, metric: &Metric) {
+    let histogram = metric.get_histogram();
+    let bucket = format!("{name}_bucket");
+    for cell in histogram.get_bucket() {
+        let mut bound = String::new();
+        write_value(&mut bound, cell.upper_bound());
+        // OpenMetrics writes bounds as floats ("1.0"), text 0.0.4 accepts both.
+        if cell.upper_bound().is_finite() && !bound.contains(['.', 'e']) {
+            bound.push_str(".0");
+        }
+        sample(out, &bucket, metric, Some(&bound), cell.cumulative_count() as f64);
+    }
+    sample(out, &bucket, metric, Some("+Inf"), histogram.get_sample_count() as f64);
+    sample(out, &format!("{name}_sum"), metric, None, histogram.get_sample_sum());
+    sample(out, &format!("{name}_count"), metric, None, histogram.get_sample_count() as f64);
+}
+
+fn sample(out: &mut String, name: &str, metric: &Metric, le: Option<&str>, value: f64) {
+    let mut names: Vec<&str> = metric.get_label().iter().map(|pair| pair.name()).collect();
+    let mut values: Vec<&str> = metric.get_label().iter().map(|pair| pair.value()).collect();
+    if let Some(le) = le {
+        names.push("le");
+        values.push(le);
+    }
+    out.push_str(name);
+    if !names.is_empty() {
+        out.push('{');
+        out.push_str(&label_text(&names, &values));
+        out.push('}');
+    }
+    out.push(' ');
+    write_value(out, value);
+    out.push('\n');
+}
+
+/// The shortest text that reads back as the same value; integers without a fraction.
+fn write_value(out: &mut String, value: f64) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let written = if value.is_nan() {
+        out.write_str("NaN")
+    } else if value.is_infinite() {
+        out.write_str(if value > 0.0 { "+Inf" } else { "-Inf" })
+    } else if value.fract() == 0.0 && value.abs() < EXACT {
+        write!(out, "{}", value as i64)
+    } else if value.abs() >= 1e17 || value.abs() < 1e-5 {
+        write!(out, "{value:e}")
+    } else {
+        write!(out, "{value}")
+    };
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::{service, service_checks};
+    use super::*;
+
+    fn filled() -> Metrics {
+        let metrics = Metrics::new();
+        let table = metrics.table(service::TABLE);
+        table.set(table.row(&["tam-ky", "dvc", "portal"]), service::UP, 1.0);
+        let table = metrics.table(service_checks::TABLE);
+        table.add(table.row(&["tam-ky", "dvc", "portal", "ok"]), service_checks::CHECKS, 2.0);
+        metrics
+    }
+
+    #[test]
+    fn text_format_shows_only_families_with_samples() {
+        let page = filled().render(Format::Text);
+        assert!(page.contains(
+            "# TYPE ioc_service_up gauge\nioc_service_up{agency=\"tam-ky\",service=\"dvc\",kind=\"portal\"} 1\n"
+        ));
+        assert!(page.contains("# TYPE ioc_service_checks_total counter\n"));
+        assert!(!page.contains("ioc_camera"));
+        assert!(!page.contains("# EOF"));
+    }
+
+    #[test]
+    fn openmetrics_drops_total_from_counter_families_and_ends_with_eof() {
+        let page = filled().render(Format::OpenMetrics);
+        assert!(page.contains("# TYPE ioc_service_checks counter\nioc_service_checks_total{"));
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn openmetrics_is_for_who_names_it() {
+        let rows = [
+            (None, Format::Text),
+            (Some("*/*"), Format::Text),
+            (Some("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"), Format::OpenMetrics),
+            (Some("application/openmetrics-text;q=0, text/plain"), Format::Text),
+        ];
+        for (accept, format) in rows {
+            assert_eq!(Format::negotiate(accept), format, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_short_and_exact() {
+        let rows = [
+            (1.0, "1"),
+            (-0.5, "-0.5"),
+            (1e300, "1e300"),
+            (1.5e-7, "1.5e-7"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+        ];
+        for (value, text) in rows {
+            let mut out = String::new();
+            write_value(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
+}

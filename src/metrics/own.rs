@@ -1,0 +1,151 @@
+//! What the daemon does itself, in the `prometheus` crate's registry.
+
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+
+/// The daemon's own families: the field's doc comment says what it counts.
+pub struct Own {
+    pub(super) registry: Registry,
+    /// `ioc_watch_build_info{version}`: 1.
+    pub build_info: GaugeVec,
+    /// `ioc_watch_task_restarts_total{task}`: a task panicked or failed and was started again.
+    pub task_restarts: IntCounterVec,
+    /// `ioc_watch_config_last_reload_successful`: 1 if the last (re)load of the configuration succeeded.
+    pub config_last_reload_successful: IntGauge,
+    /// `ioc_watch_config_last_reload_success_timestamp_seconds`.
+    pub config_last_reload_success: Gauge,
+    /// `ioc_emails_total{result}`: sent, retried, failed.
+    pub emails: IntCounterVec,
+    /// `ioc_email_outbox_depth`: mails that wait for the SMTP server.
+    pub outbox_depth: IntGauge,
+    /// `ioc_email_outbox_oldest_timestamp_seconds`: when the oldest waiting mail was written; 0 if none waits.
+    pub outbox_oldest: Gauge,
+    /// `ioc_alerts_misaddressed_total{reason}`: alerts that went to the site agency for want of a label.
+    pub alerts_misaddressed: IntCounterVec,
+    /// `ioc_incident_ack_seconds{severity}`: from the first mail to the acknowledgement.
+    pub incident_ack: HistogramVec,
+    /// `ioc_rule_evaluation_failures_total{rule_group}`.
+    pub rule_failures: IntCounterVec,
+    /// `ioc_rule_group_last_duration_seconds{rule_group}`.
+    pub rule_group_duration: GaugeVec,
+    /// `ioc_history_series`, `ioc_history_bytes`: the in-process history.
+    pub history_series: IntGauge,
+    pub history_bytes: IntGauge,
+    /// `ioc_store_commit_seconds`: how long a write transaction takes.
+    pub store_commit: Histogram,
+    /// `ioc_http_requests_total{route,status}`.
+    pub http_requests: IntCounterVec,
+    /// `ioc_probes_skipped_total{reason}`: checks that were due and not made.
+    pub probes_skipped: IntCounterVec,
+}
+
+impl Own {
+    pub(super) fn new() -> Own {
+        let registry = Registry::new();
+        let own = Own {
+            build_info: gauges("ioc_watch_build_info", "1; the version of the program.", &["version"]),
+            task_restarts: counters(
+                "ioc_watch_task_restarts_total",
+                "Tasks started again after a panic or an error.",
+                &["task"],
+            ),
+            config_last_reload_successful: int_gauge(
+                "ioc_watch_config_last_reload_successful",
+                "1 if the last load of the configuration succeeded.",
+            ),
+            config_last_reload_success: gauge(
+                "ioc_watch_config_last_reload_success_timestamp_seconds",
+                "When the configuration was last loaded.",
+            ),
+            emails: counters("ioc_emails_total", "Mails by what became of them: sent, retried, failed.", &["result"]),
+            outbox_depth: int_gauge("ioc_email_outbox_depth", "Mails that wait for the SMTP server."),
+            outbox_oldest: gauge(
+                "ioc_email_outbox_oldest_timestamp_seconds",
+                "When the oldest waiting mail was written; 0 if none waits.",
+            ),
+            alerts_misaddressed: counters(
+                "ioc_alerts_misaddressed_total",
+                "Alerts sent to the site agency for want of a usable label.",
+                &["reason"],
+            ),
+            incident_ack: HistogramVec::new(
+                HistogramOpts::new(
+                    "ioc_incident_ack_seconds",
+                    "From the first mail of an incident to its acknowledgement.",
+                )
+                .buckets(vec![60.0, 300.0, 900.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0]),
+                &["severity"],
+            )
+            .expect("a valid family"),
+            rule_failures: counters(
+                "ioc_rule_evaluation_failures_total",
+                "Rules that could not be evaluated.",
+                &["rule_group"],
+            ),
+            rule_group_duration: gauges(
+                "ioc_rule_group_last_duration_seconds",
+                "Duration of the group's last evaluation.",
+                &["rule_group"],
+            ),
+            history_series: int_gauge("ioc_history_series", "Series in the in-process history."),
+            history_bytes: int_gauge("ioc_history_bytes", "Memory of the in-process history, estimated."),
+            store_commit: Histogram::with_opts(
+                HistogramOpts::new("ioc_store_commit_seconds", "Duration of write transactions of the state database.")
+                    .buckets(vec![0.001, 0.01, 0.1, 1.0, 10.0]),
+            )
+            .expect("a valid family"),
+            http_requests: counters("ioc_http_requests_total", "HTTP requests served.", &["route", "status"]),
+            probes_skipped: counters("ioc_probes_skipped_total", "Checks that were due and not made.", &["reason"]),
+            registry,
+        };
+        own.register();
+        own
+    }
+
+    fn register(&self) {
+        let collectors: Vec<Box<dyn prometheus::core::Collector>> = vec![
+            Box::new(self.build_info.clone()),
+            Box::new(self.task_restarts.clone()),
+            Box::new(self.config_last_reload_successful.clone()),
+            Box::new(self.config_last_reload_success.clone()),
+            Box::new(self.emails.clone()),
+            Box::new(self.outbox_depth.clone()),
+            Box::new(self.outbox_oldest.clone()),
+            Box::new(self.alerts_misaddressed.clone()),
+            Box::new(self.incident_ack.clone()),
+            Box::new(self.rule_failures.clone()),
+            Box::new(self.rule_group_duration.clone()),
+            Box::new(self.history_series.clone()),
+            Box::new(self.history_bytes.clone()),
+            Box::new(self.store_commit.clone()),
+            Box::new(self.http_requests.clone()),
+            Box::new(self.probes_skipped.clone()),
+            Box::new(prometheus::process_collector::ProcessCollector::for_self()),
+        ];
+        for collector in collectors {
+            // The names above are constants and distinct; a test renders them all.
+            self.registry.register(collector).expect("a family registered twice");
+        }
+        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    }
+
+    /// The families as the crate gathers them, for exposition and the sampler.
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid family")
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    GaugeVec::new(Opts::new(name, help), labels).expect("a valid family")
+}
+
+fn gauge(name: &str, help: &str) -> Gauge {
+    Gauge::new(name, help).expect("a valid family")
+}
+
+fn int_gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect("a valid family")
+}

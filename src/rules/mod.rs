@@ -1,0 +1,1 @@
+//! Prometheus rule files, annotation templates, the ruler.

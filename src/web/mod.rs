@@ -1,0 +1,1 @@
+//! One axum router: access, metrics, query API, alert API, pages.
