@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The schema, in order. A landed migration is never edited; a change is a new line.
-const MIGRATIONS: &[(&str, &str)] = &[("ledger", include_str!("migrations/0001_ledger.sql"))];
+/// The schema by version, ascending. A landed migration is never edited; a change is a new file and line.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "ledger", include_str!("migrations/0001_ledger.sql"))];
 
 /// Connections that read beside the one that writes.
 const CONNECTIONS: u32 = 8;
@@ -153,9 +153,9 @@ fn with_password(url: &str, password: Option<&Secret>) -> Result<String, url::Pa
 }
 
 fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.iter().zip(1..).map(|((name, sql), version)| {
+    let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
         let kind = MigrationType::Simple;
-        Migration::new(version, Cow::Borrowed(*name), kind, sqlx::SqlStr::from_static(sql), false)
+        Migration::new(version, Cow::Borrowed(name), kind, sqlx::SqlStr::from_static(sql), false)
     });
     Migrator::with_migrations(migrations.collect())
 }
