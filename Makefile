@@ -1,0 +1,39 @@
+# The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
+
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager nginx-light postgresql openssl
+BENCH_PACKAGES := prometheus-blackbox-exporter
+CARGO := cargo
+
+.PHONY: test lint unit rules packages tools bench fuzz soak
+
+test: packages lint unit rules ## everything CI checks
+
+# Installs quietly what the tests start themselves; no service needs to run.
+packages:
+	@sh scripts/install-packages.sh $(PACKAGES)
+
+tools:
+	@sh scripts/install-tools.sh
+
+lint: tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo-deny check licenses bans sources
+	@echo "advisories not run: there is no advisory database here"
+
+unit:
+	$(CARGO) test --locked
+
+rules: packages
+	promtool check rules alerts/*.yml
+	promtool test rules alerts/tests/*.yml
+
+bench: packages
+	@sh scripts/install-packages.sh $(BENCH_PACKAGES)
+	@for bench in benches/*.sh; do echo "== $$bench"; bash "$$bench" || exit 1; done
+
+fuzz:
+	@bash scripts/fuzz.sh
+
+soak:
+	@echo "no soak run yet: it comes with the device fleets"; exit 1
