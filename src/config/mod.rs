@@ -10,6 +10,7 @@ pub mod feeds;
 mod id;
 pub mod incidents;
 pub mod mqtt;
+pub mod node;
 pub mod organisation;
 mod problems;
 mod secret;
