@@ -41,7 +41,13 @@ pub struct Reader<'a> {
 }
 
 impl Storage for Reader<'_> {
-    fn select(&self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(crate::promql::Series<'_>)) {
+    fn select<'s>(
+        &'s self,
+        matchers: &Matchers,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(crate::promql::Series<'s>),
+    ) {
         let _ = (matchers, from_ms, to_ms, each);
         todo!()
     }

@@ -3,9 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// The label that holds the metric's name.
+pub(super) const NAME: &str = "__name__";
+
 /// A label set, sorted by name, without empty values; `__name__` is a label like any other. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Default for Labels {
+    fn default() -> Labels {
+        Labels(Arc::from([]))
+    }
+}
 
 impl Labels {
     /// Sorts; drops empty values; of two labels with one name the last wins.
@@ -21,7 +30,7 @@ impl Labels {
     }
 
     pub fn name(&self) -> &str {
-        self.get("__name__")
+        self.get(NAME)
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Arc<str>, Arc<str>)> {
@@ -35,13 +44,36 @@ impl Labels {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The labels that `keep` accepts by name; shares the set if it accepts all.
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Labels {
+        if self.0.iter().all(|(name, _)| keep(name)) {
+            return self.clone();
+        }
+        // A filter keeps the order.
+        Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
+
+    /// With `name` set to `value`; an empty value removes it.
+    pub fn with(&self, name: &str, value: &str) -> Labels {
+        if self.get(name) == value {
+            return self.clone();
+        }
+        let mut pairs: Vec<(Arc<str>, Arc<str>)> =
+            self.0.iter().filter(|(candidate, _)| &**candidate != name).cloned().collect();
+        if !value.is_empty() {
+            let place = pairs.partition_point(|(candidate, _)| &**candidate < name);
+            pairs.insert(place, (Arc::from(name), Arc::from(value)));
+        }
+        Labels(pairs.into())
+    }
 }
 
 impl fmt::Display for Labels {
     /// As Prometheus writes it: `name{a="b", c="d"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        let mut pairs = self.0.iter().filter(|(name, _)| &**name != "__name__").peekable();
+        let mut pairs = self.0.iter().filter(|(name, _)| &**name != NAME).peekable();
         if pairs.peek().is_none() && !self.name().is_empty() {
             return Ok(());
         }
@@ -57,5 +89,23 @@ impl fmt::Display for Labels {
 impl fmt::Debug for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::new(pairs.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))))
+    }
+
+    #[test]
+    fn setting_a_label_keeps_the_order_and_empty_removes() {
+        let set = labels(&[("a", "1"), ("c", "3")]);
+        assert_eq!(set.with("b", "2"), labels(&[("a", "1"), ("b", "2"), ("c", "3")]));
+        assert_eq!(set.with("a", ""), labels(&[("c", "3")]));
+        assert_eq!(set.filter(|name| name != "c"), labels(&[("a", "1")]));
+        assert_eq!(labels(&[("__name__", "up"), ("a", "x\"y")]).to_string(), r#"up{a="x\"y"}"#);
     }
 }

@@ -1,21 +1,45 @@
 //! PromQL, as Prometheus 3 (left-open ranges), over any [`Storage`]. Knows nothing of this product.
 //!
 //! Parsing is `promql-parser`'s; limits and the refusal of what is not supported happen in [`Query::parse`], so that a
-//! query that parses evaluates or fails for its data, never to something else.
+//! query that parses evaluates or fails for its data, never to something else. Metric names are dropped late, at the
+//! end of the evaluation, as Prometheus does with `promql-delayed-name-removal` (its test suite runs so).
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `text` | limits and repairs of the text before it is parsed |
+//! | `node`, `compile` | our tree, made from the parser's; refusals |
+//! | `eval` | one evaluation: selection, subqueries, steps |
+//! | `view` | the runs of a series in a window |
+//! | `binary`, `aggregate`, `functions` | the operators |
 
+mod aggregate;
+mod binary;
+mod compile;
+mod eval;
+mod functions;
+mod keys;
 mod labels;
+mod node;
+mod number;
+mod text;
+mod view;
 
+pub use compile::Query;
+pub use eval::{instant, range};
 pub use labels::Labels;
+pub use number::format as format_value;
 
 use promql_parser::label::Matchers;
 
-/// A parsed, supported expression.
-#[derive(Debug, Clone)]
-pub struct Query {}
+/// Prometheus's staleness marker. As the value of a [`Run`] it means "no sample"; an ordinary NaN is a value.
+pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// How many samples one query may touch; as Prometheus's `query.max-samples`.
+const MAX_SAMPLES: u64 = 50_000_000;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum QueryError {
-    /// Longer or deeper than the limits.
+    /// Longer or deeper than the limits, or touching too many samples.
     #[error("{0}")]
     TooLarge(String),
     #[error("{0}")]
@@ -28,31 +52,21 @@ pub enum QueryError {
     Execution(String),
 }
 
-impl Query {
-    pub fn parse(text: &str) -> Result<Query, QueryError> {
-        let _ = text;
-        todo!()
-    }
-
-    pub fn text(&self) -> &str {
-        todo!()
-    }
-}
-
 /// A value held from `ticks[from]` on, until the next run begins; the last run lasts to the end of `ticks`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Run {
     /// Index into the series' ticks.
     pub from: u32,
-    /// Prometheus's stale NaN (`metrics::STALE_NAN_BITS`) marks ticks without a sample.
+    /// [`STALE_NAN_BITS`] marks ticks without a sample.
     pub value: f64,
 }
 
-/// One series as the storage has it: a step function over a tick clock. Every tick of a run is a sample.
+/// One series as the storage has it: a step function over a tick clock. Every tick of a run is a sample; ticks before
+/// the first run are none.
 #[derive(Clone, Copy)]
 pub struct Series<'a> {
     pub labels: &'a Labels,
-    /// Times of the ticks in milliseconds since 1970 UTC, ascending.
+    /// Times of the ticks in milliseconds since 1970 UTC, ascending. Fastest if many series share one slice.
     pub ticks: &'a [i64],
     /// Ascending by `from`.
     pub runs: &'a [Run],
@@ -60,8 +74,9 @@ pub struct Series<'a> {
 
 /// What a query reads from.
 pub trait Storage {
-    /// Calls `each` with every series that matches and may have samples in `(from_ms, to_ms]`.
-    fn select(&self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'_>));
+    /// Calls `each` with every series that matches and may have samples in `(from_ms, to_ms]`. What it is given stays
+    /// borrowed for the whole evaluation, so that a range query selects once and not once a step.
+    fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>));
 }
 
 /// The result of a query at one moment.
@@ -86,20 +101,7 @@ pub struct SampleSeries {
     pub samples: Vec<(i64, f64)>,
 }
 
-/// Evaluates at one moment.
-pub fn instant(storage: &dyn Storage, query: &Query, at_ms: i64) -> Result<Value, QueryError> {
-    let _ = (storage, query, at_ms);
-    todo!()
-}
-
-/// Evaluates at every step of `[from_ms, to_ms]`.
-pub fn range(
-    storage: &dyn Storage,
-    query: &Query,
-    from_ms: i64,
-    to_ms: i64,
-    step_ms: i64,
-) -> Result<Vec<SampleSeries>, QueryError> {
-    let _ = (storage, query, from_ms, to_ms, step_ms);
-    todo!()
+/// Whether a value is the staleness marker.
+fn is_stale(value: f64) -> bool {
+    value.to_bits() == STALE_NAN_BITS
 }

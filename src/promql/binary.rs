@@ -1,0 +1,231 @@
+//! Binary operators: arithmetic, comparison and set operators, between scalars and vectors.
+
+use super::QueryError;
+use super::eval::{Data, Element, Evaluation, Name};
+use super::keys::{Index, Key};
+use super::labels::NAME;
+use super::node::{Arithmetic, Binary, Cardinality, Comparison, Matching, Operator};
+
+pub fn evaluate(evaluation: &Evaluation<'_>, binary: &Binary, at_ms: i64) -> Result<Data, QueryError> {
+    let left = evaluation.data(&binary.left, at_ms)?;
+    let right = evaluation.data(&binary.right, at_ms)?;
+    Ok(match (left, right) {
+        (Data::Scalar(left), Data::Scalar(right)) => Data::Scalar(match binary.operator {
+            Operator::Arithmetic(operator) => operator.apply(left, right),
+            Operator::Comparison(operator) => f64::from(u8::from(operator.holds(left, right))),
+            Operator::And | Operator::Or | Operator::Unless => return Err(mistyped()),
+        }),
+        (Data::Vector(vector), Data::Scalar(scalar)) => Data::Vector(with_scalar(binary, vector, scalar, false)?),
+        (Data::Scalar(scalar), Data::Vector(vector)) => Data::Vector(with_scalar(binary, vector, scalar, true)?),
+        (Data::Vector(left), Data::Vector(right)) => Data::Vector(match binary.operator {
+            Operator::And => in_right(&binary.matching, left, &right, true),
+            Operator::Unless => in_right(&binary.matching, left, &right, false),
+            Operator::Or => or(&binary.matching, left, right),
+            Operator::Arithmetic(_) | Operator::Comparison(_) => vectors(binary, left, right)?,
+        }),
+        _ => return Err(mistyped()),
+    })
+}
+
+fn mistyped() -> QueryError {
+    QueryError::Execution("binary expression must contain only scalar and instant vector types".into())
+}
+
+impl Arithmetic {
+    fn apply(self, left: f64, right: f64) -> f64 {
+        match self {
+            Arithmetic::Add => left + right,
+            Arithmetic::Subtract => left - right,
+            Arithmetic::Multiply => left * right,
+            Arithmetic::Divide => left / right,
+            Arithmetic::Modulo => left % right,
+            Arithmetic::Power => left.powf(right),
+            Arithmetic::Atan2 => left.atan2(right),
+        }
+    }
+}
+
+impl Comparison {
+    fn holds(self, left: f64, right: f64) -> bool {
+        match self {
+            Comparison::Equal => left == right,
+            Comparison::NotEqual => left != right,
+            Comparison::Less => left < right,
+            Comparison::LessOrEqual => left <= right,
+            Comparison::Greater => left > right,
+            Comparison::GreaterOrEqual => left >= right,
+        }
+    }
+}
+
+/// The result's value, and whether it stays. `kept` is what a filtering comparison keeps.
+fn apply(binary: &Binary, left: f64, right: f64, kept: f64) -> Result<Option<f64>, QueryError> {
+    Ok(match binary.operator {
+        Operator::Arithmetic(operator) => Some(operator.apply(left, right)),
+        Operator::Comparison(operator) if binary.return_bool => Some(f64::from(u8::from(operator.holds(left, right)))),
+        Operator::Comparison(operator) => operator.holds(left, right).then_some(kept),
+        Operator::And | Operator::Or | Operator::Unless => return Err(mistyped()),
+    })
+}
+
+impl Binary {
+    fn drops_name(&self) -> bool {
+        self.return_bool || matches!(self.operator, Operator::Arithmetic(_))
+    }
+}
+
+fn with_scalar(
+    binary: &Binary,
+    mut vector: Vec<Element>,
+    scalar: f64,
+    scalar_is_left: bool,
+) -> Result<Vec<Element>, QueryError> {
+    if matches!(binary.operator, Operator::And | Operator::Or | Operator::Unless) {
+        return Err(mistyped());
+    }
+    let drops_name = binary.drops_name();
+    vector.retain_mut(|element| {
+        let (left, right) = if scalar_is_left { (scalar, element.value) } else { (element.value, scalar) };
+        // The operator was checked above.
+        let Ok(Some(value)) = apply(binary, left, right, element.value) else { return false };
+        element.value = value;
+        if drops_name {
+            element.name = element.name.max(Name::Dropped);
+        }
+        true
+    });
+    Ok(vector)
+}
+
+fn key(matching: &Matching) -> Key<'_, String> {
+    if matching.on { Key::Only(&matching.labels) } else { Key::Except(&matching.labels) }
+}
+
+/// Elements by their match key; the first of each key.
+struct Side<'a> {
+    key: Key<'a, String>,
+    index: Index,
+    firsts: Vec<usize>,
+}
+
+impl<'a> Side<'a> {
+    fn new(matching: &'a Matching, elements: &[Element]) -> Side<'a> {
+        let mut side = Side { key: key(matching), index: Index::with_capacity(elements.len()), firsts: Vec::new() };
+        for (position, element) in elements.iter().enumerate() {
+            let hash = side.key.hash(element);
+            if side.find(elements, element, hash).is_none() {
+                side.index.insert(hash);
+                side.firsts.push(position);
+            }
+        }
+        side
+    }
+
+    fn find(&self, elements: &[Element], element: &Element, hash: u64) -> Option<usize> {
+        let same = |entry: u32| self.key.same(&elements[self.firsts[entry as usize]], element);
+        self.index.find(hash, same).map(|entry| self.firsts[entry as usize])
+    }
+}
+
+fn in_right(matching: &Matching, mut left: Vec<Element>, right: &[Element], wanted: bool) -> Vec<Element> {
+    let side = Side::new(matching, right);
+    left.retain(|element| side.find(right, element, side.key.hash(element)).is_some() == wanted);
+    left
+}
+
+fn or(matching: &Matching, mut left: Vec<Element>, right: Vec<Element>) -> Vec<Element> {
+    if left.is_empty() {
+        return right;
+    }
+    let side = Side::new(matching, &left);
+    let more: Vec<Element> =
+        right.into_iter().filter(|element| side.find(&left, element, side.key.hash(element)).is_none()).collect();
+    left.extend(more);
+    left
+}
+
+fn vectors(binary: &Binary, left: Vec<Element>, right: Vec<Element>) -> Result<Vec<Element>, QueryError> {
+    if left.is_empty() || right.is_empty() {
+        return Ok(Vec::new());
+    }
+    let matching = &binary.matching;
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped { (right, left) } else { (left, right) };
+    let side = Side::new(matching, &one);
+    refuse_duplicates(&side, &one, swapped)?;
+    let mut matched = vec![false; one.len()];
+    let all = Key::Except::<String>(&[]);
+    let mut grouped = Index::with_capacity(0);
+    let mut result: Vec<Element> = Vec::with_capacity(many.len());
+    for mut element in many {
+        let Some(partner) = side.find(&one, &element, side.key.hash(&element)) else { continue };
+        let other = one[partner].value;
+        let (left, right) = if swapped { (other, element.value) } else { (element.value, other) };
+        let Some(value) = apply(binary, left, right, left)? else { continue };
+        element.value = value;
+        result_labels(binary, &mut element, &one[partner]);
+        if matching.cardinality == Cardinality::OneToOne {
+            if std::mem::replace(&mut matched[partner], true) {
+                return Err(QueryError::Execution(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                        .into(),
+                ));
+            }
+        } else {
+            let hash = all.hash(&element);
+            let same = |earlier: &Element| all.same(earlier, &element) && earlier.get(NAME) == element.get(NAME);
+            if grouped.find(hash, |entry| same(&result[entry as usize])).is_some() {
+                return Err(QueryError::Execution(
+                    "multiple matches for labels: grouping labels must ensure unique matches".into(),
+                ));
+            }
+            grouped.insert(hash);
+        }
+        result.push(element);
+    }
+    Ok(result)
+}
+
+fn refuse_duplicates(side: &Side<'_>, one: &[Element], swapped: bool) -> Result<(), QueryError> {
+    if side.firsts.len() == one.len() {
+        return Ok(());
+    }
+    for (position, element) in one.iter().enumerate() {
+        let first = side.find(one, element, side.key.hash(element)).unwrap_or(position);
+        if first != position {
+            return Err(QueryError::Execution(format!(
+                "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}];\
+                 many-to-many matching not allowed: matching labels must be unique on one side",
+                side.key.labels(element),
+                if swapped { "left" } else { "right" },
+                series_text(element),
+                series_text(&one[first]),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// As Prometheus's `Labels.String`: the name is a label like any other.
+fn series_text(element: &Element) -> String {
+    let pairs: Vec<String> = element.visible_labels().iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+fn result_labels(binary: &Binary, element: &mut Element, one: &Element) {
+    let matching = &binary.matching;
+    if matches!(binary.operator, Operator::Arithmetic(_)) {
+        element.name = Name::Gone;
+    } else if binary.return_bool {
+        element.name = element.name.max(Name::Dropped);
+    }
+    if matching.cardinality == Cardinality::OneToOne {
+        let has = |name: &str| matching.labels.iter().any(|label| label == name);
+        if matching.on || !matching.labels.is_empty() {
+            element.labels = element.labels.filter(|name| has(name) == matching.on);
+        }
+    }
+    for label in &matching.include {
+        element.labels = element.labels.with(label, one.get(label));
+    }
+}

@@ -1,0 +1,423 @@
+//! One evaluation: selects series once, walks the tree at every step, and brings the results together.
+
+use super::labels::NAME;
+use super::node::{Node, Selector, Subquery};
+use super::view::{Locator, RangeView, value_at};
+use super::{
+    Labels, MAX_SAMPLES, Query, QueryError, Run, STALE_NAN_BITS, Sample, SampleSeries, Series, Storage, Value,
+    aggregate, binary, functions, is_stale,
+};
+use std::cell::{Cell, OnceCell};
+use std::collections::HashMap;
+
+/// What became of an element's `__name__`, which its labels may still hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    Kept,
+    /// Goes at the end of the evaluation; until then label functions and `by` see it.
+    Dropped,
+    /// Not there any more.
+    Gone,
+}
+
+/// An element of an instant vector.
+#[derive(Debug, Clone)]
+pub struct Element {
+    pub labels: Labels,
+    pub name: Name,
+    pub value: f64,
+}
+
+impl Element {
+    pub fn get(&self, label: &str) -> &str {
+        if self.name == Name::Gone && label == NAME { "" } else { self.labels.get(label) }
+    }
+
+    /// The labels it shows at this point of the evaluation.
+    pub fn visible_labels(&self) -> Labels {
+        if self.name == Name::Gone { without_name(&self.labels) } else { self.labels.clone() }
+    }
+
+    /// The labels it has at the end of the evaluation.
+    fn final_labels(self) -> Labels {
+        if self.name == Name::Kept { self.labels } else { without_name(&self.labels) }
+    }
+}
+
+pub fn without_name(labels: &Labels) -> Labels {
+    labels.filter(|label| label != NAME)
+}
+
+pub fn same_labelset() -> QueryError {
+    QueryError::Execution("vector cannot contain metrics with the same labelset".into())
+}
+
+/// What a node gives at one moment; range vectors are given series by series, see [`Evaluation::each_range`].
+pub enum Data {
+    Scalar(f64),
+    String(String),
+    Vector(Vec<Element>),
+}
+
+/// The window of a range vector and the moment it is evaluated at, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    pub from_ms: i64,
+    pub to_ms: i64,
+    pub at_ms: i64,
+}
+
+/// Evaluates at one moment.
+///
+/// # Errors
+/// `Execution` if the data do not fit, `TooLarge` if it touches too many samples.
+pub fn instant(storage: &dyn Storage, query: &Query, at_ms: i64) -> Result<Value, QueryError> {
+    let evaluation = Evaluation::new(storage, query, at_ms, at_ms);
+    if matches!(&*query.root, Node::Range { .. } | Node::Subquery(_)) {
+        let mut matrix = Vec::new();
+        evaluation.each_range(&query.root, at_ms, &mut |labels, name, view| {
+            let labels = if name == Name::Kept { labels.clone() } else { without_name(labels) };
+            matrix.push(SampleSeries { labels, samples: view.samples().collect() });
+        })?;
+        matrix.retain(|series: &SampleSeries| !series.samples.is_empty());
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        return Ok(Value::Matrix(matrix));
+    }
+    Ok(match evaluation.data(&query.root, at_ms)? {
+        Data::Scalar(value) => Value::Scalar(value),
+        Data::String(text) => Value::String(text),
+        Data::Vector(elements) => {
+            let renamed = elements.iter().any(|element| element.name != Name::Kept);
+            let samples: Vec<Sample> = elements
+                .into_iter()
+                .map(|element| Sample { value: element.value, labels: element.final_labels() })
+                .collect();
+            if renamed {
+                let mut seen = std::collections::HashSet::with_capacity(samples.len());
+                if !samples.iter().all(|sample| seen.insert(&sample.labels)) {
+                    return Err(same_labelset());
+                }
+            }
+            Value::Vector(samples)
+        }
+    })
+}
+
+/// Evaluates at every step of `[from_ms, to_ms]`. The result is sorted by labels.
+///
+/// # Errors
+/// As [`instant`]; `Execution` too if the query is neither scalar nor vector or the step is not positive.
+pub fn range(
+    storage: &dyn Storage,
+    query: &Query,
+    from_ms: i64,
+    to_ms: i64,
+    step_ms: i64,
+) -> Result<Vec<SampleSeries>, QueryError> {
+    if step_ms <= 0 {
+        return Err(QueryError::Execution("the step must be positive".into()));
+    }
+    if !query.is_scalar_or_vector() {
+        return Err(QueryError::Execution(
+            "invalid expression type for range query, must be Scalar or instant Vector".into(),
+        ));
+    }
+    let evaluation = Evaluation::new(storage, query, from_ms, to_ms);
+    let collected = evaluation.steps(&query.root, from_ms, to_ms, step_ms)?;
+    let mut merged: HashMap<Labels, Vec<(i64, f64)>> = HashMap::new();
+    for series in &collected.series {
+        let labels = if series.name == Name::Kept { series.labels.clone() } else { without_name(&series.labels) };
+        let samples = merged.entry(labels).or_default();
+        let end = collected.ticks.len() as u32;
+        if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
+            samples.extend(view.samples());
+        }
+    }
+    let mut result = Vec::with_capacity(merged.len());
+    for (labels, mut samples) in merged {
+        samples.sort_by_key(|(time, _)| *time);
+        if samples.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(same_labelset());
+        }
+        result.push(SampleSeries { labels, samples });
+    }
+    result.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(result)
+}
+
+pub struct Evaluation<'s> {
+    storage: &'s dyn Storage,
+    lookback_ms: i64,
+    start_ms: i64,
+    end_ms: i64,
+    /// By selector: the window that the whole evaluation reads, and what it selected.
+    windows: Vec<(i64, i64)>,
+    selections: Vec<OnceCell<Vec<Series<'s>>>>,
+    touched: Cell<u64>,
+}
+
+impl<'s> Evaluation<'s> {
+    fn new(storage: &'s dyn Storage, query: &Query, start_ms: i64, end_ms: i64) -> Evaluation<'s> {
+        let mut evaluation = Evaluation {
+            storage,
+            lookback_ms: query.lookback_ms,
+            start_ms,
+            end_ms,
+            windows: vec![(0, 0); query.selectors],
+            selections: (0..query.selectors).map(|_| OnceCell::new()).collect(),
+            touched: Cell::new(0),
+        };
+        evaluation.find_windows(&query.root, start_ms, end_ms);
+        evaluation
+    }
+
+    fn find_windows(&mut self, node: &Node, from_ms: i64, to_ms: i64) {
+        let (start_ms, end_ms) = (self.start_ms, self.end_ms);
+        let shift = |time: super::node::TimeShift, back: i64| {
+            let from = time.apply(from_ms, start_ms, end_ms).saturating_sub(back);
+            (from, time.apply(to_ms, start_ms, end_ms))
+        };
+        match node {
+            Node::Select(selector) => self.windows[selector.id] = shift(selector.time, self.lookback_ms),
+            Node::Range { selector, range_ms } => self.windows[selector.id] = shift(selector.time, *range_ms),
+            Node::Subquery(subquery) => {
+                let (from, to) = shift(subquery.time, subquery.range_ms);
+                self.find_windows(&subquery.inner, from, to);
+            }
+            _ => node.children().into_iter().for_each(|child| self.find_windows(child, from_ms, to_ms)),
+        }
+    }
+
+    pub fn data(&self, node: &Node, at_ms: i64) -> Result<Data, QueryError> {
+        Ok(match node {
+            Node::Number(value) => Data::Scalar(*value),
+            Node::String(text) => Data::String(text.clone()),
+            Node::Select(selector) => Data::Vector(self.select(selector, at_ms)?),
+            Node::Range { .. } | Node::Subquery(_) => {
+                return Err(QueryError::Execution("a range vector is not allowed here".into()));
+            }
+            Node::Negate(inner) => match self.data(inner, at_ms)? {
+                Data::Scalar(value) => Data::Scalar(-value),
+                Data::Vector(mut elements) => {
+                    for element in &mut elements {
+                        element.value = -element.value;
+                        element.name = element.name.max(Name::Dropped);
+                    }
+                    Data::Vector(elements)
+                }
+                other => other,
+            },
+            Node::Binary(expression) => binary::evaluate(self, expression, at_ms)?,
+            Node::Aggregate(expression) => Data::Vector(aggregate::evaluate(self, expression, at_ms)?),
+            Node::Call { function, arguments } => functions::evaluate(self, *function, arguments, at_ms)?,
+        })
+    }
+
+    pub fn vector(&self, node: &Node, at_ms: i64) -> Result<Vec<Element>, QueryError> {
+        match self.data(node, at_ms)? {
+            Data::Vector(elements) => Ok(elements),
+            _ => Err(QueryError::Execution("expected an instant vector".into())),
+        }
+    }
+
+    pub fn scalar(&self, node: &Node, at_ms: i64) -> Result<f64, QueryError> {
+        match self.data(node, at_ms)? {
+            Data::Scalar(value) => Ok(value),
+            _ => Err(QueryError::Execution("expected a scalar".into())),
+        }
+    }
+
+    pub fn string(&self, node: &Node, at_ms: i64) -> Result<String, QueryError> {
+        match self.data(node, at_ms)? {
+            Data::String(text) => Ok(text),
+            _ => Err(QueryError::Execution("expected a string".into())),
+        }
+    }
+
+    fn select(&self, selector: &Selector, at_ms: i64) -> Result<Vec<Element>, QueryError> {
+        let mut elements = Vec::new();
+        self.each_sample(selector, at_ms, &mut |labels, _, value| {
+            elements.push(Element { labels: labels.clone(), name: Name::Kept, value });
+        })?;
+        Ok(elements)
+    }
+
+    /// The latest sample of each series: labels, its own time, value.
+    pub fn each_sample(
+        &self,
+        selector: &Selector,
+        at_ms: i64,
+        each: &mut dyn FnMut(&Labels, i64, f64),
+    ) -> Result<(), QueryError> {
+        let until_ms = selector.time.apply(at_ms, self.start_ms, self.end_ms);
+        let series = self.series(selector);
+        self.touch(series.len() as u64 + 1)?;
+        let mut locator = Locator::new(until_ms.saturating_sub(self.lookback_ms), until_ms);
+        for series in series {
+            let (first, end) = locator.locate(series.ticks);
+            if first < end
+                && let Some(value) = value_at(series.runs, end - 1)
+            {
+                each(series.labels, series.ticks[(end - 1) as usize], value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The window of a range vector.
+    pub fn window(&self, node: &Node, at_ms: i64) -> Result<Window, QueryError> {
+        let (time, range_ms) = match node {
+            Node::Range { selector, range_ms } => (selector.time, *range_ms),
+            Node::Subquery(subquery) => (subquery.time, subquery.range_ms),
+            _ => return Err(QueryError::Execution("expected a range vector".into())),
+        };
+        let to_ms = time.apply(at_ms, self.start_ms, self.end_ms);
+        Ok(Window { from_ms: to_ms.saturating_sub(range_ms), to_ms, at_ms })
+    }
+
+    /// Gives each series of a range vector that has ticks in the window.
+    pub fn each_range(
+        &self,
+        node: &Node,
+        at_ms: i64,
+        each: &mut dyn FnMut(&Labels, Name, RangeView<'_>),
+    ) -> Result<(), QueryError> {
+        let Window { from_ms, to_ms, .. } = self.window(node, at_ms)?;
+        match node {
+            Node::Range { selector, .. } => {
+                let mut locator = Locator::new(from_ms, to_ms);
+                for series in self.series(selector) {
+                    if let Some(view) = RangeView::new(series.ticks, series.runs, locator.locate(series.ticks)) {
+                        self.touch(view.segments().count() as u64 + 1)?;
+                        each(series.labels, Name::Kept, view);
+                    }
+                }
+            }
+            Node::Subquery(subquery) => self.each_of_subquery(subquery, from_ms, to_ms, each)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn each_of_subquery(
+        &self,
+        subquery: &Subquery,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(&Labels, Name, RangeView<'_>),
+    ) -> Result<(), QueryError> {
+        // The first multiple of the step after the window's (open) start.
+        let mut first_ms = from_ms / subquery.step_ms * subquery.step_ms;
+        if first_ms <= from_ms {
+            first_ms = first_ms.saturating_add(subquery.step_ms);
+        }
+        let collected = self.steps(&subquery.inner, first_ms, to_ms, subquery.step_ms)?;
+        let end = collected.ticks.len() as u32;
+        for series in &collected.series {
+            if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
+                each(&series.labels, series.name, view);
+            }
+        }
+        Ok(())
+    }
+
+    /// Evaluates at every step and turns the results round into series.
+    fn steps(&self, node: &Node, first_ms: i64, to_ms: i64, step_ms: i64) -> Result<Collected, QueryError> {
+        let mut collected = Collected::default();
+        let mut at_ms = first_ms;
+        while at_ms <= to_ms {
+            self.touch(1)?;
+            collected.ticks.push(at_ms);
+            match self.data(node, at_ms)? {
+                Data::Scalar(value) => {
+                    collected.add(Element { labels: Labels::default(), name: Name::Kept, value })?;
+                }
+                Data::String(_) => return Err(QueryError::Execution("a string has no series".into())),
+                Data::Vector(elements) => {
+                    for element in elements {
+                        collected.add(element)?;
+                    }
+                }
+            }
+            let Some(next) = at_ms.checked_add(step_ms) else { break };
+            at_ms = next;
+        }
+        collected.end();
+        Ok(collected)
+    }
+
+    fn series(&self, selector: &Selector) -> &[Series<'s>] {
+        self.selections[selector.id].get_or_init(|| {
+            let (from_ms, to_ms) = self.windows[selector.id];
+            let mut series = Vec::new();
+            self.storage.select(&selector.matchers, from_ms, to_ms, &mut |found| series.push(found));
+            series
+        })
+    }
+
+    /// Counts samples against the limit of a query.
+    fn touch(&self, samples: u64) -> Result<(), QueryError> {
+        let touched = self.touched.get() + samples;
+        self.touched.set(touched);
+        if touched > MAX_SAMPLES {
+            return Err(QueryError::TooLarge(format!("the query reads more than {MAX_SAMPLES} samples")));
+        }
+        Ok(())
+    }
+}
+
+/// Results of steps as series of runs.
+#[derive(Default)]
+struct Collected {
+    ticks: Vec<i64>,
+    index: HashMap<Labels, usize>,
+    series: Vec<CollectedSeries>,
+}
+
+struct CollectedSeries {
+    labels: Labels,
+    name: Name,
+    runs: Vec<Run>,
+    /// The tick of its last sample.
+    last: u32,
+}
+
+impl Collected {
+    /// Adds a sample at the last tick.
+    fn add(&mut self, element: Element) -> Result<(), QueryError> {
+        let tick = (self.ticks.len() - 1) as u32;
+        let name = element.name;
+        let labels = if name == Name::Gone { element.visible_labels() } else { element.labels };
+        let run = Run { from: tick, value: element.value };
+        let Some(&index) = self.index.get(&labels) else {
+            self.index.insert(labels.clone(), self.series.len());
+            self.series.push(CollectedSeries { labels, name, runs: vec![run], last: tick });
+            return Ok(());
+        };
+        let series = &mut self.series[index];
+        if series.last == tick {
+            return Err(same_labelset());
+        }
+        series.name = series.name.max(name);
+        series.close_before(tick);
+        if series.runs.last().is_none_or(|last| last.value.to_bits() != run.value.to_bits()) {
+            series.runs.push(run);
+        }
+        series.last = tick;
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let end = self.ticks.len() as u32;
+        self.series.iter_mut().for_each(|series| series.close_before(end));
+    }
+}
+
+impl CollectedSeries {
+    /// Writes a stale run if there was no sample on the tick before.
+    fn close_before(&mut self, tick: u32) {
+        if self.last + 1 < tick && !self.runs.last().is_some_and(|run| is_stale(run.value)) {
+            self.runs.push(Run { from: self.last + 1, value: f64::from_bits(STALE_NAN_BITS) });
+        }
+    }
+}

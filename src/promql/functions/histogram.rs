@@ -1,0 +1,144 @@
+//! Classic histograms: series with an `le` label.
+
+use super::super::eval::{Element, Name};
+use super::super::keys::{Index, Key};
+use super::super::number;
+
+struct Bucket {
+    upper: f64,
+    count: f64,
+}
+
+pub fn quantile(q: f64, elements: Vec<Element>) -> Vec<Element> {
+    each_histogram(elements, |buckets| bucket_quantile(q, buckets))
+}
+
+pub fn fraction(lower: f64, upper: f64, elements: Vec<Element>) -> Vec<Element> {
+    each_histogram(elements, |buckets| bucket_fraction(lower, upper, buckets))
+}
+
+/// Groups by all labels but `le`, the name among them.
+fn each_histogram(elements: Vec<Element>, compute: impl Fn(Vec<Bucket>) -> f64) -> Vec<Element> {
+    let key = Key::Except(&["le"]);
+    let mut index = Index::with_capacity(elements.len() / 8);
+    let mut histograms: Vec<(Element, Vec<Bucket>)> = Vec::new();
+    for element in elements {
+        let Some(upper) = number::parse(element.get("le")) else { continue };
+        let bucket = Bucket { upper, count: element.value };
+        let hash = key.hash(&element);
+        let same = |group: u32| {
+            let other = &histograms[group as usize].0;
+            key.same(other, &element) && other.get("__name__") == element.get("__name__")
+        };
+        match index.find(hash, same) {
+            Some(group) => histograms[group as usize].1.push(bucket),
+            None => {
+                index.insert(hash);
+                histograms.push((element, vec![bucket]));
+            }
+        }
+    }
+    let finish = |(element, buckets): (Element, Vec<Bucket>)| Element {
+        labels: element.labels.filter(|name| name != "le"),
+        name: element.name.max(Name::Dropped),
+        value: compute(buckets),
+    };
+    histograms.into_iter().map(finish).collect()
+}
+
+/// Sorts, adds up buckets of one bound, and checks that the last is +Inf.
+fn prepare(mut buckets: Vec<Bucket>) -> Option<Vec<Bucket>> {
+    buckets.sort_by(|a, b| number::ascending(a.upper, b.upper));
+    if buckets.last()?.upper != f64::INFINITY {
+        return None;
+    }
+    buckets.dedup_by(|next, kept| {
+        let same = next.upper == kept.upper;
+        if same {
+            kept.count += next.count;
+        }
+        same
+    });
+    Some(buckets)
+}
+
+fn bucket_quantile(q: f64, buckets: Vec<Bucket>) -> f64 {
+    if q.is_nan() {
+        return f64::NAN;
+    }
+    if !(0.0..=1.0).contains(&q) {
+        return if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY };
+    }
+    let Some(mut buckets) = prepare(buckets) else { return f64::NAN };
+    make_monotonic(&mut buckets);
+    let [.., before_last, last] = &buckets[..] else { return f64::NAN };
+    if last.count == 0.0 {
+        return f64::NAN;
+    }
+    let rank = q * last.count;
+    let position = buckets[..buckets.len() - 1].iter().position(|bucket| bucket.count >= rank);
+    let Some(position) = position else { return before_last.upper };
+    let bucket = &buckets[position];
+    if position == 0 {
+        if bucket.upper <= 0.0 {
+            return bucket.upper;
+        }
+        return bucket.upper * (rank / bucket.count);
+    }
+    let below = &buckets[position - 1];
+    below.upper + (bucket.upper - below.upper) * ((rank - below.count) / (bucket.count - below.count))
+}
+
+/// Counts that shrink by a rounding error, or because buckets were scraped at different times, are levelled.
+fn make_monotonic(buckets: &mut [Bucket]) {
+    let mut before = f64::NEG_INFINITY;
+    for bucket in buckets {
+        if bucket.count < before || (bucket.count != before && nearly_equal(before, bucket.count)) {
+            bucket.count = before;
+        } else {
+            before = bucket.count;
+        }
+    }
+}
+
+fn nearly_equal(a: f64, b: f64) -> bool {
+    const TOLERANCE: f64 = 1e-12;
+    let (difference, size) = ((a - b).abs(), a.abs() + b.abs());
+    if a == 0.0 || b == 0.0 || size < f64::MIN_POSITIVE {
+        return difference < TOLERANCE * f64::MIN_POSITIVE;
+    }
+    difference / size.min(f64::MAX) < TOLERANCE
+}
+
+fn bucket_fraction(lower: f64, upper: f64, buckets: Vec<Bucket>) -> f64 {
+    let Some(buckets) = prepare(buckets) else { return f64::NAN };
+    let count = buckets.last().map_or(0.0, |last| last.count);
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    (rank_of(upper, &buckets).min(count) - rank_of(lower, &buckets).min(count)) / count
+}
+
+/// How many observations are below the value, by linear interpolation in its bucket.
+fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
+    let mut below = 0.0;
+    // The first bucket begins at 0 unless it ends below.
+    let mut start = if buckets.first().is_some_and(|first| first.upper > 0.0) { 0.0 } else { f64::NEG_INFINITY };
+    for bucket in buckets {
+        if start >= value {
+            return below;
+        }
+        if bucket.upper > value {
+            if start.is_infinite() || bucket.upper.is_infinite() {
+                return below;
+            }
+            return below + (bucket.count - below) * (value - start) / (bucket.upper - start);
+        }
+        below = bucket.count;
+        start = bucket.upper;
+    }
+    below
+}

@@ -1,0 +1,47 @@
+//! `label_replace` and `label_join`.
+
+use super::super::QueryError;
+use super::super::eval::{Element, Name};
+use super::super::labels::NAME;
+use super::distinct;
+
+/// `strings`: destination, replacement, source, regular expression.
+pub fn replace(mut elements: Vec<Element>, strings: &[String]) -> Result<Vec<Element>, QueryError> {
+    let [destination, replacement, source, pattern] = strings else { return Err(super::missing_argument()) };
+    let regex = regex::Regex::new(&format!("^(?s:{pattern})$"))
+        .map_err(|_| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+    check_label("label_replace", destination)?;
+    for element in &mut elements {
+        let Some(captures) = regex.captures(element.get(source)) else { continue };
+        let mut value = String::new();
+        captures.expand(replacement, &mut value);
+        set(element, destination, &value);
+    }
+    distinct(elements)
+}
+
+/// `strings`: destination, separator, sources.
+pub fn join(mut elements: Vec<Element>, strings: &[String]) -> Result<Vec<Element>, QueryError> {
+    let [destination, separator, sources @ ..] = strings else { return Err(super::missing_argument()) };
+    check_label("label_join", destination)?;
+    for element in &mut elements {
+        let values: Vec<&str> = sources.iter().map(|source| element.get(source)).collect();
+        let value = values.join(separator);
+        set(element, destination, &value);
+    }
+    distinct(elements)
+}
+
+fn set(element: &mut Element, label: &str, value: &str) {
+    element.labels = element.visible_labels().with(label, value);
+    if label == NAME || element.name == Name::Gone {
+        element.name = Name::Kept;
+    }
+}
+
+fn check_label(function: &str, label: &str) -> Result<(), QueryError> {
+    if label.is_empty() {
+        return Err(QueryError::Execution(format!("invalid destination label name in {function}(): {label}")));
+    }
+    Ok(())
+}
