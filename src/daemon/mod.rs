@@ -1,1 +1,3 @@
 //! Wires, supervises, reloads, shuts down.
+
+pub mod supervisor;

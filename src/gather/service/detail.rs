@@ -1,0 +1,186 @@
+//! Why a check came out as it did, in words for people, Vietnamese and English.
+
+use super::outcome::{CheckResult, Phase};
+use crate::config::site::Language;
+use crate::format;
+use jiff::{Timestamp, tz::TimeZone};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The reason of an outcome. Never holds a whole URL: queries may carry secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detail {
+    Fine,
+    Slow { took: Duration, limit: Duration },
+    /// Hang or timeout, in which phase.
+    Silent { phase: Phase, limit: Duration },
+    Unfinished { phase: Phase, limit: Duration },
+    Resolve { host: String, cause: String },
+    Refused { address: SocketAddr },
+    Unreachable { address: SocketAddr, cause: String },
+    Untrusted,
+    Expired { at: Timestamp },
+    NotYetValid { from: Timestamp },
+    WrongName { expected: String, presented: Vec<String> },
+    Certificate { cause: String },
+    Handshake { cause: String },
+    Status { code: u16 },
+    TooManyRedirects { limit: u8 },
+    BadRedirect { code: u16 },
+    Missing { text: String, searched: u64 },
+    Forbidden { text: String },
+    ClosedEarly { phase: Phase },
+    Reset { phase: Phase },
+    NotHttp { cause: String },
+    /// The check itself could not be made: our own trouble, not the service's.
+    Own { cause: String },
+}
+
+/// What ended a check before its time.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub result: CheckResult,
+    pub detail: Detail,
+}
+
+impl Failure {
+    pub fn new(result: CheckResult, detail: Detail) -> Failure {
+        Failure { result, detail }
+    }
+}
+
+impl Detail {
+    /// One line without a full stop; empty when there is nothing to say.
+    pub fn text(&self, language: Language) -> String {
+        match language {
+            Language::Vi => self.vietnamese(),
+            Language::En => self.english(),
+        }
+    }
+
+    fn english(&self) -> String {
+        let seconds = |length: Duration| seconds(length, Language::En);
+        match self {
+            Detail::Fine => String::new(),
+            Detail::Slow { took, limit } => format!("answered after {}, slower than {}", seconds(*took), seconds(*limit)),
+            Detail::Silent { phase, limit } => {
+                let during = match phase {
+                    Phase::Tls => "during the TLS handshake",
+                    Phase::Transfer => "in the middle of the answer",
+                    _ => "before the answer",
+                };
+                format!("hangs: connected, then silence {during} (waited {})", seconds(*limit))
+            }
+            Detail::Unfinished { phase, limit } => {
+                let what = match phase {
+                    Phase::Resolve => "the name was not resolved",
+                    Phase::Connect => "no connection",
+                    Phase::Tls => "the TLS handshake did not end",
+                    _ => "the answer did not end",
+                };
+                format!("{what} within {}", seconds(*limit))
+            }
+            Detail::Resolve { host, cause } => format!("the name {host} has no address: {cause}"),
+            Detail::Refused { address } => format!("{address} refuses the connection"),
+            Detail::Unreachable { address, cause } => format!("{address} cannot be reached: {cause}"),
+            Detail::Untrusted => "the certificate is not signed by a trusted CA".into(),
+            Detail::Expired { at } => format!("the certificate expired on {}", date(*at)),
+            Detail::NotYetValid { from } => format!("the certificate is valid only from {}", date(*from)),
+            Detail::WrongName { expected, presented } if presented.is_empty() => {
+                format!("the certificate is not for {expected}")
+            }
+            Detail::WrongName { expected, presented } => {
+                format!("the certificate is not for {expected} but for {}", presented.join(", "))
+            }
+            Detail::Certificate { cause } => format!("the certificate cannot be used: {cause}"),
+            Detail::Handshake { cause } => format!("the TLS handshake failed: {cause}"),
+            Detail::Status { code } => format!("answered with status {code}"),
+            Detail::TooManyRedirects { limit } => format!("more than {limit} redirects"),
+            Detail::BadRedirect { code } => format!("status {code} leads to no usable address"),
+            Detail::Missing { text, searched } => format!("the page lacks \"{text}\" ({searched} bytes searched)"),
+            Detail::Forbidden { text } => format!("the page has \"{text}\""),
+            Detail::ClosedEarly { phase: Phase::Transfer } => "the answer ended before its announced end".into(),
+            Detail::ClosedEarly { .. } => "closed the connection without an answer".into(),
+            Detail::Reset { phase: Phase::Transfer } => "reset the connection in the middle of the answer".into(),
+            Detail::Reset { .. } => "reset the connection before the answer".into(),
+            Detail::NotHttp { cause } => format!("the answer is not HTTP: {cause}"),
+            Detail::Own { cause } => format!("the check could not be made: {cause}"),
+        }
+    }
+
+    fn vietnamese(&self) -> String {
+        let seconds = |length: Duration| seconds(length, Language::Vi);
+        match self {
+            Detail::Fine => String::new(),
+            Detail::Slow { took, limit } => format!("trả lời sau {}, chậm hơn mức {}", seconds(*took), seconds(*limit)),
+            Detail::Silent { phase, limit } => {
+                let during = match phase {
+                    Phase::Tls => "khi bắt tay TLS",
+                    Phase::Transfer => "giữa chừng nội dung trả lời",
+                    _ => "trước khi trả lời",
+                };
+                format!("bị treo: đã kết nối rồi im lặng {during} (đã chờ {})", seconds(*limit))
+            }
+            Detail::Unfinished { phase, limit } => {
+                let what = match phase {
+                    Phase::Resolve => "chưa phân giải được tên miền",
+                    Phase::Connect => "chưa kết nối được",
+                    Phase::Tls => "chưa bắt tay TLS xong",
+                    _ => "chưa nhận hết nội dung trả lời",
+                };
+                format!("{what} trong {}", seconds(*limit))
+            }
+            Detail::Resolve { host, cause } => format!("tên miền {host} không có địa chỉ: {cause}"),
+            Detail::Refused { address } => format!("{address} từ chối kết nối"),
+            Detail::Unreachable { address, cause } => format!("không tới được {address}: {cause}"),
+            Detail::Untrusted => "chứng thư số không do tổ chức tin cậy cấp".into(),
+            Detail::Expired { at } => format!("chứng thư số đã hết hạn ngày {}", date(*at)),
+            Detail::NotYetValid { from } => format!("chứng thư số chỉ có hiệu lực từ ngày {}", date(*from)),
+            Detail::WrongName { expected, presented } if presented.is_empty() => {
+                format!("chứng thư số không cấp cho {expected}")
+            }
+            Detail::WrongName { expected, presented } => {
+                format!("chứng thư số không cấp cho {expected} mà cho {}", presented.join(", "))
+            }
+            Detail::Certificate { cause } => format!("chứng thư số không dùng được: {cause}"),
+            Detail::Handshake { cause } => format!("bắt tay TLS thất bại: {cause}"),
+            Detail::Status { code } => format!("trả lời với mã trạng thái {code}"),
+            Detail::TooManyRedirects { limit } => format!("chuyển hướng quá {limit} lần"),
+            Detail::BadRedirect { code } => format!("mã trạng thái {code} không dẫn tới địa chỉ dùng được"),
+            Detail::Missing { text, searched } => format!("trang thiếu \"{text}\" (đã tìm trong {searched} byte)"),
+            Detail::Forbidden { text } => format!("trang có \"{text}\""),
+            Detail::ClosedEarly { phase: Phase::Transfer } => "nội dung trả lời bị cắt giữa chừng".into(),
+            Detail::ClosedEarly { .. } => "đóng kết nối mà không trả lời".into(),
+            Detail::Reset { phase: Phase::Transfer } => "ngắt kết nối giữa chừng nội dung trả lời".into(),
+            Detail::Reset { .. } => "ngắt kết nối trước khi trả lời".into(),
+            Detail::NotHttp { cause } => format!("nội dung trả lời không phải HTTP: {cause}"),
+            Detail::Own { cause } => format!("không kiểm tra được: {cause}"),
+        }
+    }
+}
+
+fn seconds(length: Duration, language: Language) -> String {
+    let decimals = if length.subsec_millis() == 0 { 0 } else { 1 };
+    let number = format::decimal(length.as_secs_f64(), decimals, language);
+    let unit = if language == Language::Vi { "giây" } else { "s" };
+    format!("{number} {unit}")
+}
+
+fn date(time: Timestamp) -> String {
+    format::date(time.to_zoned_datetime(TimeZone::UTC).date())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hang_says_where_it_hangs_in_both_languages() {
+        let detail = Detail::Silent { phase: Phase::Transfer, limit: Duration::from_millis(2_500) };
+        assert_eq!(detail.text(Language::En), "hangs: connected, then silence in the middle of the answer (waited 2.5 s)");
+        assert_eq!(
+            detail.text(Language::Vi),
+            "bị treo: đã kết nối rồi im lặng giữa chừng nội dung trả lời (đã chờ 2,5 giây)"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! What becomes of an outcome: the service's metrics and its state in the ledger.
+
+use super::outcome::{CheckResult, Outcome, Phase};
+use crate::attribution::{Ledger, State, Subject, SubjectKind};
+use crate::config::services::Service;
+use crate::config::site::Language;
+use crate::metrics::{Metrics, Row, columns};
+use jiff::Timestamp;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The series and the ledger subject of one service.
+pub struct Series {
+    metrics: Arc<Metrics>,
+    subject: Subject,
+    agency: String,
+    up: Row,
+    /// In the order of [`CheckResult::ALL`].
+    checks: Vec<Row>,
+    /// In the order of [`Phase::ALL`].
+    phases: Vec<Row>,
+    leaf: Row,
+    chain: Row,
+}
+
+impl Series {
+    /// Finds or makes the rows. The counters of all results start at 0, so that their first increase is seen.
+    pub fn new(metrics: &Arc<Metrics>, service: &Service) -> Series {
+        let key = [service.agency.as_str(), service.id.as_str(), service.kind.as_str()];
+        let with = |last| [key[0], key[1], key[2], last];
+        let checks = metrics.table(columns::service_checks::TABLE);
+        let phases = metrics.table(columns::service_phase::TABLE);
+        let tls = metrics.table(columns::service_tls::TABLE);
+        let check_rows = CheckResult::ALL.map(|result| checks.row(&with(result.as_str())));
+        for row in check_rows {
+            checks.add(row, columns::service_checks::CHECKS, 0.0);
+        }
+        Series {
+            subject: Subject { kind: SubjectKind::Service, id: service.id.to_string() },
+            agency: service.agency.to_string(),
+            up: metrics.table(columns::service::TABLE).row(&key),
+            checks: check_rows.to_vec(),
+            phases: Phase::ALL.map(|phase| phases.row(&with(phase.as_str()))).to_vec(),
+            leaf: tls.row(&with("leaf")),
+            chain: tls.row(&with("chain")),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Notes the outcome of the check that began at `at`. The ledger's reasons are in `language`.
+    pub fn record(&self, ledger: &Ledger, outcome: &Outcome, at: Timestamp, language: Language) {
+        self.measure(outcome);
+        let state = outcome.state();
+        let before = ledger.current(&self.subject).map(|(state, _)| state);
+        let reason = outcome.detail.text(language);
+        ledger.observe(&self.subject, &self.agency, state, at, &reason);
+        let (service, result) = (self.subject.id.as_str(), outcome.result.as_str());
+        match (before, state) {
+            (Some(before), after) if before == after => {
+                tracing::debug!(service, result, "service {service} is still {after}: {result} {reason}");
+            }
+            (_, State::Up) => tracing::info!(service, result, "service {service} is up"),
+            _ => tracing::warn!(service, result, reason, "service {service} is {state}: {result}, {reason}"),
+        }
+    }
+
+    /// The service could not be checked, for a reason of our own: neither up nor down.
+    pub fn record_unknown(&self, ledger: &Ledger, at: Timestamp, reason: &str) {
+        self.metrics.table(columns::service::TABLE).clear(self.up, columns::service::UP);
+        ledger.observe(&self.subject, &self.agency, State::Unknown, at, reason);
+    }
+
+    fn measure(&self, outcome: &Outcome) {
+        use columns::{service, service_checks, service_phase, service_tls};
+        // Counted first: whoever sees a new state finds its check counted.
+        if let Some(index) = CheckResult::ALL.iter().position(|result| *result == outcome.result) {
+            self.metrics.table(service_checks::TABLE).add(self.checks[index], service_checks::CHECKS, 1.0);
+        }
+        let phases = self.metrics.table(service_phase::TABLE);
+        for (phase, &row) in Phase::ALL.into_iter().zip(&self.phases) {
+            match outcome.phases.get(phase) {
+                Some(length) => phases.set(row, service_phase::SECONDS, length.as_secs_f64()),
+                // A phase that the last check did not finish has no duration; an old one would mislead.
+                None => phases.clear(row, service_phase::SECONDS),
+            }
+        }
+        // A check that did not come to see the certificates says nothing about them: the last ones stay.
+        if let Some(expiry) = outcome.expiry {
+            let tls = self.metrics.table(service_tls::TABLE);
+            tls.set(self.leaf, service_tls::EXPIRY, expiry.leaf.as_second() as f64);
+            tls.set(self.chain, service_tls::EXPIRY, expiry.chain.as_second() as f64);
+        }
+        let up = if outcome.result.is_up() { 1.0 } else { 0.0 };
+        self.metrics.table(service::TABLE).set(self.up, service::UP, up);
+    }
+}
+
+/// Ends the series and ledger intervals of services that are not (or no longer so) configured.
+pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, services: &[Service], now: Timestamp) {
+    let keys: HashSet<[&str; 3]> =
+        services.iter().map(|s| [s.agency.as_str(), s.id.as_str(), s.kind.as_str()]).collect();
+    let tables = [
+        columns::service::TABLE,
+        columns::service_excused::TABLE,
+        columns::service_phase::TABLE,
+        columns::service_step::TABLE,
+        columns::service_checks::TABLE,
+        columns::service_tls::TABLE,
+    ];
+    for table in tables {
+        metrics.table(table).retain(|labels| keys.contains(&[&*labels[0], &*labels[1], &*labels[2]]));
+    }
+    let ids: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
+    ledger.retain(now, |subject| subject.kind != SubjectKind::Service || ids.contains(subject.id.as_str()));
+}

@@ -1,0 +1,1 @@
+//! Checks against real servers of this process, one behaviour each.

@@ -1,0 +1,239 @@
+//! Whom a check trusts, and what it learns from the certificates it is shown, also from those it refuses.
+//!
+//! Handshakes are always full: a check that resumed an earlier session would not see a new certificate.
+
+use super::detail::Detail;
+use super::outcome::Expiry;
+use jiff::Timestamp;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// More certificates of one chain are not looked at.
+const CHAIN_MAX: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    #[error("reading the CA file {0}: {1}")]
+    File(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("the CA file {0} holds no usable certificate")]
+    Empty(PathBuf),
+    #[error("this machine has no usable CA certificates (package ca-certificates): {0}")]
+    NoSystem(String),
+    #[error("preparing TLS: {0}")]
+    Setup(String),
+}
+
+/// The trust of all checks: read once per CA file (or once for the system's store) and shared.
+#[derive(Default)]
+pub struct Trust {
+    anchors: Mutex<HashMap<Option<PathBuf>, Arc<Anchor>>>,
+}
+
+impl Trust {
+    /// The anchor of a CA file, or of the system. An error is not remembered: the next call reads again.
+    pub async fn anchor(&self, ca_file: Option<&Path>) -> Result<Arc<Anchor>, TrustError> {
+        let key = ca_file.map(Path::to_path_buf);
+        if let Some(anchor) = self.lock().get(&key) {
+            return Ok(anchor.clone());
+        }
+        let file = key.clone();
+        let loaded = tokio::task::spawn_blocking(move || Anchor::load(file.as_deref())).await;
+        let anchor = Arc::new(loaded.map_err(|error| TrustError::Setup(error.to_string()))??);
+        self.lock().insert(key, anchor.clone());
+        Ok(anchor)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Option<PathBuf>, Arc<Anchor>>> {
+        self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One set of trusted CAs and the TLS settings made from it.
+#[derive(Debug)]
+pub struct Anchor {
+    verifier: Arc<WebPkiServerVerifier>,
+    config: ClientConfig,
+    /// The certificates of a CA file. A server may show one of them itself: intranets trust the one self-signed
+    /// certificate of their server.
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl Anchor {
+    fn load(ca_file: Option<&Path>) -> Result<Anchor, TrustError> {
+        let mut roots = RootCertStore::empty();
+        let mut pinned = Vec::new();
+        match ca_file {
+            Some(file) => {
+                let unreadable = |error| TrustError::File(file.to_path_buf(), error);
+                let certificates = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
+                pinned = certificates.collect::<Result<_, _>>().map_err(unreadable)?;
+                roots.add_parsable_certificates(pinned.iter().cloned());
+                if roots.is_empty() {
+                    return Err(TrustError::Empty(file.to_path_buf()));
+                }
+            }
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                roots.add_parsable_certificates(found.certs);
+                if roots.is_empty() {
+                    let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+                    return Err(TrustError::NoSystem(causes.join("; ")));
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let setup = |error: &dyn std::error::Error| TrustError::Setup(error.to_string());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map_err(|error| setup(&error))?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| setup(&error))?
+            .with_webpki_verifier(verifier.clone())
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Anchor { verifier, config, pinned })
+    }
+
+    /// The settings of one connection, and where it leaves what it saw.
+    pub(super) fn connection(self: &Arc<Anchor>) -> (Arc<ClientConfig>, Arc<Recorder>) {
+        let recorder = Arc::new(Recorder { anchor: self.clone(), seen: Mutex::new(None) });
+        let mut config = self.config.clone();
+        config.dangerous().set_certificate_verifier(recorder.clone());
+        (Arc::new(config), recorder)
+    }
+
+    /// Accepts a server certificate that is itself in the CA file; its validity and name still count.
+    fn verify_pinned(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Option<Result<(), rustls::Error>> {
+        self.pinned.iter().find(|pinned| *pinned == end_entity)?;
+        let (not_before, not_after) = validity(end_entity)?;
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        Some(if now > not_after.as_second() {
+            Err(CertificateError::Expired.into())
+        } else if now < not_before.as_second() {
+            Err(CertificateError::NotValidYet.into())
+        } else {
+            ParsedCertificate::try_from(end_entity).and_then(|parsed| verify_server_name(&parsed, server_name))
+        })
+    }
+}
+
+/// Notes the validity of the certificates of one connection, then lets webpki decide.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    anchor: Arc<Anchor>,
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    expiry: Expiry,
+    leaf_from: Timestamp,
+}
+
+impl Recorder {
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.seen().map(|seen| seen.expiry)
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a failed handshake means, in words.
+    pub fn explain(&self, error: &rustls::Error) -> Detail {
+        let rustls::Error::InvalidCertificate(problem) = error else {
+            return Detail::Handshake { cause: error.to_string() };
+        };
+        match problem {
+            CertificateError::UnknownIssuer => Detail::Untrusted,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => match self.seen() {
+                // The leaf may be valid while a certificate above it is not.
+                Some(seen) => Detail::Expired { at: seen.expiry.chain },
+                None => Detail::Certificate { cause: problem.to_string() },
+            },
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => match self.seen() {
+                Some(seen) => Detail::NotYetValid { from: seen.leaf_from },
+                None => Detail::Certificate { cause: problem.to_string() },
+            },
+            CertificateError::NotValidForNameContext { expected, presented } => Detail::WrongName {
+                expected: expected.to_str().into_owned(),
+                presented: presented.iter().take(5).map(|name| readable_name(name)).collect(),
+            },
+            other => Detail::Certificate { cause: other.to_string() },
+        }
+    }
+}
+
+/// rustls describes names as `DnsName("x")`.
+fn readable_name(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"').chars().take(100).collect()
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    use x509_parser::nom::Parser;
+    // The validity stands before the extensions; those are webpki's business.
+    let mut parser = x509_parser::certificate::X509CertificateParser::new().with_deep_parse_extensions(false);
+    let (_, parsed) = parser.parse(certificate).ok()?;
+    let validity = parsed.validity();
+    let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    Some((time(validity.not_before)?, time(validity.not_after)?))
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some((leaf_from, leaf)) = validity(end_entity) {
+            let others = intermediates.iter().take(CHAIN_MAX).filter_map(validity).map(|(_, until)| until);
+            let expiry = Expiry { leaf, chain: others.fold(leaf, Timestamp::min) };
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { expiry, leaf_from });
+        }
+        if let Some(verified) = self.anchor.verify_pinned(end_entity, server_name, now) {
+            return verified.map(|()| ServerCertVerified::assertion());
+        }
+        self.anchor.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.anchor.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.anchor.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.anchor.verifier.supported_verify_schemes()
+    }
+}
+
