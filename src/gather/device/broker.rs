@@ -26,6 +26,8 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 const STABLE_AFTER: Duration = Duration::from_secs(20);
 /// Failures in a row over an unreadable packet, after which the session is thrown away.
 const MAX_PACKET_FAILURES: u32 = 2;
+/// How long the end of a connection may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long the worker lets messages gather: fewer wake-ups, and no one notices.
 const GATHER: Duration = Duration::from_millis(5);
 /// Messages handled under one hold of the fleet's lock, so that the sweep and other brokers come in between.
@@ -63,8 +65,7 @@ pub async fn run(
         result = reader.run(&shutdown) => result,
         ended = &mut working => return Err(DeviceError::Worker { broker: broker.id.to_string(), reason: format!("{ended:?}") }),
     };
-    reader.disconnected();
-    reader.link.close().await;
+    reader.close().await;
     stop_worker.cancel();
     let _ = working.await;
     result
@@ -180,6 +181,22 @@ impl Reader {
         self.set_connected(1.0);
         self.fleet.link_changed(self.number, Some(now));
         tracing::info!(mqtt.broker = %self.broker.id, session_present, "connected to the MQTT broker");
+    }
+
+    /// Takes leave of the broker. Messages that still come are acknowledged, so they are queued too.
+    async fn close(&mut self) {
+        if self.connected_at.is_some() {
+            self.link.disconnect();
+            let farewell = async {
+                while let Ok(event) = self.link.poll().await {
+                    if let Event::Message(message) = event {
+                        self.message(message);
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        }
+        self.disconnected();
     }
 
     fn disconnected(&mut self) {

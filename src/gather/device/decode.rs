@@ -6,8 +6,8 @@
 
 use crate::config::devices::DeviceKind;
 use crate::config::mqtt::Field;
-use crate::metrics::columns::{camera, hotspot};
 use crate::metrics::Column;
+use crate::metrics::columns::{camera, hotspot};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -201,7 +201,8 @@ enum Raw {
 
 /// `"23.5"`, but neither `"nan"`, `"0x10"` nor `" 5"`.
 fn number_in(text: &str) -> Raw {
-    let is_plain = text.len() <= 32 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'e' | b'E'));
+    let is_plain =
+        text.len() <= 32 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'e' | b'E'));
     match text.parse::<f64>() {
         Ok(number) if is_plain => Raw::Number(number),
         _ => Raw::Other,
@@ -342,7 +343,8 @@ mod tests {
 
     #[test]
     fn wanted_fields_are_read_with_their_unit_and_others_skipped() {
-        let payload = r#"{"a":[{"fps":9}],"fps":24.5,"bitrate_kbps":"1500","online":true,"recording":null,"clients":7}"#;
+        let payload =
+            r#"{"a":[{"fps":9}],"fps":24.5,"bitrate_kbps":"1500","online":true,"recording":null,"clients":7}"#;
         let readings = read(payload.as_bytes()).unwrap_or_else(|_| panic!("well formed"));
         let expected = [
             (Target::Cell(camera::FRAMES), Reading::Value(24.5)),

@@ -159,10 +159,9 @@ impl Fleet {
     /// Ends series and intervals of devices that are no longer ours, also those of an earlier run.
     fn retain(&self, inner: &Inner, now: Now) {
         let unit = |id: &str| inner.by_id.get(id).map(|&index| &inner.units[index as usize]);
-        for (table, kind) in [
-            (columns::camera::TABLE, DeviceKind::Camera),
-            (columns::hotspot::TABLE, DeviceKind::Hotspot),
-        ] {
+        for (table, kind) in
+            [(columns::camera::TABLE, DeviceKind::Camera), (columns::hotspot::TABLE, DeviceKind::Hotspot)]
+        {
             // agency, site, device
             self.metrics.table(table).retain(|labels| {
                 unit(&labels[2]).is_some_and(|u| u.kind == kind && *u.agency == *labels[0] && *u.site == *labels[1])

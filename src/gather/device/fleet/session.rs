@@ -61,12 +61,7 @@ impl<'f> Session<'f> {
         Ok(Found::Known(index, unit.kind))
     }
 
-    fn candidate(
-        &mut self,
-        agency: Option<&str>,
-        kind: Option<DeviceKind>,
-        device: &str,
-    ) -> Result<Found, Outcome> {
+    fn candidate(&mut self, agency: Option<&str>, kind: Option<DeviceKind>, device: &str) -> Result<Found, Outcome> {
         let settings = &self.inner.settings;
         let agency = match agency {
             Some(agency) => settings.agencies.get(agency).cloned(),

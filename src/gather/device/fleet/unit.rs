@@ -74,7 +74,11 @@ impl Unit {
     /// From the database: listed or discovered, the inventory decides.
     pub fn remembered(row: Seen, now: Now) -> Unit {
         let seen = Some(row.at);
-        Unit { seen, discovered: row.discovered, ..Unit::new(&discovered_listing(row.device, row.kind, row.agency), now) }
+        Unit {
+            seen,
+            discovered: row.discovered,
+            ..Unit::new(&discovered_listing(row.device, row.kind, row.agency), now)
+        }
     }
 
     /// The same device under a new listing: what is known of it stays. Series whose labels changed end.

@@ -23,8 +23,7 @@ const MAX_TEXT: usize = 200;
 const MAX_PROBLEMS: usize = 500;
 
 /// The columns that must be there, and the one that may.
-const COLUMNS: [&str; 10] =
-    ["id", "kind", "agency", "site", "village", "name", "lat", "lon", "state", "offline_after"];
+const COLUMNS: [&str; 10] = ["id", "kind", "agency", "site", "village", "name", "lat", "lon", "state", "offline_after"];
 const N_REQUIRED: usize = 9;
 
 /// The devices of an inventory, in the order of the file.

@@ -33,13 +33,31 @@ fn an_inventory_is_read_with_bom_quotes_nfd_and_any_order_of_columns() {
 fn every_problem_is_told_with_its_place() {
     let rows = [
         ("cam-1,camera,tam-ki,s,v,n,,,installed,", "2:14: no agency \"tam-ki\"; did you mean \"tam-ky\"?"),
-        ("cam-1,kamera,tam-ky,s,v,n,,,installed,", "2:7: kind \"kamera\"; did you mean \"camera\"?; allowed: camera, hotspot"),
-        ("Cam 1,camera,tam-ky,s,v,n,,,installed,", "2:1: id \"Cam 1\" is not 1 to 64 of a-z, 0-9, '-', '_', '.', starting with a letter or digit"),
-        ("cam-1,camera,tam-ky,s,v,n,91,108,installed,", "2:27: lat \"91\"; allowed: degrees from -90 to 90, like 15.5736"),
-        ("cam-1,camera,tam-ky,s,v,n,15,NaN,installed,", "2:30: lon \"NaN\"; allowed: degrees from -180 to 180, like 15.5736"),
+        (
+            "cam-1,kamera,tam-ky,s,v,n,,,installed,",
+            "2:7: kind \"kamera\"; did you mean \"camera\"?; allowed: camera, hotspot",
+        ),
+        (
+            "Cam 1,camera,tam-ky,s,v,n,,,installed,",
+            "2:1: id \"Cam 1\" is not 1 to 64 of a-z, 0-9, '-', '_', '.', starting with a letter or digit",
+        ),
+        (
+            "cam-1,camera,tam-ky,s,v,n,91,108,installed,",
+            "2:27: lat \"91\"; allowed: degrees from -90 to 90, like 15.5736",
+        ),
+        (
+            "cam-1,camera,tam-ky,s,v,n,15,NaN,installed,",
+            "2:30: lon \"NaN\"; allowed: degrees from -180 to 180, like 15.5736",
+        ),
         ("cam-1,camera,tam-ky,s,v,n,,,broken,", "2:29: state \"broken\"; allowed: planned, installed, retired"),
-        ("cam-1,camera,tam-ky,s,v,n,,,installed,5 min", "2:39: offline_after \"5 min\"; allowed: like 30s, 5m, 2h, 7d, or never"),
-        ("cam-1,camera,tam-ky,S 1,v,n,,,installed,", "2:21: site \"S 1\" is not 1 to 64 of a-z, 0-9, '-', '_', '.', starting with a letter or digit"),
+        (
+            "cam-1,camera,tam-ky,s,v,n,,,installed,5 min",
+            "2:39: offline_after \"5 min\"; allowed: like 30s, 5m, 2h, 7d, or never",
+        ),
+        (
+            "cam-1,camera,tam-ky,S 1,v,n,,,installed,",
+            "2:21: site \"S 1\" is not 1 to 64 of a-z, 0-9, '-', '_', '.', starting with a letter or digit",
+        ),
         ("cam-1,camera,tam-ky", "2:1: 3 fields; the header has 10"),
         ("cam-1,camera,tam-ky,s,v,\"n\n2\",,,installed,", "2:25: name contains a control character or line break"),
         ("cam-1,camera,tam-ky,s,\"v,n,,,installed,", "2:23: this quote is never closed"),
