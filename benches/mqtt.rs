@@ -1,0 +1,299 @@
+//! MQTT ingest beside a bare rumqttc counter, and the scrape of what was ingested.
+//!
+//! `cargo bench --bench mqtt [-- ROUNDS [MESSAGES [DEVICES]]]` starts mosquitto with its default queue, and interleaved:
+//! the counter (rumqttc, MQTT 3.1.1, one thread, does nothing but count), ours over 3.1.1 and ours over 5. Each is a
+//! process of its own whose CPU seconds (user and system) are compared while a publisher sends 200,000 JSON messages over
+//! 5,000 topics at QoS 1, as fast as the broker takes them. Printed: each run, then medians and ratios.
+
+use ioc_watch::attribution::Ledger;
+use ioc_watch::config::devices::DeviceKind;
+use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Topic, Version};
+use ioc_watch::config::{Id, site};
+use ioc_watch::gather::device::inventory::{Life, Listing};
+use ioc_watch::gather::device::{self, Fleet, Inventory, Now, Settings};
+use ioc_watch::metrics::{Format, Metrics};
+use ioc_watch::store::Store;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+const N_AGENCIES: usize = 50;
+/// A subject that hears nothing for so long is done.
+const IDLE: Duration = Duration::from_secs(6);
+/// What the budget allows.
+const BUDGET: f64 = 1.5;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let number = |place: usize, default: usize| arguments.get(place).and_then(|a| a.parse().ok()).unwrap_or(default);
+    match arguments.first().map(String::as_str) {
+        Some("publish") => publish(number(1, 0) as u16, number(2, 0), number(3, 0)),
+        Some("count") => count(number(1, 0) as u16, number(2, 0)),
+        Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
+        Some("ours-v5") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V5),
+        _ => compare(number(0, 5), number(1, 200_000), number(2, 5_000)),
+    }
+}
+
+/// One run of one subject.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    cpu_per_100k: f64,
+    lost: f64,
+}
+
+fn compare(n_rounds: usize, n_messages: usize, n_devices: usize) {
+    const SUBJECTS: [&str; 3] = ["count", "ours-v3", "ours-v5"];
+    let mut runs: [Vec<Run>; 3] = Default::default();
+    for round in 1..=n_rounds {
+        for (subject, runs) in SUBJECTS.iter().zip(&mut runs) {
+            let (line, run) = measure(subject, n_messages, n_devices);
+            println!("round {round} {subject}: {line}");
+            runs.push(run);
+        }
+    }
+    let median = |values: Vec<f64>| {
+        let mut values = values;
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let cpu = runs.each_ref().map(|runs| median(runs.iter().map(|run| run.cpu_per_100k).collect()));
+    for (place, subject) in SUBJECTS.iter().enumerate() {
+        let lost: f64 = runs[place].iter().map(|run| run.lost).sum();
+        let ratio = cpu[place] / cpu[0];
+        println!("{subject}: median {:.3} CPU s per 100,000, {ratio:.2} x the counter, lost {lost}", cpu[place]);
+    }
+    let worst = cpu[1].max(cpu[2]) / cpu[0];
+    println!("budget {BUDGET} x: {}", if worst <= BUDGET { "kept" } else { "MISSED" });
+}
+
+fn measure(subject: &str, n_messages: usize, n_devices: usize) -> (String, Run) {
+    let (port, mut mosquitto, _directory) = start_mosquitto();
+    let arguments = [subject.to_string(), port.to_string(), n_messages.to_string(), n_devices.to_string()];
+    let mut child = this_program(&arguments).stdout(Stdio::piped()).spawn().expect("the subject starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let ready = lines.next();
+    assert_eq!(ready.as_deref(), Some("ready"));
+    let sender = ["publish".to_string(), port.to_string(), n_messages.to_string(), n_devices.to_string()];
+    let sent = this_program(&sender).status().expect("the publisher starts");
+    assert!(sent.success());
+    let line = lines.next().unwrap_or_default();
+    let _ = child.wait();
+    let _ = mosquitto.kill();
+    let _ = mosquitto.wait();
+    let field = |name: &str| {
+        let value = line.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse::<f64>().ok()).unwrap_or(f64::NAN)
+    };
+    let (received, cpu) = (field("received"), field("cpu_s"));
+    let run = Run { cpu_per_100k: cpu / received * 1e5, lost: n_messages as f64 - received };
+    (line, run)
+}
+
+fn this_program(arguments: &[String]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("our own path"));
+    command.args(arguments);
+    command
+}
+
+fn start_mosquitto() -> (u16, Child, tempfile::TempDir) {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("mosquitto.conf");
+    let config = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n");
+    std::fs::write(&file, config).expect("the configuration is written");
+    let child = Command::new("/usr/sbin/mosquitto").arg("-c").arg(&file).spawn().expect("mosquitto is installed");
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (port, child, directory)
+}
+
+/// CPU seconds of this process so far.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |place: usize| fields[place].parse::<f64>().unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn options(name: &str, port: u16) -> MqttOptions {
+    let mut options = MqttOptions::new(format!("{name}-{}", std::process::id()), "127.0.0.1", port);
+    options.set_keep_alive(Duration::from_secs(60)).set_max_packet_size(1 << 20, 1 << 20).set_inflight(500);
+    options
+}
+
+fn device_id(number: usize) -> String {
+    format!("cam{number:05}")
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn publish(port: u16, n_messages: usize, n_devices: usize) {
+    let (client, mut events) = AsyncClient::new(options("publisher", port), 1_000);
+    tokio::spawn(async move {
+        for number in 0..n_messages {
+            let (device, round) = (number % n_devices, number / n_devices);
+            let topic = format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device));
+            let online = (device + round) % 20 != 0;
+            let payload = format!(
+                "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
+                 \"fw\":\"v4.2.{:03}-ioc\",\"ts\":\"2026-01-{:02}T10:{:02}:00Z\"}}",
+                20 + device % 10,
+                number % 9 + 1,
+                1024 + number % 4096,
+                10_000 + round * 15 + device,
+                35 + device % 20,
+                device % 1000,
+                1 + round % 28,
+                round % 60
+            );
+            if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
+                return;
+            }
+        }
+        // The client must outlive its queue.
+        std::future::pending::<()>().await;
+    });
+    let mut n_acknowledged = 0;
+    while n_acknowledged < n_messages {
+        if let Event::Incoming(Packet::PubAck(_)) = events.poll().await.expect("the broker stays") {
+            n_acknowledged += 1;
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn count(port: u16, n_messages: usize) {
+    let (client, mut events) = AsyncClient::new(options("counter", port), 1_000);
+    client.subscribe("ioc/#", QoS::AtLeastOnce).await.expect("room in the queue");
+    let (mut received, mut n_bytes, before) = (0, 0, cpu());
+    loop {
+        let wait = if received == 0 { Duration::from_secs(60) } else { IDLE };
+        match tokio::time::timeout(wait, events.poll()).await {
+            Ok(Ok(Event::Incoming(Packet::Publish(publish)))) => {
+                received += 1;
+                n_bytes += publish.payload.len();
+                if received >= n_messages {
+                    break;
+                }
+            }
+            Ok(Ok(Event::Incoming(Packet::SubAck(_)))) => println!("ready"),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    println!("received={received} cpu_s={:.2} payload_bytes={n_bytes}", cpu() - before);
+}
+
+fn id(text: &str) -> Id {
+    Id::parse(text).expect("an id")
+}
+
+fn broker(port: u16, version: Version) -> Broker {
+    let literal = |text: &str| Segment::Literal(text.into());
+    let field = |key: &str, metric: &str, multiply| Field { key: key.into(), metric: metric.into(), multiply };
+    let fields = vec![
+        field("online", "device_up", 1.0),
+        field("fps", "camera_frames_per_second", 1.0),
+        field("bitrate_kbps", "camera_bitrate_bits_per_second", 1000.0),
+        field("uptime_s", "camera_uptime_seconds", 1.0),
+        field("temp_c", "camera_temperature_celsius", 1.0),
+    ];
+    let pattern = vec![literal("ioc"), Segment::Agency, Segment::Kind, Segment::Device, literal("telemetry")];
+    Broker {
+        id: id("main"),
+        host: "127.0.0.1".into(),
+        port,
+        tls: false,
+        ca_file: None,
+        version,
+        client_id: "ioc-watch-main".into(),
+        username: None,
+        password: None,
+        topics: vec![Topic { pattern, qos: 1, decode: Decode::Json { fields }, retained_status: false }],
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn ours(port: u16, n_messages: usize, n_devices: usize, version: Version) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(&site::State::Sqlite, directory.path()).await.expect("a database");
+    let ledger = Ledger::resume(store.clone()).await.expect("a ledger");
+    let metrics = Arc::new(Metrics::new());
+    let settings = Settings {
+        discover_max: 0,
+        offline_after: Some(Duration::from_secs(180)),
+        forget_after: Duration::from_secs(86_400),
+        agencies: (0..N_AGENCIES).map(|number| id(&format!("agency{number:02}"))).collect(),
+        site_agency: id("ioc"),
+    };
+    let listing = |number: usize| Listing {
+        id: id(&device_id(number)),
+        kind: DeviceKind::Camera,
+        agency: id(&format!("agency{:02}", number % N_AGENCIES)),
+        site: format!("site-{}", number / 4),
+        village: format!("Thôn {}", number / 40),
+        name: format!("Camera {number}"),
+        place: None,
+        life: Life::Installed,
+        offline_after: None,
+    };
+    let inventory = Inventory { devices: (0..n_devices).map(listing).collect() };
+    let fleet = Fleet::open(metrics.clone(), ledger, store, settings, &inventory, Now::read()).await.expect("a fleet");
+    let stop = CancellationToken::new();
+    let before = cpu();
+    let task = tokio::spawn(device::run(vec![broker(port, version)], fleet, stop.clone()));
+    while value(&metrics, "ioc_mqtt_connected{") != 1.0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The subscription follows the connection.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    println!("ready");
+    let (mut received, mut last) = (0.0, Instant::now() + Duration::from_secs(60));
+    while received < n_messages as f64 && last.checked_add(IDLE).is_some_and(|end| Instant::now() < end) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = metrics
+            .table(ioc_watch::metrics::columns::broker_messages::TABLE)
+            .snapshot()
+            .column(0)
+            .iter()
+            .filter(|value| !value.is_nan())
+            .sum();
+        if now > received {
+            (received, last) = (now, Instant::now());
+        }
+    }
+    let used = cpu() - before;
+    let ok = value(&metrics, "result=\"ok\"");
+    stop.cancel();
+    let _ = task.await;
+    const RENDERS: u32 = 200;
+    let (before, start) = (cpu(), Instant::now());
+    let mut n_bytes = 0;
+    for _ in 0..RENDERS {
+        n_bytes = metrics.render(Format::Text).len();
+    }
+    let render_cpu = (cpu() - before) / f64::from(RENDERS);
+    println!(
+        "received={received} cpu_s={used:.2} ok={ok} render_cpu_s={render_cpu:.5} render_wall_s={:.5} page_bytes={n_bytes} \
+         rss_mb={:.1}",
+        start.elapsed().as_secs_f64() / f64::from(RENDERS),
+        resident_mb()
+    );
+}
+
+fn value(metrics: &Metrics, part: &str) -> f64 {
+    let page = metrics.render(Format::Text);
+    let line = page.lines().find(|line| !line.starts_with('#') && line.contains(part));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+}

@@ -1,0 +1,345 @@
+//! One broker: a task that reads and a task that works.
+//!
+//! The reader does nothing but read, acknowledge and queue: a broker that keeps 1,000 messages drops the rest for a slow
+//! reader. The worker takes what has gathered in one go, holding the fleet's lock once a batch.
+
+use super::DeviceError;
+use super::decode::Readings;
+use super::fleet::{Fleet, Now, Session};
+use super::link::{Event, Link, Lost, MAX_PACKET, Message};
+use super::outcome::{Counters, Outcome, Tally};
+use super::queue::{Pushed, Queue};
+use super::topic::{Decoder, Topics};
+use crate::config::mqtt::Broker;
+use crate::metrics::{Row, columns};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Waits between attempts to connect: doubling from the first to the last, and up to half as much again by chance, so
+/// that a fleet of daemons does not return in step.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LAST_WAIT: Duration = Duration::from_secs(30);
+/// A connection that lived this long ends a row of failures.
+const STABLE_AFTER: Duration = Duration::from_secs(20);
+/// Failures in a row over an unreadable packet, after which the session is thrown away.
+const MAX_PACKET_FAILURES: u32 = 2;
+/// How long the end of a connection may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How long the worker lets messages gather: fewer wake-ups, and no one notices.
+const GATHER: Duration = Duration::from_millis(5);
+/// Messages handled under one hold of the fleet's lock, so that the sweep and other brokers come in between.
+const BATCH: usize = 512;
+
+/// Reads and works until `shutdown`. Fails only if the configuration cannot be used; connections are tried for ever.
+pub async fn run(
+    broker: Broker,
+    number: usize,
+    fleet: Arc<Fleet>,
+    shutdown: CancellationToken,
+) -> Result<(), DeviceError> {
+    let topics = Topics::compile(&broker)?;
+    let n_topics = broker.topics.len();
+    let queue = Arc::new(Queue::new(fleet.len() * n_topics));
+    let agency = fleet.site_agency();
+    let counters = Arc::new(Counters::new(fleet.metrics(), &agency, &broker.id));
+    let worker = Worker {
+        topics,
+        n_topics,
+        number,
+        fleet: fleet.clone(),
+        queue: queue.clone(),
+        counters: counters.clone(),
+        row: fleet.metrics().table(columns::broker::TABLE).row(&[&agency, &broker.id]),
+        tally: Tally::default(),
+        readings: Readings::default(),
+    };
+    let mut reader = Reader::new(&broker, number, fleet, queue, counters)?;
+    let stop_worker = CancellationToken::new();
+    // Dropped (also when this task is aborted), it ends the worker.
+    let _guard = stop_worker.clone().drop_guard();
+    let mut working = tokio::spawn(worker.run(stop_worker.clone()));
+    let result = tokio::select! {
+        result = reader.run(&shutdown) => result,
+        ended = &mut working => return Err(DeviceError::Worker { broker: broker.id.to_string(), reason: format!("{ended:?}") }),
+    };
+    reader.close().await;
+    stop_worker.cancel();
+    let _ = working.await;
+    result
+}
+
+struct Reader {
+    link: Link,
+    broker: Broker,
+    filters: Vec<(String, u8)>,
+    number: usize,
+    fleet: Arc<Fleet>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    row: Row,
+    connected_at: Option<Instant>,
+    wait: Duration,
+    /// Connections in a row that ended over a packet.
+    packet_failures: u32,
+    /// The next connection begins a new session.
+    clearing: bool,
+    /// The last reason for failing, so that the same one is told once.
+    told: String,
+}
+
+impl Reader {
+    fn new(
+        broker: &Broker,
+        number: usize,
+        fleet: Arc<Fleet>,
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+    ) -> Result<Reader, DeviceError> {
+        let table = fleet.metrics().table(columns::broker::TABLE);
+        let row = table.row(&[&fleet.site_agency(), &broker.id]);
+        table.set(row, columns::broker::CONNECTED, 0.0);
+        table.set(row, columns::broker::UNLISTED, fleet.n_unlisted() as f64);
+        Ok(Reader {
+            link: Link::new(broker)?,
+            broker: broker.clone(),
+            filters: broker.topics.iter().map(|topic| (topic.filter(), topic.qos)).collect(),
+            number,
+            queue,
+            counters,
+            row,
+            fleet,
+            connected_at: None,
+            wait: FIRST_WAIT,
+            packet_failures: 0,
+            clearing: false,
+            told: String::new(),
+        })
+    }
+
+    async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), DeviceError> {
+        let cancelled = shutdown.cancelled();
+        tokio::pin!(cancelled);
+        loop {
+            let event = tokio::select! {
+                () = &mut cancelled => return Ok(()),
+                event = self.link.poll() => event,
+            };
+            match event {
+                Ok(Event::Message(message)) => self.message(message),
+                Ok(Event::Connected { session_present }) => self.connected(session_present),
+                Ok(Event::Subscribed { n_refused: 0 }) | Ok(Event::Other) => {}
+                Ok(Event::Subscribed { n_refused }) => {
+                    for _ in 0..n_refused {
+                        self.count(Outcome::SubscribeRefused);
+                    }
+                    tracing::error!(mqtt.broker = %self.broker.id, n_refused, "the broker refuses subscriptions");
+                }
+                Err(lost) => {
+                    let wait = self.lost(&lost);
+                    tokio::select! {
+                        () = &mut cancelled => return Ok(()),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        if message.payload.len() > MAX_PACKET {
+            self.count(Outcome::Oversized);
+            return;
+        }
+        match self.queue.push(message) {
+            Pushed::Waits => {}
+            Pushed::Overtook => self.count(Outcome::Coalesced),
+            Pushed::Dropped => self.count(Outcome::Dropped),
+        }
+    }
+
+    fn connected(&mut self, session_present: bool) {
+        if self.clearing {
+            self.clearing = false;
+            self.link.set_clean(false);
+            if self.link.is_v3() {
+                self.link.drop_connection();
+                return;
+            }
+        }
+        if let Err(error) = self.link.subscribe(&self.filters) {
+            // Without subscriptions the connection is useless; the next one tries again.
+            tracing::error!(mqtt.broker = %self.broker.id, error, "cannot subscribe");
+            self.link.drop_connection();
+            return;
+        }
+        let now = Instant::now();
+        self.connected_at = Some(now);
+        self.told.clear();
+        self.set_connected(1.0);
+        self.fleet.link_changed(self.number, Some(now));
+        tracing::info!(mqtt.broker = %self.broker.id, session_present, "connected to the MQTT broker");
+    }
+
+    /// Takes leave of the broker. Messages that still come are acknowledged, so they are queued too.
+    async fn close(&mut self) {
+        if self.connected_at.is_some() {
+            self.link.disconnect();
+            let farewell = async {
+                while let Ok(event) = self.link.poll().await {
+                    if let Event::Message(message) = event {
+                        self.message(message);
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        }
+        self.disconnected();
+    }
+
+    fn disconnected(&mut self) {
+        self.connected_at = None;
+        self.set_connected(0.0);
+        self.fleet.link_changed(self.number, None);
+    }
+
+    /// Notes the loss and says how long to wait.
+    fn lost(&mut self, lost: &Lost) -> Duration {
+        let was_stable = self.connected_at.is_some_and(|since| since.elapsed() >= STABLE_AFTER);
+        let was_connected = self.connected_at.is_some();
+        self.disconnected();
+        if was_stable {
+            self.packet_failures = 0;
+        }
+        if was_stable || (was_connected && !lost.is_packet && self.packet_failures == 0) {
+            self.wait = FIRST_WAIT;
+        }
+        if lost.is_packet {
+            self.packet_failures += 1;
+            self.count(if lost.is_oversized { Outcome::Oversized } else { Outcome::Malformed });
+            if self.packet_failures >= MAX_PACKET_FAILURES {
+                self.packet_failures = 0;
+                self.clearing = true;
+                self.link.set_clean(true);
+                self.count(Outcome::SessionCleared);
+                tracing::error!(
+                    mqtt.broker = %self.broker.id,
+                    "the broker sends a packet that cannot be read, again and again; its session is thrown away"
+                );
+            }
+        }
+        if self.told != lost.reason {
+            self.told.clone_from(&lost.reason);
+            tracing::warn!(mqtt.broker = %self.broker.id, reason = lost.reason, "no connection to the MQTT broker");
+        }
+        let wait = self.wait + jitter(self.wait / 2);
+        self.wait = (self.wait * 2).min(LAST_WAIT);
+        wait
+    }
+
+    fn set_connected(&self, value: f64) {
+        self.fleet.metrics().table(columns::broker::TABLE).set(self.row, columns::broker::CONNECTED, value);
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let mut tally = Tally::default();
+        tally.count(outcome);
+        self.counters.add(self.fleet.metrics(), &mut tally);
+    }
+}
+
+/// From zero to `limit`, by chance.
+fn jitter(limit: Duration) -> Duration {
+    // A new RandomState has a new random key, which is chance enough here.
+    let share = RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64;
+    limit.mul_f64(share)
+}
+
+struct Worker {
+    topics: Topics,
+    n_topics: usize,
+    number: usize,
+    fleet: Arc<Fleet>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    row: Row,
+    tally: Tally,
+    readings: Readings,
+}
+
+impl Worker {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut batch = VecDeque::new();
+        let mut stopping = false;
+        while !stopping {
+            tokio::select! {
+                () = stop.cancelled() => stopping = true,
+                () = self.queue.wait() => tokio::time::sleep(GATHER).await,
+            }
+            self.queue.drain(&mut batch, self.fleet.len() * self.n_topics);
+            while !batch.is_empty() {
+                let n_now = batch.len().min(BATCH);
+                self.handle(batch.drain(..n_now));
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn handle(&mut self, messages: impl Iterator<Item = Message>) {
+        let mut session = self.fleet.session(self.number, Now::read());
+        for message in messages {
+            let outcome = handle(&self.topics, &mut self.readings, &mut session, &message);
+            self.tally.count(outcome);
+        }
+        drop(session);
+        let metrics = self.fleet.metrics();
+        if self.tally.get(Outcome::Unlisted) > 0 {
+            let n_unlisted = self.fleet.n_unlisted() as f64;
+            metrics.table(columns::broker::TABLE).set(self.row, columns::broker::UNLISTED, n_unlisted);
+        }
+        self.counters.add(metrics, &mut self.tally);
+    }
+}
+
+/// Applies one message to the fleet.
+pub(super) fn handle(
+    topics: &Topics,
+    readings: &mut Readings,
+    session: &mut Session<'_>,
+    message: &Message,
+) -> Outcome {
+    let Ok(name) = std::str::from_utf8(&message.topic) else { return Outcome::Malformed };
+    let Some((topic, captures)) = topics.find(name) else { return Outcome::UnknownTopic };
+    if message.retain && !topic.retained_status {
+        return Outcome::RetainedIgnored;
+    }
+    let found = match session.find(captures.agency, captures.kind, captures.device, topic.kind_hint) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    match &topic.decoder {
+        Decoder::Status { online, offline } => {
+            let word = message.payload.trim_ascii();
+            match () {
+                () if word == &**online => session.status(found, true, message.retain),
+                () if word == &**offline => session.status(found, false, message.retain),
+                () => return Outcome::Malformed,
+            }
+            Outcome::Ok
+        }
+        Decoder::Json(mapping) => {
+            if mapping.read(found.kind(), &message.payload, readings).is_err() {
+                return Outcome::Malformed;
+            }
+            if message.retain {
+                let Some(online) = readings.online() else { return Outcome::RetainedIgnored };
+                session.status(found, online, true);
+            } else {
+                session.telemetry(found, readings);
+            }
+            if readings.n_bad > 0 { Outcome::BadValue } else { Outcome::Ok }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! When devices were last seen, in the state database. Written in batches by the sweeper, read once at start.
+
+use crate::config::Id;
+use crate::config::devices::DeviceKind;
+use crate::store::{Doing, Store, StoreError, from_micros, micros};
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Row};
+use std::fmt::Write;
+
+/// Rows a statement writes; far below the databases' limits on parameters.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// One device's row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    pub device: Id,
+    pub kind: DeviceKind,
+    pub agency: Id,
+    pub at: Timestamp,
+    /// No inventory lists it.
+    pub discovered: bool,
+}
+
+/// Every row that makes sense.
+pub async fn load(store: &Store) -> Result<Vec<Seen>, StoreError> {
+    const DOING: &str = "reading when devices were last seen";
+    let rows = sqlx::query("SELECT device, kind, agency, last_seen_us, discovered FROM devices_seen")
+        .fetch_all(store.reader())
+        .await
+        .doing(DOING)?;
+    let mut seen = Vec::with_capacity(rows.len());
+    for row in rows {
+        let device: String = row.try_get("device").doing(DOING)?;
+        let kind: String = row.try_get("kind").doing(DOING)?;
+        let agency: String = row.try_get("agency").doing(DOING)?;
+        let at = from_micros(row.try_get("last_seen_us").doing(DOING)?);
+        let discovered = row.try_get::<i64, _>("discovered").doing(DOING)? != 0;
+        let kind = DeviceKind::ALL.into_iter().find(|known| known.as_str() == kind);
+        if let (Some(device), Some(kind), Some(agency)) = (Id::parse(&device), kind, Id::parse(&agency)) {
+            seen.push(Seen { device, kind, agency, at, discovered });
+        }
+    }
+    Ok(seen)
+}
+
+/// Writes the rows in one transaction.
+pub async fn write(store: &Store, rows: &[Seen]) -> Result<(), StoreError> {
+    const DOING: &str = "writing when devices were last seen";
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut tx = store.begin().await?;
+    for batch in rows.chunks(ROWS_PER_STATEMENT) {
+        let mut sql = String::from("INSERT INTO devices_seen (device, kind, agency, last_seen_us, discovered) VALUES ");
+        for index in 0..batch.len() {
+            let n = index * 5;
+            let comma = if index > 0 { "," } else { "" };
+            let _ = write!(sql, "{comma}(${},${},${},${},${})", n + 1, n + 2, n + 3, n + 4, n + 5);
+        }
+        sql.push_str(
+            " ON CONFLICT (device) DO UPDATE SET kind = excluded.kind, agency = excluded.agency, \
+             last_seen_us = excluded.last_seen_us, discovered = excluded.discovered",
+        );
+        // Only placeholders were put into the text.
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for row in batch {
+            query = query
+                .bind(row.device.as_str().to_string())
+                .bind(row.kind.as_str())
+                .bind(row.agency.as_str().to_string())
+                .bind(micros(row.at))
+                .bind(i64::from(row.discovered));
+        }
+        query.execute(&mut *tx).await.doing(DOING)?;
+    }
+    tx.commit().await
+}
+
+/// Removes discovered devices last seen before `before`.
+pub async fn forget(store: &Store, before: Timestamp) -> Result<(), StoreError> {
+    const DOING: &str = "forgetting devices";
+    let exists: Option<i64> =
+        sqlx::query_scalar("SELECT last_seen_us FROM devices_seen WHERE discovered = 1 AND last_seen_us < $1 LIMIT 1")
+            .bind(micros(before))
+            .fetch_optional(store.reader())
+            .await
+            .doing(DOING)?;
+    if exists.is_none() {
+        return Ok(());
+    }
+    let mut tx = store.begin().await?;
+    sqlx::query("DELETE FROM devices_seen WHERE discovered = 1 AND last_seen_us < $1")
+        .bind(micros(before))
+        .execute(&mut *tx)
+        .await
+        .doing(DOING)?;
+    tx.commit().await
+}

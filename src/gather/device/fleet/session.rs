@@ -1,0 +1,122 @@
+//! What a broker's messages do to the fleet. Holds the fleet's lock for one batch.
+
+use super::super::decode::Readings;
+use super::super::inventory::Life;
+use super::super::outcome::Outcome;
+use super::super::presence::Sign;
+use super::unit::Unit;
+use super::{Fleet, Inner, MAX_UNLISTED, Now};
+use crate::config::Id;
+use crate::config::devices::DeviceKind;
+use std::sync::MutexGuard;
+
+/// A batch of messages of one broker.
+pub struct Session<'f> {
+    fleet: &'f Fleet,
+    inner: MutexGuard<'f, Inner>,
+    link: usize,
+    now: Now,
+}
+
+/// A device of the fleet, or one that could join it.
+#[derive(Debug)]
+pub enum Found {
+    Known(u32, DeviceKind),
+    /// May be admitted once it has said something that makes sense.
+    Candidate(Id, DeviceKind, Id),
+}
+
+impl Found {
+    pub fn kind(&self) -> DeviceKind {
+        match self {
+            Found::Known(_, kind) | Found::Candidate(_, kind, _) => *kind,
+        }
+    }
+}
+
+impl<'f> Session<'f> {
+    pub(super) fn new(fleet: &'f Fleet, inner: MutexGuard<'f, Inner>, link: usize, now: Now) -> Session<'f> {
+        Session { fleet, inner, link, now }
+    }
+
+    /// The device that a topic names; `hint` is the kind of a candidate whose topic does not say it.
+    pub fn find(
+        &mut self,
+        agency: Option<&str>,
+        kind: Option<DeviceKind>,
+        device: &str,
+        hint: Option<DeviceKind>,
+    ) -> Result<Found, Outcome> {
+        let Some(&index) = self.inner.by_id.get(device) else { return self.candidate(agency, kind.or(hint), device) };
+        let unit = &self.inner.units[index as usize];
+        if agency.is_some_and(|agency| *agency != *unit.agency) {
+            return Err(Outcome::AgencyMismatch);
+        }
+        if kind.is_some_and(|kind| kind != unit.kind) {
+            return Err(Outcome::KindMismatch);
+        }
+        if unit.life == Life::Retired {
+            return Err(Outcome::Retired);
+        }
+        Ok(Found::Known(index, unit.kind))
+    }
+
+    fn candidate(&mut self, agency: Option<&str>, kind: Option<DeviceKind>, device: &str) -> Result<Found, Outcome> {
+        let settings = &self.inner.settings;
+        let agency = match agency {
+            Some(agency) => settings.agencies.get(agency).cloned(),
+            None => Some(settings.site_agency.clone()),
+        };
+        let has_room = self.inner.n_discovered < settings.discover_max;
+        if let (true, Some(agency), Some(kind), Some(id)) = (has_room, agency, kind, Id::parse(device)) {
+            return Ok(Found::Candidate(id, kind, agency));
+        }
+        let unlisted = &mut self.inner.unlisted;
+        // Only ids that an inventory could list are told apart; the rest is hostile or misconfigured.
+        if unlisted.len() < MAX_UNLISTED && !unlisted.contains(device) && Id::parse(device).is_some() {
+            unlisted.insert(device.into());
+        }
+        Err(Outcome::Unlisted)
+    }
+
+    fn admit(&mut self, found: Found) -> u32 {
+        match found {
+            Found::Known(index, _) => index,
+            Found::Candidate(id, kind, agency) => {
+                self.inner.unlisted.remove(&*id);
+                let mut unit = Unit::discovered(id, kind, agency, self.now);
+                unit.show(&self.fleet.metrics);
+                self.inner.insert(unit)
+            }
+        }
+    }
+
+    /// The device sent telemetry.
+    pub fn telemetry(&mut self, found: Found, readings: &Readings) {
+        let index = self.admit(found);
+        let gone = readings.online() == Some(false);
+        self.sign(index, if gone { Sign::Gone } else { Sign::Alive }, "said that it is offline");
+        self.inner.units[index as usize].take(&readings.list, self.now.wall, &self.fleet.metrics);
+        self.inner.touch(index);
+    }
+
+    /// The device's status topic said so. A retained word is the broker's memory: it is no sign of life now, so it does
+    /// not count as being seen; nor does the offline word, which the broker speaks for a device that is gone.
+    pub fn status(&mut self, found: Found, online: bool, retained: bool) {
+        let index = self.admit(found);
+        self.sign(index, if online { Sign::Alive } else { Sign::Gone }, "said that it is offline");
+        if online && !retained {
+            self.inner.units[index as usize].take(&[], self.now.wall, &self.fleet.metrics);
+            self.inner.touch(index);
+        }
+    }
+
+    fn sign(&mut self, index: u32, sign: Sign, gone: &str) {
+        let unit = &mut self.inner.units[index as usize];
+        unit.link = Some(self.link);
+        let presence = unit.presence.hear(sign, self.now.tick);
+        let reason = if sign == Sign::Gone { gone } else { "speaks" };
+        unit.change(presence, &self.fleet.metrics, &self.fleet.ledger, self.now.wall, reason);
+        self.inner.queue(index);
+    }
+}

@@ -1,0 +1,250 @@
+//! One device of the fleet, and how it shows in metrics and ledger.
+
+use super::super::decode::{Reading, Target};
+use super::super::inventory::{Life, Listing};
+use super::super::presence::Presence;
+use super::{Now, Settings, discovered_listing, seen::Seen};
+use crate::attribution::{Ledger, State, Subject, SubjectKind};
+use crate::config::Id;
+use crate::config::devices::DeviceKind;
+use crate::metrics::columns::{camera, device, device_info, hotspot};
+use crate::metrics::{Column, Metrics, Row, Table};
+use jiff::Timestamp;
+use std::time::Duration;
+
+pub struct Unit {
+    pub id: Id,
+    pub kind: DeviceKind,
+    pub agency: Id,
+    pub site: Box<str>,
+    village: Box<str>,
+    name: Box<str>,
+    pub life: Life,
+    /// `None`: the configuration's value holds.
+    pub offline_after: Option<Option<Duration>>,
+    pub discovered: bool,
+    pub presence: Presence,
+    usable: Option<bool>,
+    /// When it last spoke, also in an earlier run.
+    pub seen: Option<Timestamp>,
+    /// `seen` is not yet in the database.
+    pub dirty: bool,
+    /// The broker that last brought something of it.
+    pub link: Option<usize>,
+    /// It has an entry in the heap of due silences.
+    pub queued: bool,
+    rows: Option<Rows>,
+    subject: Subject,
+}
+
+#[derive(Clone, Copy)]
+struct Rows {
+    device: Row,
+    info: Row,
+    telemetry: Row,
+}
+
+impl Unit {
+    pub fn new(listing: &Listing, now: Now) -> Unit {
+        Unit {
+            id: listing.id.clone(),
+            kind: listing.kind,
+            agency: listing.agency.clone(),
+            site: listing.site.as_str().into(),
+            village: listing.village.as_str().into(),
+            name: listing.name.as_str().into(),
+            life: listing.life,
+            offline_after: listing.offline_after,
+            discovered: false,
+            presence: Presence::unknown(now.tick),
+            usable: None,
+            seen: None,
+            dirty: false,
+            link: None,
+            queued: false,
+            rows: None,
+            subject: Subject { kind: SubjectKind::from(listing.kind), id: listing.id.to_string() },
+        }
+    }
+
+    pub fn discovered(id: Id, kind: DeviceKind, agency: Id, now: Now) -> Unit {
+        Unit { discovered: true, ..Unit::new(&discovered_listing(id, kind, agency), now) }
+    }
+
+    /// From the database: listed or discovered, the inventory decides.
+    pub fn remembered(row: Seen, now: Now) -> Unit {
+        let seen = Some(row.at);
+        Unit {
+            seen,
+            discovered: row.discovered,
+            ..Unit::new(&discovered_listing(row.device, row.kind, row.agency), now)
+        }
+    }
+
+    /// The same device under a new listing: what is known of it stays. Series whose labels changed end.
+    pub fn relisted(mut self, listing: &Listing, metrics: &Metrics) -> Unit {
+        let same_labels = self.kind == listing.kind && self.agency == listing.agency && *self.site == *listing.site;
+        let same_info = *self.village == *listing.village && *self.name == *listing.name;
+        if !(same_labels && same_info) || listing.life == Life::Retired {
+            self.remove_rows(metrics);
+            self.usable = None;
+        }
+        self.dirty |= self.discovered && self.seen.is_some();
+        self.kind = listing.kind;
+        self.agency = listing.agency.clone();
+        self.site = listing.site.as_str().into();
+        self.village = listing.village.as_str().into();
+        self.name = listing.name.as_str().into();
+        self.life = listing.life;
+        self.offline_after = listing.offline_after;
+        self.discovered = false;
+        self.subject = Subject { kind: SubjectKind::from(listing.kind), id: listing.id.to_string() };
+        self
+    }
+
+    /// Whether a discovered device was seen recently enough to be kept.
+    pub fn is_remembered(&self, settings: &Settings, now: Timestamp) -> bool {
+        let silent_for = self.seen.map(|seen| now.duration_since(seen));
+        let limit = jiff::SignedDuration::try_from(settings.forget_after).unwrap_or(jiff::SignedDuration::MAX);
+        settings.agencies.contains(&self.agency) && silent_for.is_none_or(|silent_for| silent_for < limit)
+    }
+
+    pub fn seen_row(&self) -> Option<Seen> {
+        let at = self.seen?;
+        let (device, agency) = (self.id.clone(), self.agency.clone());
+        Some(Seen { device, kind: self.kind, agency, at, discovered: self.discovered })
+    }
+
+    pub fn remove_rows(&mut self, metrics: &Metrics) {
+        if let Some(rows) = self.rows.take() {
+            metrics.table(device::TABLE).remove(rows.device);
+            metrics.table(device_info::TABLE).remove(rows.info);
+            self.telemetry_table(metrics).remove(rows.telemetry);
+        }
+    }
+
+    fn telemetry_table<'m>(&self, metrics: &'m Metrics) -> &'m Table {
+        metrics.table(match self.kind {
+            DeviceKind::Camera => camera::TABLE,
+            DeviceKind::Hotspot => hotspot::TABLE,
+        })
+    }
+
+    /// Brings the device's series in line with what is known, and makes them if they are not there.
+    pub fn show(&mut self, metrics: &Metrics) {
+        if self.life == Life::Retired {
+            return;
+        }
+        let rows = match self.rows {
+            Some(rows) => rows,
+            None => self.make_rows(metrics),
+        };
+        metrics.table(device::TABLE).update(rows.device, |cells| {
+            let installed = self.life == Life::Installed;
+            cells.set(device::INSTALLED, f64::from(u8::from(installed)));
+            let up = match self.presence.state {
+                State::Up => Some(1.0),
+                State::Down => Some(0.0),
+                State::Unknown => None,
+            };
+            let usable = match self.presence.state {
+                State::Up => Some(f64::from(u8::from(self.usable.unwrap_or(true)))),
+                State::Down => Some(0.0),
+                State::Unknown => None,
+            };
+            for (column, value) in [(device::UP, up), (device::USABLE, usable)] {
+                match value.filter(|_| installed) {
+                    Some(value) => cells.set(column, value),
+                    None => cells.clear(column),
+                }
+            }
+            if let Some(seen) = self.seen {
+                cells.set(device::LAST_SEEN, seconds(seen));
+            }
+        });
+    }
+
+    fn make_rows(&mut self, metrics: &Metrics) -> Rows {
+        let kind = self.kind.as_str();
+        let info = [&*self.agency, kind, &*self.site, &*self.id, &*self.village, &*self.name];
+        let rows = Rows {
+            device: metrics.table(device::TABLE).row(&info[..4]),
+            info: metrics.table(device_info::TABLE).row(&info),
+            telemetry: self.telemetry_table(metrics).row(&[&self.agency, &self.site, &self.id]),
+        };
+        metrics.table(device_info::TABLE).set(rows.info, device_info::INFO, 1.0);
+        self.rows = Some(rows);
+        rows
+    }
+
+    /// Notes the state in the ledger; costs little when it is what it was.
+    pub fn observe(&self, ledger: &Ledger, at: Timestamp, reason: &str) {
+        if self.life == Life::Installed {
+            ledger.observe(&self.subject, &self.agency, self.presence.state, at, reason);
+        }
+    }
+
+    /// Takes a new presence; if the state changed, shows and notes it. Telemetry of a device that is not up ends.
+    pub fn change(&mut self, presence: Presence, metrics: &Metrics, ledger: &Ledger, at: Timestamp, reason: &str) {
+        let changed = presence.state != self.presence.state;
+        self.presence = presence;
+        if !changed {
+            return;
+        }
+        if presence.state != State::Up {
+            self.usable = None;
+            if let Some(rows) = self.rows {
+                let table = self.telemetry_table(metrics);
+                table.update(rows.telemetry, |cells| {
+                    for family in table.families() {
+                        let column = match self.kind {
+                            DeviceKind::Camera => Column::find(camera::TABLE, family.name),
+                            DeviceKind::Hotspot => Column::find(hotspot::TABLE, family.name),
+                        };
+                        if let Some(column) = column {
+                            cells.clear(column);
+                        }
+                    }
+                });
+            }
+        }
+        self.show(metrics);
+        self.observe(ledger, at, reason);
+    }
+
+    /// Writes readings of a device that is up, and when it spoke.
+    pub fn take(&mut self, readings: &[(Target, Reading)], at: Timestamp, metrics: &Metrics) {
+        self.seen = Some(at);
+        let Some(rows) = self.rows else { return };
+        let mut usable = self.usable;
+        if !readings.is_empty() && self.presence.state == State::Up {
+            self.telemetry_table(metrics).update(rows.telemetry, |cells| {
+                for (target, reading) in readings {
+                    match (target, reading) {
+                        (Target::Cell(column), Reading::Value(value)) => cells.set(*column, *value),
+                        (Target::Cell(column), Reading::Absent) => cells.clear(*column),
+                        (Target::Up, _) => {}
+                    }
+                }
+                let is_zero = |column| cells.get(column).is_some_and(|value| value <= 0.0);
+                usable = Some(match self.kind {
+                    DeviceKind::Camera => !is_zero(camera::FRAMES) && !is_zero(camera::RECORDING),
+                    DeviceKind::Hotspot => !is_zero(hotspot::UPLINK_UP),
+                });
+            });
+        }
+        let table = metrics.table(device::TABLE);
+        let usable_changed = usable != self.usable && self.presence.state == State::Up;
+        self.usable = usable;
+        table.update(rows.device, |cells| {
+            cells.set(device::LAST_SEEN, seconds(at));
+            if usable_changed && self.life == Life::Installed {
+                cells.set(device::USABLE, f64::from(u8::from(usable.unwrap_or(true))));
+            }
+        });
+    }
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    time.as_microsecond() as f64 / 1e6
+}
