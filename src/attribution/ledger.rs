@@ -55,6 +55,11 @@ struct Next {
 }
 
 impl Ledger {
+    /// A handle that only reads, beside a daemon that may be running: it takes nothing up and closes nothing.
+    pub fn reader(store: Store) -> Ledger {
+        Ledger { store, shared: Arc::default() }
+    }
+
     /// Takes up the ledger where the last run left it: what happened since its last [`Ledger::heartbeat`] is unknown.
     pub async fn resume(store: Store) -> Result<Ledger, StoreError> {
         const DOING: &str = "resuming the attribution ledger";

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
+    (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
 ];
 
 /// Connections that read beside the one that writes.
