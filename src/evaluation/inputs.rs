@@ -227,7 +227,7 @@ struct Observed<'a> {
 }
 
 impl Storage for Observed<'_> {
-    fn select(&self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'_>)) {
+    fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
         /// Ticks further apart are a gap; what lies between is unknown.
         const GAP_MS: i64 = 5 * 60 * 1_000;
         let mut known: Option<i64> = None;
@@ -258,12 +258,11 @@ mod tests {
     use super::*;
     use crate::promql::{Labels, Run};
 
-    struct Ticks(Vec<i64>);
+    struct Ticks(Vec<i64>, Labels);
 
     impl Storage for Ticks {
-        fn select(&self, _: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'_>)) {
-            let labels = Labels::new([]);
-            each(Series { labels: &labels, ticks: &self.0, runs: &[Run { from: 0, value: 1.0 }] });
+        fn select<'s>(&'s self, _: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
+            each(Series { labels: &self.1, ticks: &self.0, runs: &[Run { from: 0, value: 1.0 }] });
         }
     }
 
@@ -278,7 +277,7 @@ mod tests {
             ("one tick", vec![week], 0.0),
         ];
         for (name, minutes, expected) in rows {
-            let storage = Ticks(minutes.into_iter().map(|minute| minute * MINUTE).collect());
+            let storage = Ticks(minutes.into_iter().map(|minute| minute * MINUTE).collect(), Labels::new([]));
             let observed = Observed { storage: &storage, coverage: std::cell::Cell::new(None) };
             observed.select(&Matchers::empty(), 0, week * MINUTE, &mut |_| {});
             let coverage = observed.coverage.get().unwrap();
