@@ -219,7 +219,13 @@ fn describe(error: &Error) -> (Place, String) {
     let full = error.without_snippet().to_string();
     // The parser appends its own "at line 1, column 2"; the place stands in front already.
     let text = [" at line ", " (line "].iter().find_map(|mark| full.split_once(mark)).map_or(full.as_str(), |(t, _)| t);
-    let text = text.lines().next().unwrap_or(text).trim();
+    let text = match text.lines().next().unwrap_or(text).trim() {
+        text if text.contains("Documents {") => "more than one document (---) in the file",
+        text if text.starts_with("budget breached") || text.contains("limit exceeded") => {
+            "too many or too deeply nested values, or aliases that multiply"
+        }
+        text => text,
+    };
     (location, format!("not valid YAML: {text}"))
 }
 

@@ -183,3 +183,32 @@ pub fn retain(metrics: &Metrics, config: &Config) {
     metrics.table(tables::feed::TABLE).retain(|labels| ids.contains(&*labels[1]));
     metrics.table(tables::feed_rejected::TABLE).retain(|labels| ids.contains(&*labels[1]));
 }
+
+/// Logs a feed's failure once, and its end.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// By feed, the message last logged.
+    failing: std::collections::HashMap<String, String>,
+}
+
+impl Failures {
+    pub fn note(&mut self, feed: &str, error: Option<&FeedError>) {
+        let Some(error) = error else {
+            if self.failing.remove(feed).is_some() {
+                tracing::info!(feed, "the feed can be read again");
+            }
+            return;
+        };
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(source) = cause {
+            message.push_str(": ");
+            message.push_str(&source.to_string());
+            cause = source.source();
+        }
+        if self.failing.get(feed) != Some(&message) {
+            tracing::warn!(feed, error = %message, "the feed cannot be read; trying again");
+            self.failing.insert(feed.to_string(), message);
+        }
+    }
+}

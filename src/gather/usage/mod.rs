@@ -1,1 +1,167 @@
-//! Application-usage and dossier counts.
+//! Application-usage and dossier counts from feeds: what agencies bought and use, and how dossiers reach them.
+//!
+//! A row is a count over a period; its key (application, agency, what, period) makes it idempotent. Totals are counters
+//! and so never go down: a row corrected upwards adds the difference, one corrected downwards changes what the row says
+//! but not the total, and adds again only beyond the most that was ever counted.
+
+mod rows;
+mod series;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{Channel, DossierRow, Outcome, Step, UsageRow};
+pub use tables::{ActiveUsers, DossierCount, active_users, dossier_counts};
+
+use crate::config::Id;
+use crate::config::feeds::{UsageRows, UsageSource};
+use crate::feed::{Cells, Directory, Failures, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::store::{StoreError, Tx};
+use jiff::Timestamp;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    #[error("counting usage")]
+    Store(#[from] StoreError),
+}
+
+struct AppGatherer {
+    app: Id,
+    place: Place,
+    /// Events of the application so far: their names become label values, so a feed cannot make them at will.
+    events: Mutex<HashSet<String>>,
+}
+
+impl Gatherer for AppGatherer {
+    type Row = UsageRow;
+
+    fn columns(&self) -> &'static [(&'static str, Need)] {
+        rows::USAGE_COLUMNS
+    }
+
+    fn parse(&self, cells: &Cells<'_>, _now: Timestamp) -> Result<UsageRow, Rejection> {
+        // A panic while holding it leaves at worst one name too many.
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        UsageRow::parse(&self.app, cells, &self.place.org, &mut events)
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Vec<UsageRow>, _now: Timestamp) -> Result<(), StoreError> {
+        tables::write_usage(tx, &self.app, &rows).await
+    }
+}
+
+struct DossierGatherer {
+    app: Id,
+    place: Place,
+}
+
+impl Gatherer for DossierGatherer {
+    type Row = DossierRow;
+
+    fn columns(&self) -> &'static [(&'static str, Need)] {
+        rows::DOSSIER_COLUMNS
+    }
+
+    fn parse(&self, cells: &Cells<'_>, _now: Timestamp) -> Result<DossierRow, Rejection> {
+        DossierRow::parse(cells, &self.place.org)
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Vec<DossierRow>, _now: Timestamp) -> Result<(), StoreError> {
+        tables::write_dossiers(tx, &self.app, &rows).await
+    }
+}
+
+enum Kind {
+    App(Arc<AppGatherer>),
+    Dossiers(Arc<DossierGatherer>),
+}
+
+/// All usage feeds.
+pub struct Usage {
+    feeds: Vec<(Directory, Kind)>,
+    apps: Vec<Id>,
+    place: Place,
+}
+
+impl Usage {
+    pub fn new(config: &[UsageSource], place: Place) -> Usage {
+        let feeds = config.iter().map(|source| {
+            let (app, place) = (source.app.clone(), place.clone());
+            match &source.rows {
+                UsageRows::Usage(feed) => {
+                    let gatherer = AppGatherer { app, place, events: Mutex::default() };
+                    (Directory::new(feed), Kind::App(Arc::new(gatherer)))
+                }
+                UsageRows::Dossiers(feed) => {
+                    (Directory::new(feed), Kind::Dossiers(Arc::new(DossierGatherer { app, place })))
+                }
+            }
+        });
+        let feeds = feeds.collect();
+        Usage { feeds, apps: config.iter().map(|source| source.app.clone()).collect(), place }
+    }
+
+    /// Takes up the totals of earlier runs and sets every series.
+    pub async fn start(&self) -> Result<(), UsageError> {
+        for (feed, kind) in &self.feeds {
+            feed.start(&self.place);
+            if let Kind::App(gatherer) = kind {
+                let events = tables::events(&self.place.store, &gatherer.app).await?;
+                *gatherer.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
+            }
+        }
+        Ok(series::refresh(&self.place, &self.apps).await?)
+    }
+
+    /// Reads what is new and sets the series. A feed's failure is given beside its id and does not stop the others.
+    pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, UsageError> {
+        let mut results = Vec::with_capacity(self.feeds.len());
+        let mut is_changed = false;
+        for (feed, kind) in &mut self.feeds {
+            let polled = match kind {
+                Kind::App(gatherer) => feed.poll(&self.place, gatherer, now).await,
+                Kind::Dossiers(gatherer) => feed.poll(&self.place, gatherer, now).await,
+            };
+            // A failed poll may have committed batches.
+            is_changed |= polled.as_ref().map_or(true, |polled| polled.accepted > 0);
+            results.push((feed.id().to_string(), polled));
+        }
+        if is_changed {
+            series::refresh(&self.place, &self.apps).await?;
+        }
+        Ok(results)
+    }
+}
+
+/// Polls until `shutdown`. Failures of feeds are logged when they begin and when they end; `Err` only for the state
+/// database.
+pub async fn run(
+    config: Vec<UsageSource>,
+    place: Place,
+    every: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), UsageError> {
+    let mut usage = Usage::new(&config, place);
+    usage.start().await?;
+    let mut failures = Failures::default();
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        // Between two batches everything is committed, so a poll may be dropped at any moment.
+        let results = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            results = usage.poll(Timestamp::now()) => results?,
+        };
+        for (feed, result) in results {
+            failures.note(&feed, result.as_ref().err());
+        }
+    }
+}
