@@ -2,6 +2,8 @@
 //! usage.
 
 mod evaluate;
+pub mod check;
+mod init;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,6 +19,10 @@ struct Arguments {
 enum Command {
     /// Render a week's report again and compare it with the stored one.
     Evaluate(evaluate::Arguments),
+    /// Prints every problem of a configuration and of the files it names
+    Check(check::Check),
+    /// Writes a minimal, commented configuration to start from
+    Init(init::Init),
 }
 
 /// Parses the arguments and runs the subcommand.
@@ -24,5 +30,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Check(command) => command.run(),
+        Command::Init(command) => command.run(),
     }
 }
