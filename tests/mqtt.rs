@@ -157,13 +157,32 @@ async fn telemetry_flows_and_resumes_after_the_broker_was_away() {
     gatherer.until("online", |g| g.fleet.state("cam-1") == Some(State::Up)).await;
 
     // Not connected for longer than that: unknown.
-    mosquitto.stop();
+    mosquitto.stop("TERM");
     gatherer.connected(0.0).await;
     gatherer.until("unknown", |g| g.fleet.state("cam-1") == Some(State::Unknown)).await;
     mosquitto.resume();
     mosquitto.publish(&[], TELEMETRY, br#"{"fps":25}"#);
     gatherer.until("telemetry again", |g| g.fps() == Some(25.0)).await;
     assert_eq!(gatherer.value("ioc_mqtt_connected{"), Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_dies_again_and_again_costs_no_session() {
+    for version in [Version::V3, Version::V5] {
+        let mut mosquitto = Mosquitto::start("allow_anonymous true");
+        let gatherer = Gatherer::start(broker(mosquitto.port, version), Duration::from_secs(60)).await;
+        for fps in 1..=3 {
+            gatherer.connected(1.0).await;
+            mosquitto.publish(&[], TELEMETRY, format!(r#"{{"fps":{fps}}}"#).as_bytes());
+            gatherer.until("telemetry", |g| g.fps() == Some(f64::from(fps))).await;
+            mosquitto.stop("KILL");
+            gatherer.connected(0.0).await;
+            mosquitto.resume();
+        }
+        gatherer.connected(1.0).await;
+        assert_eq!((gatherer.count("session_cleared"), gatherer.count("malformed")), (0.0, 0.0));
+        assert_eq!(gatherer.count("ok"), 3.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

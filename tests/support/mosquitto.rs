@@ -54,9 +54,9 @@ impl Mosquitto {
         }
     }
 
-    /// Stops the broker as an administrator would; it keeps its sessions.
-    pub fn stop(&mut self) {
-        self.signal("TERM");
+    /// Stops the broker, with `TERM` as an administrator would (it keeps its sessions) or with `KILL`.
+    pub fn stop(&mut self, signal: &str) {
+        self.signal(signal);
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }

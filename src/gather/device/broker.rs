@@ -42,7 +42,7 @@ pub async fn run(
 ) -> Result<(), DeviceError> {
     let topics = Topics::compile(&broker)?;
     let n_topics = broker.topics.len();
-    let queue = Arc::new(Queue::new(fleet.len() * n_topics));
+    let queue = Arc::new(Queue::new(fleet.capacity() * n_topics));
     let agency = fleet.site_agency();
     let counters = Arc::new(Counters::new(fleet.metrics(), &agency, &broker.id));
     let worker = Worker {
@@ -209,14 +209,16 @@ impl Reader {
     fn lost(&mut self, lost: &Lost) -> Duration {
         let was_stable = self.connected_at.is_some_and(|since| since.elapsed() >= STABLE_AFTER);
         let was_connected = self.connected_at.is_some();
+        // Before the broker's welcome it is not the session that disturbs.
+        let is_packet = lost.is_packet && was_connected;
         self.disconnected();
         if was_stable {
             self.packet_failures = 0;
         }
-        if was_stable || (was_connected && !lost.is_packet && self.packet_failures == 0) {
+        if was_stable || (was_connected && !is_packet && self.packet_failures == 0) {
             self.wait = FIRST_WAIT;
         }
-        if lost.is_packet {
+        if is_packet {
             self.packet_failures += 1;
             self.count(if lost.is_oversized { Outcome::Oversized } else { Outcome::Malformed });
             if self.packet_failures >= MAX_PACKET_FAILURES {
@@ -278,7 +280,7 @@ impl Worker {
                 () = stop.cancelled() => stopping = true,
                 () = self.queue.wait() => tokio::time::sleep(GATHER).await,
             }
-            self.queue.drain(&mut batch, self.fleet.len() * self.n_topics);
+            self.queue.drain(&mut batch, self.fleet.capacity() * self.n_topics);
             while !batch.is_empty() {
                 let n_now = batch.len().min(BATCH);
                 self.handle(batch.drain(..n_now));

@@ -51,7 +51,7 @@ pub enum Event {
 /// Why a connection ended.
 #[derive(Debug)]
 pub struct Lost {
-    /// A packet was too large or made no sense; a persistent session will send it again.
+    /// A packet was too large or made no sense; once connected, a persistent session will send it again.
     pub is_packet: bool,
     /// Of those, it was too large.
     pub is_oversized: bool,
@@ -208,7 +208,9 @@ fn lost3(error: rumqttc::ConnectionError) -> Lost {
     use rumqttc::{ConnectionError, StateError, mqttbytes::Error};
     let (is_packet, is_oversized) = match &error {
         ConnectionError::MqttState(StateError::Deserialization(error)) => {
-            (!matches!(error, Error::InsufficientBytes(_)), matches!(error, Error::PayloadSizeLimitExceeded(_)))
+            let is_oversized = matches!(error, Error::PayloadSizeLimitExceeded(_));
+            // A connection that breaks is also reported as an error of decoding.
+            (!matches!(error, Error::InsufficientBytes(_) | Error::Io(_)), is_oversized)
         }
         _ => (false, false),
     };

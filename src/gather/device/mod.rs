@@ -80,7 +80,7 @@ pub async fn run(brokers: Vec<Broker>, fleet: Arc<Fleet>, shutdown: Cancellation
         result = result.and(ended);
     }
     // The brokers' last messages are in now.
-    result.and(fleet.flush().await.map_err(DeviceError::Store))
+    result.and(fleet.flush(jiff::Timestamp::now()).await.map_err(DeviceError::Store))
 }
 
 async fn sweep(fleet: Arc<Fleet>, stop: CancellationToken) -> Result<(), DeviceError> {
@@ -96,7 +96,7 @@ async fn sweep(fleet: Arc<Fleet>, stop: CancellationToken) -> Result<(), DeviceE
             _ = flush.tick() => {
                 fleet.forget(Now::read());
                 // A database that is away must not stop the listening; what is unwritten is kept.
-                match fleet.flush().await {
+                match fleet.flush(jiff::Timestamp::now()).await {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         told = true;

@@ -266,7 +266,7 @@ impl Fleet {
     }
 
     /// Writes to the database when devices were last seen. On an error nothing is lost: the next flush writes it.
-    pub async fn flush(&self) -> Result<(), StoreError> {
+    pub async fn flush(&self, now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<seen::Seen> = {
             let mut inner = self.lock();
             let dirty = std::mem::take(&mut inner.dirty);
@@ -289,7 +289,7 @@ impl Fleet {
         let forget_before = {
             let inner = self.lock();
             let age = jiff::SignedDuration::try_from(inner.settings.forget_after).ok();
-            age.and_then(|age| Timestamp::now().checked_sub(age).ok())
+            age.and_then(|age| now.checked_sub(age).ok())
         };
         written?;
         match forget_before {
@@ -298,7 +298,13 @@ impl Fleet {
         }
     }
 
-    /// How many devices there are, listed and discovered; the bound of what a queue has to hold.
+    /// How many devices there are or may yet be discovered: the bound of what a queue has to hold.
+    pub fn capacity(&self) -> usize {
+        let inner = self.lock();
+        inner.units.len() + inner.settings.discover_max.saturating_sub(inner.n_discovered)
+    }
+
+    /// How many devices there are, listed and discovered.
     pub fn len(&self) -> usize {
         self.lock().units.len()
     }

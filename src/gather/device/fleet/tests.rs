@@ -298,7 +298,7 @@ async fn last_seen_survives_a_restart_and_the_state_does_not() {
     world.telemetry(1, "camera/new-1", r#"{"fps":24}"#);
     let seen = world.value("ioc_device_last_seen_timestamp_seconds", "cam-1");
     assert!(seen.is_some());
-    world.fleet.flush().await.unwrap_or_else(|error| panic!("{error}"));
+    world.fleet.flush(world.at(2).wall).await.unwrap_or_else(|error| panic!("{error}"));
     let metrics = Arc::new(Metrics::new());
     let (ledger, store) = (world.ledger.clone(), world.store.clone());
     let again = Fleet::open(metrics.clone(), ledger, store, settings(1), &inventory(), world.at(10)).await;
