@@ -1,6 +1,9 @@
 //! The subcommands, one file each. Results go to stdout, messages to stderr; exit codes: 0 done, 1 problems, 2 wrong
 //! usage.
 
+pub mod check;
+mod init;
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -12,10 +15,18 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Prints every problem of a configuration and of the files it names
+    Check(check::Check),
+    /// Writes a minimal, commented configuration to start from
+    Init(init::Init),
+}
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {}
+    match arguments.command {
+        Command::Check(command) => command.run(),
+        Command::Init(command) => command.run(),
+    }
 }

@@ -1,9 +1,12 @@
 //! Sections `people`, `agencies` and `calendar`: who answers for what. Used through [`crate::org::Org`].
 
-use super::{Id, site::Language};
+use super::Id;
+use super::decode::{self, Context, MINUTE, Section, YEAR};
+use super::node::{Node, Place, Value, quote};
+use super::site::{LANGUAGES, Language};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time, Weekday};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -121,4 +124,217 @@ pub struct Holiday {
     pub from: Date,
     /// Inclusive.
     pub to: Date,
+}
+
+impl Person {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Person> {
+        let section = Section::open(cx, node, "person", &["id", "name", "email", "language"], &["phone", "zalo"])?;
+        let id = section.required(cx, "id", decode::id);
+        let name = section.required(cx, "name", decode::name);
+        let email = section.required(cx, "email", address);
+        let language = section.optional(cx, "language", decode::choice(&LANGUAGES));
+        Some(Person { id: id?, name: name?, email: email?, language })
+    }
+}
+
+fn address(cx: &mut Context<'_>, node: &Node) -> Option<lettre::Address> {
+    let address = node.as_text().and_then(|text| text.parse().ok());
+    if address.is_none() {
+        cx.expected(node, "an e-mail address such as truc@ioc.vn.example");
+    }
+    address
+}
+
+impl Agency {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Agency> {
+        const KEYS: &[&str] = &[
+            "id",
+            "code",
+            "name",
+            "level",
+            "parent",
+            "since",
+            "until",
+            "merged_into",
+            "leader",
+            "deputy",
+            "areas",
+            "duty",
+        ];
+        let section = Section::open(cx, node, "agency", KEYS, &[])?;
+        let id = section.required(cx, "id", decode::id);
+        let code = section.optional(cx, "code", decode::name);
+        let name = section.required(cx, "name", decode::name);
+        let level = section.optional(cx, "level", decode::name);
+        let parent = section.optional(cx, "parent", decode::agency);
+        let since = section.optional(cx, "since", decode::date);
+        let until = section.optional(cx, "until", decode::date);
+        let merged_into = section.optional(cx, "merged_into", decode::agency);
+        let leader = section.optional(cx, "leader", terms).unwrap_or_default();
+        let deputy = section.optional(cx, "deputy", terms).unwrap_or_default();
+        let areas = section.optional(cx, "areas", areas).unwrap_or_default();
+        let duty = section.optional(cx, "duty", Duty::decode);
+        if let (Some(since), Some(until), Some(node)) = (since, until, section.get("until"))
+            && until <= since
+        {
+            cx.error(node.place, format!("until: {until} is not after since ({since})"));
+        }
+        if let Some(node) = section.get("merged_into") {
+            if section.get("until").is_none() {
+                cx.error(node.place, "merged_into: needs \"until\", the first day the agency no longer exists");
+            }
+            if merged_into.is_some() && merged_into == id {
+                cx.error(node.place, "merged_into: an agency cannot be merged into itself");
+            }
+        }
+        Some(Agency {
+            id: id?,
+            code,
+            name: name?,
+            level,
+            parent,
+            since,
+            until,
+            merged_into,
+            leader,
+            deputy,
+            areas,
+            duty,
+        })
+    }
+}
+
+/// A person's id, or a list of dated terms of which no two regular ones overlap.
+fn terms(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Term>> {
+    if let Value::Scalar(_) = node.value {
+        let person = decode::person(cx, node)?;
+        return Some(vec![Term { person, from: None, to: None, acting: false }]);
+    }
+    let places: Vec<Place> = node.as_sequence().unwrap_or_default().iter().map(|node| node.place).collect();
+    if places.is_empty() {
+        cx.expected(node, "the id of a person, or a list such as [{person: ID, from: 2026-01-01}]");
+        return None;
+    }
+    let mut numbered: Vec<(Term, Place)> = Vec::new();
+    decode::list(|cx: &mut Context<'_>, node: &Node| {
+        let term = Term::decode(cx, node, true)?;
+        numbered.push((term, node.place));
+        Some(())
+    })(cx, node);
+    let mut regular: Vec<&(Term, Place)> = numbered.iter().filter(|(term, _)| !term.acting).collect();
+    regular.sort_by_key(|(term, _)| term.from);
+    let overlaps: Vec<Place> = regular
+        .windows(2)
+        .filter(|pair| pair[0].0.to.is_none_or(|end| pair[1].0.from.is_none_or(|start| start < end)))
+        .map(|pair| pair[1].1)
+        .collect();
+    for place in overlaps {
+        let message = "this term overlaps another: end the earlier one with \"to\", or mark one \"acting: true\"";
+        cx.error(place, message);
+    }
+    Some(numbered.into_iter().map(|(term, _)| term).collect())
+}
+
+impl Term {
+    /// `open`: whether the ends may be missing and the term may be acting.
+    fn decode(cx: &mut Context<'_>, node: &Node, open: bool) -> Option<Term> {
+        let keys: &[&str] = if open { &["person", "from", "to", "acting"] } else { &["person", "from", "to"] };
+        let section = Section::open(cx, node, if open { "term" } else { "override" }, keys, &[])?;
+        let person = section.required(cx, "person", decode::person);
+        let mut end = |key| {
+            if open { section.optional(cx, key, decode::moment) } else { section.required(cx, key, decode::moment) }
+        };
+        let (from, to) = (end("from"), end("to"));
+        let acting = section.optional(cx, "acting", decode::boolean).unwrap_or(false);
+        if let (Some(from), Some(to), Some(node)) = (from, to, section.get("to"))
+            && to <= from
+        {
+            cx.error(node.place, format!("to: {} is not after from", node.found()));
+        }
+        Some(Term { person: person?, from, to, acting })
+    }
+}
+
+fn areas(cx: &mut Context<'_>, node: &Node) -> Option<BTreeMap<Area, Id>> {
+    let Some(entries) = node.as_mapping() else {
+        cx.expected(node, "a mapping of areas to persons, such as {payment: ke-toan}");
+        return None;
+    };
+    let mut areas = BTreeMap::new();
+    for entry in entries {
+        let words = Area::ALL.map(Area::as_str);
+        match Area::parse(&entry.key) {
+            Some(area) => {
+                areas.extend(decode::person(cx, &entry.value).map(|person| (area, person)));
+            }
+            None => {
+                let near = decode::nearest(&entry.key, &words);
+                let message =
+                    format!("areas: unknown area {}{near} (allowed: {})", quote(&entry.key), words.join(", "));
+                cx.error(entry.place, message);
+            }
+        }
+    }
+    Some(areas)
+}
+
+impl Duty {
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Duty> {
+        let section = Section::open(cx, node, "duty", &["people", "rotate", "from", "overrides"], &[])?;
+        let people = section.required(cx, "people", decode::list(decode::person));
+        let rotate = section.required(cx, "rotate", decode::duration(MINUTE..=YEAR));
+        let from = section.required(cx, "from", decode::moment);
+        let term = |cx: &mut Context<'_>, node: &Node| Term::decode(cx, node, false);
+        let overrides = section.optional(cx, "overrides", decode::list(term)).unwrap_or_default();
+        if let Some(node) = section.get("people")
+            && node.as_sequence().unwrap_or_default().is_empty()
+        {
+            cx.error(node.place, "people: nobody is on the rota; name at least one person");
+            return None;
+        }
+        let people = people.filter(|people| !people.is_empty());
+        Some(Duty { people: people?, rotate: rotate?, from: from?, overrides })
+    }
+}
+
+/// What only shows over all agencies: cycles of parents, state codes given twice for the same time.
+pub(super) fn check_agencies(cx: &mut Context<'_>, list: Option<&Node>) {
+    let nodes = list.and_then(Node::as_sequence).unwrap_or_default();
+    let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_text).map(str::to_owned);
+    let parents: HashMap<String, String> =
+        nodes.iter().filter_map(|node| Some((text(node, "id")?, text(node, "parent")?))).collect();
+    let mut known: HashSet<String> = HashSet::new();
+    for node in nodes {
+        let (Some(id), Some(parent)) = (text(node, "id"), node.get("parent")) else { continue };
+        let mut chain = vec![id.clone()];
+        let mut current = &id;
+        while let Some(next) = parents.get(current) {
+            if known.contains(next) {
+                break;
+            }
+            if let Some(start) = chain.iter().position(|seen| seen == next) {
+                let cycle = [&chain[start..], &[next.clone()]].concat().join(" -> ");
+                cx.error(parent.place, format!("parent: the agencies form a cycle: {cycle}"));
+                break;
+            }
+            chain.push(next.clone());
+            current = next;
+        }
+        known.extend(chain);
+    }
+    let mut codes: HashMap<(String, Option<String>), u32> = HashMap::new();
+    for node in nodes {
+        let Some(code) = node.get("code") else { continue };
+        let Some(word) = code.as_text() else { continue };
+        let key = (word.to_owned(), text(node, "since"));
+        if let Some(line) = codes.get(&key) {
+            let message = format!(
+                "code: {} is given on line {line} with the same \"since\"; a reused code needs another date",
+                quote(word)
+            );
+            cx.error(code.place, message);
+        } else {
+            codes.insert(key, code.place.line);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Sections `site`, `server`, `state`, `history`, `rules` and `host`: the daemon itself.
 
+use super::decode::{self, Context, DAY, HOUR, MINUTE, SECOND, Section, YEAR};
+use super::node::{Node, Value, quote};
 use super::{Id, Secret};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -114,4 +116,230 @@ pub struct Host {
     pub every: Duration,
     /// Mount points; default `/`.
     pub disks: Vec<PathBuf>,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server { listen: SocketAddr::from(([127, 0, 0, 1], 9470)), tokens: Vec::new() }
+    }
+}
+
+impl Default for History {
+    fn default() -> History {
+        History { tick: 15 * SECOND, window: 5 * MINUTE, keep: Vec::new(), max_memory: 512 << 20 }
+    }
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host { every: 15 * SECOND, disks: vec![PathBuf::from("/")] }
+    }
+}
+
+/// Words of the languages, as the file writes them.
+pub(super) const LANGUAGES: [(&str, Language); 2] = [("vi", Language::Vi), ("en", Language::En)];
+
+/// The site's time zone alone: every other section needs it to read its dates. What is wrong with it is said by
+/// [`Site::decode`].
+pub(super) fn timezone(root: &Node) -> jiff::tz::TimeZone {
+    let name = root.get("site").and_then(|site| site.get("timezone")).and_then(Node::as_text);
+    let zone = jiff::tz::TimeZone::get(name.unwrap_or(DEFAULT_TIMEZONE));
+    // A fixed offset equals the default zone, should the system's zone data be missing.
+    zone.unwrap_or_else(|_| jiff::tz::TimeZone::fixed(jiff::tz::offset(7)))
+}
+
+const DEFAULT_TIMEZONE: &str = "Asia/Ho_Chi_Minh";
+
+impl Site {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node, listen: SocketAddr) -> Option<Site> {
+        const KEYS: &[&str] = &["name", "agency", "timezone", "language", "external_url"];
+        let section = Section::open(cx, node, "site", KEYS, &[])?;
+        let name = section.required(cx, "name", decode::name);
+        let agency = section.required(cx, "agency", decode::agency);
+        section.optional(cx, "timezone", check_timezone);
+        let language = section.optional(cx, "language", decode::choice(&LANGUAGES)).unwrap_or_default();
+        let external_url = section.optional(cx, "external_url", external_url);
+        Some(Site {
+            name: name?,
+            agency: agency?,
+            timezone: cx.zone.clone(),
+            language,
+            external_url: external_url.unwrap_or_else(|| format!("http://{listen}")),
+        })
+    }
+}
+
+fn check_timezone(cx: &mut Context<'_>, node: &Node) -> Option<()> {
+    let known = node.as_text().is_some_and(|name| jiff::tz::TimeZone::get(name).is_ok());
+    if !known {
+        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let near = node.as_text().map_or(String::new(), |name| {
+            // Names are long and share their first half: compare without regard to case.
+            let lower: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+            let near = decode::nearest(name, &lower);
+            names
+                .iter()
+                .find(|name| near.contains(&quote(&name.to_lowercase())))
+                .map_or(near.clone(), |name| format!(", nearest: {}", quote(name)))
+        });
+        cx.expected(node, &format!("an IANA time zone such as {DEFAULT_TIMEZONE}{near}"));
+    }
+    known.then_some(())
+}
+
+fn external_url(cx: &mut Context<'_>, node: &Node) -> Option<String> {
+    let text = decode::text(cx, node)?;
+    let sound = url::Url::parse(&text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    if !sound {
+        cx.expected(node, "an http:// or https:// URL without user, query or fragment");
+        return None;
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+impl Server {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Server> {
+        let section = Section::open(cx, node, "server", &["listen", "tokens"], &["tls", "users_file"])?;
+        let listen = section.optional(cx, "listen", listen).unwrap_or(Server::default().listen);
+        let tokens = section.optional(cx, "tokens", decode::list(Token::decode)).unwrap_or_default();
+        decode::unique(cx, "token name", &decode::declared(section.get("tokens"), "name"));
+        Some(Server { listen, tokens })
+    }
+}
+
+fn listen(cx: &mut Context<'_>, node: &Node) -> Option<SocketAddr> {
+    let address: Option<SocketAddr> = node.as_text().and_then(|text| text.parse().ok());
+    match address {
+        None => cx.expected(node, "an IP address and a port such as 127.0.0.1:9470"),
+        Some(address) if !address.ip().is_loopback() => cx.expected(
+            node,
+            "a loopback address (127.0.0.1 or [::1]): without users_file, which is not supported yet, anybody on the \
+             network could write; put a reverse proxy in front",
+        ),
+        Some(address) => return Some(address),
+    }
+    None
+}
+
+impl Token {
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Token> {
+        let section = Section::open(cx, node, "token", &["name", "token_file", "may", "agency"], &[])?;
+        let name = section.required(cx, "name", decode::name);
+        let secret = section.required(cx, "token_file", decode::secret_file);
+        let rights = Right::ALL.map(|right| (right.as_str(), right));
+        let may = section.required(cx, "may", decode::list(decode::choice(&rights)));
+        let agency = section.optional(cx, "agency", decode::agency);
+        if section.get("may").is_some_and(|may| may.as_sequence().is_some_and(<[Node]>::is_empty)) {
+            cx.error(section.place, "token: \"may\" is empty, so the token could do nothing");
+        }
+        Some(Token { name: name?, secret: secret?, may: may?.into_iter().collect(), agency })
+    }
+}
+
+impl Right {
+    pub const ALL: [Right; 7] =
+        [Right::Alerts, Right::Silences, Right::Metrics, Right::Query, Right::Reload, Right::Payments, Right::Usage];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Right::Alerts => "alerts",
+            Right::Silences => "silences",
+            Right::Metrics => "metrics",
+            Right::Query => "query",
+            Right::Reload => "reload",
+            Right::Payments => "payments",
+            Right::Usage => "usage",
+        }
+    }
+}
+
+impl State {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<State> {
+        if let Value::Scalar(_) = node.value {
+            return decode::choice(&[("sqlite", ())])(cx, node).map(|()| State::Sqlite);
+        }
+        let section = Section::open(cx, node, "state", &["postgres", "password_file"], &[])?;
+        let url = section.required(cx, "postgres", postgres_url);
+        let password = section.optional(cx, "password_file", decode::secret_file);
+        Some(State::Postgres { url: url?, password })
+    }
+}
+
+fn postgres_url(cx: &mut Context<'_>, node: &Node) -> Option<String> {
+    let text = decode::text(cx, node)?;
+    let Some(url) = url::Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "postgres" | "postgresql")) else {
+        cx.expected(node, "a URL such as postgres://ioc@db.vn.example/ioc");
+        return None;
+    };
+    if url.password().is_some() {
+        // The URL itself is not repeated: it holds the secret.
+        cx.wrong(node, "a password does not stand in this file: name its file with \"password_file\"");
+        return None;
+    }
+    Some(text)
+}
+
+impl History {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<History> {
+        let section = Section::open(cx, node, "history", &["tick", "window", "keep", "max_memory"], &["remote"])?;
+        let default = History::default();
+        let tick = section.optional(cx, "tick", decode::duration(SECOND..=5 * MINUTE)).unwrap_or(default.tick);
+        let window = section.optional(cx, "window", decode::duration(MINUTE..=31 * DAY)).unwrap_or(default.window);
+        let keep = section.optional(cx, "keep", decode::list(Keep::decode)).unwrap_or_default();
+        let max_memory = section.optional(cx, "max_memory", decode::size(16 << 20..=1 << 40));
+        if tick > window {
+            cx.error(section.place, "history: \"tick\" is longer than \"window\"");
+        }
+        Some(History { tick, window, keep, max_memory: max_memory.unwrap_or(default.max_memory) })
+    }
+}
+
+impl Keep {
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Keep> {
+        let section = Section::open(cx, node, "keep", &["match", "for"], &[])?;
+        let selector = section.required(cx, "match", decode::text);
+        let keep = section.required(cx, "for", decode::duration(MINUTE..=YEAR));
+        Some(Keep { selector: selector?, keep: keep? })
+    }
+}
+
+impl Rules {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Rules> {
+        let section = Section::open(cx, node, "rules", &["files", "evaluate"], &["presets"])?;
+        let words = [("embedded", Evaluate::Embedded), ("external", Evaluate::External)];
+        let evaluate = section.optional(cx, "evaluate", decode::choice(&words)).unwrap_or_default();
+        let files = section.optional(cx, "files", decode::list(super::glob::files)).unwrap_or_default();
+        let files: BTreeSet<PathBuf> = files.into_iter().flatten().collect();
+        Some(Rules { files: files.into_iter().collect(), evaluate })
+    }
+}
+
+impl Host {
+    /// `None` only if the section is `false`.
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Host> {
+        if node.as_text() == Some("false") {
+            return None;
+        }
+        let section = Section::open(cx, node, "host", &["every", "disks"], &[])?;
+        let default = Host::default();
+        let every = section.optional(cx, "every", decode::duration(SECOND..=HOUR)).unwrap_or(default.every);
+        let disks = section.optional(cx, "disks", decode::list(mount_point)).unwrap_or(default.disks);
+        Some(Host { every, disks })
+    }
+}
+
+fn mount_point(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
+    let path = PathBuf::from(decode::text(cx, node)?);
+    if !path.is_absolute() {
+        cx.expected(node, "the absolute path of a mount point such as /");
+        return None;
+    }
+    Some(path)
 }
