@@ -1,0 +1,284 @@
+//! The life of one incident: a pure step of (incident, alerts, time) to (incident, what happened).
+//!
+//! No clock, no database, no people: who is told and how stands in `letter.rs`, what is kept in `rows.rs`. Everything
+//! that decides *whether and when* a mail is written is here.
+
+use super::address::Severity;
+use crate::alert::Alert;
+use crate::config::organisation::Area;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Alerts that ended and were told so are forgotten (in memory, not in the database) above this number an incident.
+const KEPT_ENDED: usize = 200;
+
+/// When mails are due.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// From the first news to the mail about it.
+    pub group_wait: SignedDuration,
+    /// Between two mails of one incident; and how long an ended incident waits for its alerts to come back.
+    pub group_interval: SignedDuration,
+}
+
+/// An alert of an incident.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    pub alert: Alert,
+    pub severity: Severity,
+    /// When it ended; `None` while it fires.
+    pub resolved: Option<Timestamp>,
+}
+
+/// An incident that is not closed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incident {
+    pub id: i64,
+    /// The values it is grouped by.
+    pub key: String,
+    pub agency: String,
+    pub area: Area,
+    /// The highest it had.
+    pub severity: Severity,
+    /// In one line and the site's language; empty before the first mail.
+    pub subject: String,
+    pub opened: Timestamp,
+    /// When the last of its alerts ended; `None` while one fires.
+    pub resolved: Option<Timestamp>,
+    /// Since when there is something to tell. An incident of which nothing was told keeps the time of its first alert,
+    /// so that an alert which comes and goes cannot put the first mail off for ever.
+    pub changed: Option<Timestamp>,
+    pub first_mail: Option<Timestamp>,
+    pub last_mail: Option<Timestamp>,
+    /// Rounds of mails written.
+    pub mails: i64,
+    /// By fingerprint.
+    pub members: BTreeMap<String, Member>,
+    /// Fingerprints that the last mail called firing.
+    pub told: BTreeSet<String>,
+}
+
+/// What a mail says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The first mail.
+    Broken,
+    /// Alerts came, came back or ended, and some fire.
+    Changed,
+    /// All alerts ended.
+    Resolved,
+}
+
+/// What happened in a step, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Opened,
+    /// An alert began to fire (or fires again).
+    Fired(String),
+    /// An alert ended.
+    Ended(String),
+    /// An alert fires again after all had ended.
+    Reopened,
+    /// All alerts ended.
+    Resolved,
+    /// A mail is to be written, about the incident as it stands after the step.
+    Mail(News),
+    /// It is over; the next alert of its group opens a new one.
+    Closed,
+}
+
+impl Incident {
+    /// An incident without alerts yet; the next [`step`] must bring one.
+    pub fn open(id: i64, key: String, agency: String, area: Area, now: Timestamp) -> Incident {
+        Incident {
+            id,
+            key,
+            agency,
+            area,
+            severity: Severity::Info,
+            subject: String::new(),
+            opened: now,
+            resolved: None,
+            changed: None,
+            first_mail: None,
+            last_mail: None,
+            mails: 0,
+            members: BTreeMap::new(),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// The alerts that fire, worst and oldest first.
+    pub fn firing(&self) -> Vec<&Member> {
+        let mut firing: Vec<&Member> = self.members.values().filter(|member| member.resolved.is_none()).collect();
+        firing.sort_by_key(|member| (std::cmp::Reverse(member.severity), member.alert.starts_at));
+        firing
+    }
+
+    fn is_firing(&self) -> bool {
+        self.members.values().any(|member| member.resolved.is_none())
+    }
+
+    /// What a mail would say now; `None` if it would say what the last one said.
+    fn news(&self) -> Option<News> {
+        let firing = |fingerprint: &str| self.members.get(fingerprint).is_some_and(|m| m.resolved.is_none());
+        if !self.is_firing() {
+            return (!self.told.is_empty()).then_some(News::Resolved);
+        }
+        let is_new = self.members.iter().any(|(key, member)| member.resolved.is_none() && !self.told.contains(key));
+        let is_less = self.told.iter().any(|key| !firing(key));
+        match (self.first_mail, is_new || is_less) {
+            (None, _) => Some(News::Broken),
+            (Some(_), true) => Some(News::Changed),
+            (Some(_), false) => None,
+        }
+    }
+
+    /// When the mail about `news` is due.
+    fn mail_due(&self, news: News, timing: &Timing) -> Option<Timestamp> {
+        let changed = self.changed?;
+        // That it is over is told as soon as the interval allows: there is nothing left to collect.
+        let collected = if news == News::Resolved { changed } else { later(changed, timing.group_wait) };
+        let spaced = self.last_mail.map(|last| later(last, timing.group_interval));
+        Some(spaced.map_or(collected, |spaced| spaced.max(collected)))
+    }
+
+    /// When the next [`step`] has something to do, if no alert comes before.
+    pub fn next_due(&self, timing: &Timing) -> Option<Timestamp> {
+        let ends =
+            self.members.values().filter(|member| member.resolved.is_none()).filter_map(|member| member.alert.ends_at);
+        let news = self.news();
+        let mail = news.and_then(|news| self.mail_due(news, timing));
+        let close = match (self.resolved, news) {
+            (Some(resolved), None) => Some(later(resolved, timing.group_interval)),
+            _ => None,
+        };
+        ends.chain(mail).chain(close).min()
+    }
+
+    /// A clock that was set back must not put mails off by as much.
+    fn clamp(&mut self, now: Timestamp) {
+        for time in [&mut self.changed, &mut self.last_mail, &mut self.resolved] {
+            *time = time.map(|time| time.min(now));
+        }
+    }
+}
+
+fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(time)
+}
+
+/// Takes in `alerts` of this incident's group and the time, and says what follows.
+pub fn step(
+    mut incident: Incident,
+    alerts: &[(Alert, Severity)],
+    now: Timestamp,
+    timing: &Timing,
+) -> (Incident, Vec<Event>) {
+    let mut events = Vec::new();
+    incident.clamp(now);
+    if incident.members.is_empty() {
+        events.push(Event::Opened);
+    }
+    for (alert, severity) in alerts {
+        take_in(&mut incident, alert, *severity, now, &mut events);
+    }
+    for (fingerprint, member) in &mut incident.members {
+        if member.resolved.is_none() && member.alert.is_resolved(now) {
+            member.resolved = Some(member.alert.ends_at.unwrap_or(now).min(now));
+            events.push(Event::Ended(fingerprint.clone()));
+        }
+    }
+    match (incident.is_firing(), incident.resolved) {
+        (false, None) => {
+            incident.resolved = Some(now);
+            events.push(Event::Resolved);
+        }
+        (true, Some(_)) => {
+            incident.resolved = None;
+            events.push(Event::Reopened);
+        }
+        _ => {}
+    }
+    let news = incident.news();
+    match news {
+        Some(_) => incident.changed = incident.changed.or(Some(now)),
+        None if incident.first_mail.is_some() => incident.changed = None,
+        None => {}
+    }
+    if let Some(news) = news
+        && incident.mail_due(news, timing).is_some_and(|due| due <= now)
+    {
+        tell(&mut incident, now);
+        events.push(Event::Mail(news));
+    }
+    if incident.news().is_none() && incident.resolved.is_some_and(|at| later(at, timing.group_interval) <= now) {
+        events.push(Event::Closed);
+    }
+    (incident, events)
+}
+
+fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Timestamp, events: &mut Vec<Event>) {
+    let fingerprint = alert.fingerprint();
+    let ends = alert.is_resolved(now);
+    match incident.members.get_mut(&fingerprint) {
+        // What was never heard firing here was never told either.
+        None if ends => return,
+        Some(member) if member.resolved.is_some() && ends => return,
+        Some(member) if ends => {
+            // An end that lies before this firing belongs to an earlier one.
+            if alert.ends_at.is_some_and(|end| end < member.alert.starts_at) {
+                return;
+            }
+            member.alert.ends_at = alert.ends_at;
+        }
+        Some(member) => {
+            let fires_again = member.resolved.take().is_some();
+            let starts_at = if fires_again { alert.starts_at } else { alert.starts_at.min(member.alert.starts_at) };
+            member.alert = Alert { starts_at, ..alert.clone() };
+            if fires_again {
+                events.push(Event::Fired(fingerprint));
+            }
+        }
+        None => {
+            events.push(Event::Fired(fingerprint.clone()));
+            incident.members.insert(fingerprint, Member { alert: alert.clone(), severity, resolved: None });
+        }
+    }
+    incident.severity = incident.severity.max(severity);
+}
+
+/// Notes that everybody is told now how things stand.
+fn tell(incident: &mut Incident, now: Timestamp) {
+    incident.told = incident
+        .members
+        .iter()
+        .filter(|(_, member)| member.resolved.is_none())
+        .map(|(fingerprint, _)| fingerprint.clone())
+        .collect();
+    incident.first_mail = incident.first_mail.or(Some(now));
+    incident.last_mail = Some(now);
+    incident.changed = None;
+    incident.mails += 1;
+}
+
+/// Forgets the oldest alerts that ended and were told so, above a bound. Called after the mails were written.
+pub fn forget_ended(incident: &mut Incident) {
+    let mut ended: Vec<(Timestamp, String)> = incident
+        .members
+        .iter()
+        .filter(|(key, _)| !incident.told.contains(*key))
+        .filter_map(|(key, member)| Some((member.resolved?, key.clone())))
+        .collect();
+    if ended.len() <= KEPT_ENDED {
+        return;
+    }
+    ended.sort();
+    for (_, key) in &ended[..ended.len() - KEPT_ENDED] {
+        incident.members.remove(key);
+    }
+}
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

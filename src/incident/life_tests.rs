@@ -1,0 +1,190 @@
+//! Tests of `life.rs`: stories told step by step, and what must hold in every story.
+
+use super::*;
+use proptest::prelude::*;
+
+const TIMING: Timing =
+    Timing { group_wait: SignedDuration::from_secs(30), group_interval: SignedDuration::from_secs(300) };
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// `+a` fires, `-a` ended, `!a` fires and is critical; at this second.
+fn alerts(text: &str, second: i64) -> Vec<(Alert, Severity)> {
+    text.split_whitespace()
+        .map(|word| {
+            let (sign, name) = word.split_at(1);
+            let alert = Alert {
+                labels: [("alertname".to_string(), name.to_string())].into(),
+                annotations: BTreeMap::new(),
+                starts_at: at(second),
+                ends_at: (sign == "-").then(|| at(second)),
+                generator_url: String::new(),
+            };
+            (alert, if sign == "!" { Severity::Critical } else { Severity::Warning })
+        })
+        .collect()
+}
+
+fn open() -> Incident {
+    Incident::open(1, "k".into(), "tam-ky".into(), Area::Service, at(0))
+}
+
+/// Plays `(second, alerts)`; between them, time passes as the stage lets it: whenever something is due. Returns the
+/// mails and the end with their seconds.
+fn play(story: &[(i64, &str)], until: i64) -> Vec<(i64, String)> {
+    let mut incident = open();
+    let mut told = Vec::new();
+    let mut note = |second: i64, events: Vec<Event>| {
+        for event in events {
+            match event {
+                Event::Mail(news) => told.push((second, format!("{news:?}"))),
+                Event::Closed => told.push((second, "closed".into())),
+                _ => {}
+            }
+        }
+    };
+    let mut moments = story.iter().copied().chain([(until, "")]).peekable();
+    while let Some((second, text)) = moments.next() {
+        let (next, events) = step(incident, &alerts(text, second), at(second), &TIMING);
+        incident = next;
+        note(second, events);
+        let end = moments.peek().map_or(second, |next| next.0);
+        while let Some(due) = incident.next_due(&TIMING).filter(|due| *due < at(end)) {
+            let (next, events) = step(incident, &[], due, &TIMING);
+            incident = next;
+            let closes = events.contains(&Event::Closed);
+            note(due.as_second() - 1_000_000, events);
+            if closes {
+                return told;
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn mails_are_written_when_there_is_something_to_tell() {
+    type Row = (&'static str, &'static [(i64, &'static str)], &'static [(i64, &'static str)]);
+    let rows: [Row; 9] = [
+        ("one alert, told after group_wait", &[(0, "+a")], &[(30, "Broken")]),
+        ("alerts of the same minute share a mail", &[(0, "+a"), (20, "+b")], &[(30, "Broken")]),
+        ("a later alert waits for group_interval", &[(0, "+a"), (60, "+b")], &[(30, "Broken"), (330, "Changed")]),
+        (
+            "long after the last mail, it waits for its like only",
+            &[(0, "+a"), (1000, "+b")],
+            &[(30, "Broken"), (1030, "Changed")],
+        ),
+        ("the same alert again says nothing new", &[(0, "+a"), (60, "+a"), (600, "+a")], &[(30, "Broken")]),
+        (
+            "the end is told and the incident closes",
+            &[(0, "+a"), (1000, "-a")],
+            &[(30, "Broken"), (1000, "Resolved"), (1300, "closed")],
+        ),
+        ("what ended before anybody knew is not told", &[(0, "+a"), (10, "-a")], &[(310, "closed")]),
+        (
+            "an alert that comes and goes is told when it fires again",
+            &[(0, "+a"), (10, "-a"), (50, "+a")],
+            &[(50, "Broken")],
+        ),
+        (
+            "an alert that comes back soon continues the incident",
+            &[(0, "+a"), (1000, "-a"), (1100, "+a"), (3000, "-a")],
+            &[(30, "Broken"), (1000, "Resolved"), (1300, "Changed"), (3000, "Resolved"), (3300, "closed")],
+        ),
+    ];
+    for (name, story, expected) in rows {
+        let expected: Vec<(i64, String)> = expected.iter().map(|(second, what)| (*second, what.to_string())).collect();
+        assert_eq!(play(story, 10_000), expected, "{name}");
+    }
+}
+
+#[test]
+fn partial_ends_are_told_and_the_severity_only_rises() {
+    assert_eq!(play(&[(0, "+a +b"), (1000, "-a")], 5_000), [(30, "Broken".to_string()), (1030, "Changed".to_string())]);
+    let (incident, _) = step(open(), &alerts("+a !b", 0), at(0), &TIMING);
+    let (incident, _) = step(incident, &alerts("-b", 5), at(5), &TIMING);
+    assert_eq!(incident.severity, Severity::Critical);
+}
+
+#[test]
+fn an_announced_end_happens_when_it_is_not_announced_anew() {
+    let mut external = alerts("+a", 0);
+    external[0].0.ends_at = Some(at(400));
+    let (incident, _) = step(open(), &external, at(0), &TIMING);
+    let (incident, _) = step(incident, &[], at(30), &TIMING);
+    assert_eq!(incident.next_due(&TIMING), Some(at(400)));
+    let (incident, events) = step(incident, &[], at(400), &TIMING);
+    assert!(events.contains(&Event::Mail(News::Resolved)), "{events:?}");
+    assert_eq!(incident.resolved, Some(at(400)));
+}
+
+#[test]
+fn a_clock_set_back_does_not_put_mails_off() {
+    let (incident, _) = step(open(), &alerts("+a", 90_000), at(90_000), &TIMING);
+    let (incident, _) = step(incident, &[], at(0), &TIMING);
+    assert_eq!(incident.next_due(&TIMING), Some(at(30)));
+}
+
+#[test]
+fn alerts_that_ended_are_not_kept_without_bound() {
+    let mut incident = open();
+    for n in 0..400 {
+        incident = step(incident, &alerts(&format!("+x{n} +stays"), n * 1000), at(n * 1000), &TIMING).0;
+        incident = step(incident, &alerts(&format!("-x{n}"), n * 1000 + 10), at(n * 1000 + 10), &TIMING).0;
+        incident = step(incident, &[], at(n * 1000 + 500), &TIMING).0;
+        forget_ended(&mut incident);
+    }
+    assert!(incident.members.len() <= KEPT_ENDED + 1, "{}", incident.members.len());
+}
+
+proptest! {
+    /// Whatever happens: whoever was told that it broke is told that it ended; mails keep their distance; what fires
+    /// is told in time; and time always moves on.
+    #[test]
+    fn every_story_ends_well(story in proptest::collection::vec((0_i64..200, "[+!-][abc]( [+!-][abc])?"), 1..30)) {
+        let mut incident = open();
+        let mut second = 0;
+        let mut mails: Vec<(i64, News)> = Vec::new();
+        let mut play = |incident: Incident, text: &str, second: i64| {
+            let (incident, events) = step(incident, &alerts(text, second), at(second), &TIMING);
+            for event in &events {
+                if let Event::Mail(news) = event {
+                    mails.push((second, *news));
+                }
+            }
+            let closed = events.contains(&Event::Closed);
+            (incident, closed)
+        };
+        let mut is_closed = false;
+        for (pause, text) in &story {
+            second += pause;
+            let (next, closed) = play(incident, text, second);
+            incident = next;
+            is_closed = closed;
+            if closed { break; }
+            if let Some(due) = incident.next_due(&TIMING) {
+                prop_assert!(due > at(second), "due in the past: nothing would move on");
+            }
+        }
+        if !is_closed {
+            second += 1_000;
+            incident = play(incident, "-a -b -c", second).0;
+            for _ in 0..3 {
+                second += 1_000;
+                incident = play(incident, "", second).0;
+            }
+        }
+        prop_assert!(incident.told.is_empty());
+        prop_assert!(incident.firing().is_empty());
+        if let Some((_, last)) = mails.last() {
+            prop_assert_eq!(*last, News::Resolved);
+            prop_assert_eq!(mails[0].1, News::Broken);
+        }
+        for pair in mails.windows(2) {
+            prop_assert!(pair[1].0 - pair[0].0 >= 300);
+            prop_assert!(pair[1].1 != News::Broken);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The tables `incidents`, `alerts`, `incident_timeline` and `incident_told`: all of their statements.
+
+use super::address::Severity;
+use super::letter::Told;
+use super::life::{Incident, Member};
+use crate::alert::Alert;
+use crate::config::organisation::Area;
+use crate::config::site::Language;
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::any::AnyRow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Alerts that are recorded only stand under this incident.
+pub const RECORDED: i64 = 0;
+
+/// One line of an incident's timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub at: Timestamp,
+    /// A closed set, see the migration.
+    pub event: String,
+    /// A person's id, or empty.
+    pub person: String,
+    pub detail: String,
+}
+
+/// An incident as the stage holds it.
+#[derive(Debug, Clone)]
+pub struct Open {
+    pub incident: Incident,
+    pub told: Vec<Told>,
+    /// Of the next timeline entry.
+    pub seq: i64,
+}
+
+/// What was open when the last run ended.
+#[derive(Default)]
+pub struct Loaded {
+    pub open: Vec<Open>,
+    /// Recorded alerts that fire, by fingerprint.
+    pub recorded: BTreeMap<String, Member>,
+    pub next_id: i64,
+}
+
+pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Timestamp>) -> Result<(), StoreError> {
+    let told = serde_json::to_string(&incident.told).unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
+         changed_us, first_mail_us, last_mail_us, mails, told) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+         ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
+         resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
+         first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
+         told = excluded.told",
+    )
+    .bind(incident.id)
+    .bind(&incident.key)
+    .bind(&incident.agency)
+    .bind(incident.area.as_str())
+    .bind(incident.severity.as_str())
+    .bind(&incident.subject)
+    .bind(micros(incident.opened))
+    .bind(incident.resolved.map(micros))
+    .bind(closed.map(micros))
+    .bind(incident.changed.map(micros))
+    .bind(incident.first_mail.map(micros))
+    .bind(incident.last_mail.map(micros))
+    .bind(incident.mails)
+    .bind(told)
+    .execute(&mut **tx)
+    .await
+    .doing("writing an incident")?;
+    Ok(())
+}
+
+pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: &Member) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
+         resolved_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
+         annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
+         ends_us = excluded.ends_us, resolved_us = excluded.resolved_us",
+    )
+    .bind(incident)
+    .bind(fingerprint)
+    .bind(member.severity.as_str())
+    .bind(serde_json::to_string(&member.alert.labels).unwrap_or_default())
+    .bind(serde_json::to_string(&member.alert.annotations).unwrap_or_default())
+    .bind(&member.alert.generator_url)
+    .bind(micros(member.alert.starts_at))
+    .bind(member.alert.ends_at.map(micros))
+    .bind(member.resolved.map(micros))
+    .execute(&mut **tx)
+    .await
+    .doing("writing an alert")?;
+    Ok(())
+}
+
+pub async fn write_timeline(tx: &mut Tx, open: &mut Open, entry: &Entry) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(open.incident.id)
+    .bind(open.seq)
+    .bind(micros(entry.at))
+    .bind(&entry.event)
+    .bind(&entry.person)
+    .bind(&entry.detail)
+    .execute(&mut **tx)
+    .await
+    .doing("writing an incident's timeline")?;
+    open.seq += 1;
+    Ok(())
+}
+
+pub async fn write_told(tx: &mut Tx, incident: i64, told: &Told, now: Timestamp) -> Result<(), StoreError> {
+    let language = if told.language == Language::Vi { "vi" } else { "en" };
+    sqlx::query(
+        "INSERT INTO incident_told (incident, person, name, address, language, subject, message_id, told_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(incident)
+    .bind(&told.person)
+    .bind(&told.name)
+    .bind(&told.address)
+    .bind(language)
+    .bind(&told.subject)
+    .bind(&told.message_id)
+    .bind(micros(now))
+    .execute(&mut **tx)
+    .await
+    .doing("writing who was told")?;
+    Ok(())
+}
+
+pub async fn timeline(store: &Store, incident: i64) -> Result<Vec<Entry>, StoreError> {
+    const DOING: &str = "reading an incident's timeline";
+    let rows =
+        sqlx::query("SELECT at_us, event, person, detail FROM incident_timeline WHERE incident = $1 ORDER BY seq")
+            .bind(incident)
+            .fetch_all(store.reader())
+            .await
+            .doing(DOING)?;
+    let entry = |row: &AnyRow| {
+        Ok(Entry {
+            at: from_micros(row.try_get("at_us")?),
+            event: row.try_get("event")?,
+            person: row.try_get("person")?,
+            detail: row.try_get("detail")?,
+        })
+    };
+    rows.iter().map(entry).collect::<Result<_, sqlx::Error>>().doing(DOING)
+}
+
+/// Reads what was open. Rows that cannot be read (a label value of a later version) are left out and logged.
+pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
+    const DOING: &str = "resuming incidents";
+    let mut loaded = Loaded::default();
+    let pool = store.reader();
+    let last: Option<i64> = sqlx::query_scalar("SELECT MAX(id) FROM incidents").fetch_one(pool).await.doing(DOING)?;
+    loaded.next_id = last.unwrap_or(RECORDED) + 1;
+    let incidents = sqlx::query(
+        "SELECT id, group_key, agency, area, severity, subject, opened_us, resolved_us, changed_us, first_mail_us, \
+         last_mail_us, mails, told, (SELECT MAX(seq) FROM incident_timeline t WHERE t.incident = incidents.id) AS seq \
+         FROM incidents WHERE closed_us IS NULL ORDER BY id",
+    );
+    for row in incidents.fetch_all(pool).await.doing(DOING)? {
+        match read_open(&row).doing(DOING)? {
+            Some(open) => loaded.open.push(open),
+            None => tracing::error!("an incident in the state database cannot be read and is left out"),
+        }
+    }
+    let mut by_id: BTreeMap<i64, &mut Open> = loaded.open.iter_mut().map(|open| (open.incident.id, open)).collect();
+    let alerts = sqlx::query(
+        "SELECT incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, resolved_us \
+         FROM alerts WHERE (incident = 0 AND resolved_us IS NULL) \
+         OR incident IN (SELECT id FROM incidents WHERE closed_us IS NULL)",
+    );
+    for row in alerts.fetch_all(pool).await.doing(DOING)? {
+        let incident: i64 = row.try_get("incident").doing(DOING)?;
+        let Some((fingerprint, member)) = read_member(&row).doing(DOING)? else {
+            tracing::error!(incident.id = incident, "an alert in the state database cannot be read and is left out");
+            continue;
+        };
+        match by_id.get_mut(&incident) {
+            Some(open) => drop(open.incident.members.insert(fingerprint, member)),
+            None if incident == RECORDED => drop(loaded.recorded.insert(fingerprint, member)),
+            None => {}
+        }
+    }
+    let told = sqlx::query(
+        "SELECT incident, person, name, address, language, subject, message_id FROM incident_told \
+         WHERE incident IN (SELECT id FROM incidents WHERE closed_us IS NULL) ORDER BY incident, told_us, person",
+    );
+    for row in told.fetch_all(pool).await.doing(DOING)? {
+        let incident: i64 = row.try_get("incident").doing(DOING)?;
+        if let Some(open) = by_id.get_mut(&incident) {
+            open.told.push(read_told(&row).doing(DOING)?);
+        }
+    }
+    Ok(loaded)
+}
+
+fn read_open(row: &AnyRow) -> Result<Option<Open>, sqlx::Error> {
+    let time = |name: &str| row.try_get::<Option<i64>, _>(name).map(|us| us.map(from_micros));
+    let (area, severity, told): (String, String, String) =
+        (row.try_get("area")?, row.try_get("severity")?, row.try_get("told")?);
+    let told: Option<BTreeSet<String>> = serde_json::from_str(&told).ok();
+    let (Some(area), Some(severity), Some(told)) = (Area::parse(&area), Severity::parse(&severity), told) else {
+        return Ok(None);
+    };
+    let incident = Incident {
+        id: row.try_get("id")?,
+        key: row.try_get("group_key")?,
+        agency: row.try_get("agency")?,
+        area,
+        severity,
+        subject: row.try_get("subject")?,
+        opened: from_micros(row.try_get("opened_us")?),
+        resolved: time("resolved_us")?,
+        changed: time("changed_us")?,
+        first_mail: time("first_mail_us")?,
+        last_mail: time("last_mail_us")?,
+        mails: row.try_get("mails")?,
+        members: BTreeMap::new(),
+        told,
+    };
+    let seq: Option<i64> = row.try_get("seq")?;
+    Ok(Some(Open { incident, told: Vec::new(), seq: seq.map_or(0, |last| last + 1) }))
+}
+
+fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
+    let time = |name: &str| row.try_get::<Option<i64>, _>(name).map(|us| us.map(from_micros));
+    let (severity, labels, annotations): (String, String, String) =
+        (row.try_get("severity")?, row.try_get("labels")?, row.try_get("annotations")?);
+    let (Some(severity), Ok(labels), Ok(annotations)) =
+        (Severity::parse(&severity), serde_json::from_str(&labels), serde_json::from_str(&annotations))
+    else {
+        return Ok(None);
+    };
+    let alert = Alert {
+        labels,
+        annotations,
+        starts_at: from_micros(row.try_get("starts_us")?),
+        ends_at: time("ends_us")?,
+        generator_url: row.try_get("generator_url")?,
+    };
+    Ok(Some((row.try_get("fingerprint")?, Member { alert, severity, resolved: time("resolved_us")? })))
+}
+
+fn read_told(row: &AnyRow) -> Result<Told, sqlx::Error> {
+    let language: String = row.try_get("language")?;
+    Ok(Told {
+        person: row.try_get("person")?,
+        name: row.try_get("name")?,
+        address: row.try_get("address")?,
+        language: if language == "en" { Language::En } else { Language::Vi },
+        subject: row.try_get("subject")?,
+        message_id: row.try_get("message_id")?,
+    })
+}

@@ -1,0 +1,496 @@
+//! [`Incidents`]: the open incidents in memory and in the state database, which change together.
+//!
+//! Every change happens under a transaction of the store, of which there is one at a time; memory follows only after
+//! its commit. The rules are in `life.rs`; here they are given alerts and time, and what they say is carried out.
+
+use super::address::{self, Address};
+use super::letter::{Desk, Evidence, EvidenceLines, NoEvidence, subject};
+use super::life::{self, Event, Incident, Member, News, Timing};
+use super::rows::{self, Entry, Open, RECORDED};
+use crate::alert::Alert;
+use crate::config::Config;
+use crate::config::site::Language;
+use crate::mail::Outbox;
+use crate::metrics::{Metrics, columns};
+use crate::org::Org;
+use crate::store::{Store, StoreError, Tx};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Incidents carried forward in one transaction: bounds how long it holds others up.
+const AT_ONCE: usize = 100;
+/// Evidence that is not there by then is left out: the mail is more urgent.
+const EVIDENCE_WITHIN: Duration = Duration::from_secs(5);
+/// The longest sleep of [`Incidents::run`]: a clock that jumps is noticed by then.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The incident stage. It lives as long as the daemon; a reload calls [`Incidents::configure`].
+pub struct Incidents {
+    store: Store,
+    outbox: Outbox,
+    metrics: Arc<Metrics>,
+    settings: Mutex<Arc<Settings>>,
+    /// Held from before a change is computed until memory has it. Taken after the transaction began.
+    turn: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct Settings {
+    desk: Desk,
+    evidence: Arc<dyn Evidence>,
+    group_by: Vec<String>,
+    timing: Timing,
+    resolve_timeout: SignedDuration,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<String, Open>,
+    recorded: BTreeMap<String, Member>,
+    next_id: i64,
+}
+
+/// The alerts of one group that came together.
+struct Group {
+    address: Address,
+    alerts: Vec<(Alert, super::Severity)>,
+}
+
+/// A change on its way into the database, then into memory.
+#[derive(Default)]
+struct Change {
+    /// By group; `None` is closed.
+    open: Vec<(String, Option<Open>)>,
+    /// By fingerprint; `None` ended.
+    recorded: Vec<(String, Option<Member>)>,
+    next_id: Option<i64>,
+    has_mails: bool,
+}
+
+impl Incidents {
+    /// Takes up the incidents where the last run left them. What fired then fires until its source says otherwise;
+    /// an alert with an announced end gets the time to be announced again.
+    pub async fn resume(
+        store: Store,
+        outbox: Outbox,
+        org: Arc<Org>,
+        config: &Config,
+        metrics: Arc<Metrics>,
+        now: Timestamp,
+    ) -> Result<Incidents, StoreError> {
+        let settings = Settings::new(config, org, Arc::new(NoEvidence));
+        let loaded = rows::load(&store).await?;
+        let grace = now.saturating_add(settings.resolve_timeout).unwrap_or(now);
+        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, open: HashMap::new() };
+        let mut open = loaded.open;
+        let members = open.iter_mut().flat_map(|open| open.incident.members.values_mut());
+        for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
+            member.alert.ends_at = member.alert.ends_at.map(|end| end.max(grace));
+        }
+        state.open = open.into_iter().map(|open| (open.incident.key.clone(), open)).collect();
+        let incidents = Incidents {
+            store,
+            outbox,
+            metrics,
+            settings: Mutex::new(Arc::new(settings)),
+            turn: tokio::sync::Mutex::default(),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        };
+        incidents.measure();
+        Ok(incidents)
+    }
+
+    /// Uses another configuration from now on; open incidents stay as they are.
+    pub fn configure(&self, config: &Config, org: Arc<Org>) {
+        let evidence = self.settings().evidence.clone();
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Settings::new(config, org, evidence));
+        self.changed.notify_one();
+    }
+
+    /// Asks `evidence` for every mail from now on.
+    pub fn with_evidence(self, evidence: Arc<dyn Evidence>) -> Incidents {
+        {
+            let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            let old = &**settings;
+            let desk = Desk { org: old.desk.org.clone(), site: old.desk.site.clone(), from: old.desk.from.clone() };
+            let group_by = old.group_by.clone();
+            let new = Settings { desk, evidence, group_by, timing: old.timing, resolve_timeout: old.resolve_timeout };
+            *settings = Arc::new(new);
+        }
+        self
+    }
+
+    /// How long an alert from outside without an end fires if it is not posted again.
+    pub fn resolve_timeout(&self) -> SignedDuration {
+        self.settings().resolve_timeout
+    }
+
+    /// Takes in alerts, firing and resolved. `tx` may already hold what its sender keeps; it is committed with the
+    /// alerts, incidents and mails, or nothing is.
+    pub async fn receive(&self, mut tx: Tx, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let settings = self.settings();
+        let mut change = Change::default();
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        for alert in alerts {
+            let is_agency = |id: &str| settings.desk.org.agency(id).is_some();
+            let address = address::address(alert, is_agency, settings.desk.org.site());
+            if address.is_recorded_only(alert) {
+                self.record(&mut tx, alert, &address, now, &mut change).await?;
+                continue;
+            }
+            let key = address.group_key(alert, &settings.group_by);
+            let severity = address.severity;
+            let group = groups.entry(key).or_insert_with(|| Group { address, alerts: Vec::new() });
+            group.alerts.push((alert.clone(), severity));
+        }
+        for (key, group) in groups {
+            let known = self.state().open.get(&key).cloned();
+            let open = match known {
+                Some(open) => open,
+                None if group.alerts.iter().all(|(alert, _)| alert.is_resolved(now)) => continue,
+                None => {
+                    let id = change.next_id.unwrap_or_else(|| self.state().next_id);
+                    change.next_id = Some(id + 1);
+                    let (agency, area) = (group.address.agency.clone(), group.address.area);
+                    let incident = Incident::open(id, key.clone(), agency, area, now);
+                    Open { incident, told: Vec::new(), seq: 0 }
+                }
+            };
+            let misaddressed = |fingerprint: &str| {
+                let alert = group.alerts.iter().find(|(alert, _)| alert.fingerprint() == fingerprint)?;
+                let is_agency = |id: &str| settings.desk.org.agency(id).is_some();
+                address::address(&alert.0, is_agency, settings.desk.org.site()).misaddressed
+            };
+            let events = self.advance(&mut tx, &settings, open, &group.alerts, now, &mut change).await?;
+            for event in events {
+                if let Event::Fired(fingerprint) = event
+                    && let Some(reason) = misaddressed(&fingerprint)
+                {
+                    self.metrics.own.alerts_misaddressed.with_label_values(&[reason.as_str()]).inc();
+                }
+            }
+        }
+        tx.commit().await?;
+        self.apply(change);
+        Ok(())
+    }
+
+    /// Lets time pass: mails that are due are written, announced ends happen, ended incidents close.
+    pub async fn tick(&self, now: Timestamp) -> Result<(), StoreError> {
+        let settings = self.settings();
+        let (due, ended) = {
+            let state = self.state();
+            let is_due = |open: &Open| open.incident.next_due(&settings.timing).is_some_and(|due| due <= now);
+            let mut due: Vec<(i64, String)> = state
+                .open
+                .iter()
+                .filter(|(_, open)| is_due(open))
+                .map(|(key, open)| (open.incident.id, key.clone()))
+                .collect();
+            due.sort();
+            (due, state.recorded.values().any(|member| member.alert.is_resolved(now)))
+        };
+        for keys in due.chunks(AT_ONCE) {
+            let mut tx = self.store.begin().await?;
+            let _turn = self.turn.lock().await;
+            let mut change = Change::default();
+            for (_, key) in keys {
+                let Some(open) = self.state().open.get(key).cloned() else { continue };
+                self.advance(&mut tx, &settings, open, &[], now, &mut change).await?;
+            }
+            tx.commit().await?;
+            self.apply(change);
+        }
+        if ended { self.end_recorded(now).await } else { Ok(()) }
+    }
+
+    /// Calls [`Incidents::tick`] whenever something is due, until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        while !shutdown.is_cancelled() {
+            let now = Timestamp::now();
+            self.tick(now).await?;
+            let timing = self.settings().timing;
+            let next = self.state().open.values().filter_map(|open| open.incident.next_due(&timing)).min();
+            let wait = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
+            // What was due before the tick and still is will not change within the next moments.
+            let wait = wait.unwrap_or(TICK).clamp(Duration::from_millis(5), TICK);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.changed.notified() => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The incidents that are not closed, oldest first.
+    pub fn open(&self) -> Vec<Incident> {
+        let mut open: Vec<Incident> = self.state().open.values().map(|open| open.incident.clone()).collect();
+        open.sort_by_key(|incident| incident.id);
+        open
+    }
+
+    /// Every alert that fires, recorded ones included, by labels.
+    pub fn firing(&self) -> Vec<Alert> {
+        let state = self.state();
+        let members = state.open.values().flat_map(|open| open.incident.members.values());
+        let firing = members.filter(|member| member.resolved.is_none()).chain(state.recorded.values());
+        let mut alerts: Vec<Alert> = firing.map(|member| member.alert.clone()).collect();
+        drop(state);
+        alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
+        alerts
+    }
+
+    /// Alerts in memory, for senders that must be bounded.
+    pub fn n_alerts(&self) -> usize {
+        let state = self.state();
+        state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len()
+    }
+
+    /// What happened in an incident, oldest first; also of closed ones.
+    pub async fn timeline(&self, incident: i64) -> Result<Vec<Entry>, StoreError> {
+        rows::timeline(&self.store, incident).await
+    }
+
+    /// One step of one incident, written to `tx` and noted in `change`.
+    async fn advance(
+        &self,
+        tx: &mut Tx,
+        settings: &Settings,
+        open: Open,
+        alerts: &[(Alert, super::Severity)],
+        now: Timestamp,
+        change: &mut Change,
+    ) -> Result<Vec<Event>, StoreError> {
+        let key = open.incident.key.clone();
+        let before = open.incident.clone();
+        let (incident, events) = life::step(open.incident, alerts, now, &settings.timing);
+        let mut open = Open { incident, ..open };
+        let is_closed = events.contains(&Event::Closed);
+        let mut entries = Vec::new();
+        for event in &events {
+            entries.push(entry(event, &open.incident, settings.desk.site.language, now));
+            if let Event::Mail(news) = event {
+                entries.pop();
+                entries.extend(self.tell(tx, settings, &mut open, *news, now, change).await?);
+            }
+        }
+        if !events.is_empty() || open.incident.changed != before.changed {
+            rows::write_incident(tx, &open.incident, is_closed.then_some(now)).await?;
+        }
+        for (fingerprint, member) in &open.incident.members {
+            // An announced end that moves is not written: after a restart it gets a new grace anyway.
+            let is_same = before.members.get(fingerprint).is_some_and(|old| {
+                old.resolved == member.resolved
+                    && old.alert.starts_at == member.alert.starts_at
+                    && old.alert.annotations == member.alert.annotations
+                    && old.alert.ends_at.is_some() == member.alert.ends_at.is_some()
+            });
+            if !is_same {
+                rows::write_alert(tx, open.incident.id, fingerprint, member).await?;
+            }
+        }
+        for entry in &entries {
+            rows::write_timeline(tx, &mut open, entry).await?;
+        }
+        life::forget_ended(&mut open.incident);
+        change.open.push((key, (!is_closed).then_some(open)));
+        Ok(events)
+    }
+
+    /// Writes one round of mails; returns what the timeline says of it.
+    async fn tell(
+        &self,
+        tx: &mut Tx,
+        settings: &Settings,
+        open: &mut Open,
+        news: News,
+        now: Timestamp,
+        change: &mut Change,
+    ) -> Result<Vec<Entry>, StoreError> {
+        if open.incident.subject.is_empty() {
+            open.incident.subject = subject(&open.incident, settings.desk.site.language);
+        }
+        let evidence = settings.evidence_lines(&open.incident).await;
+        let round = settings.desk.compose(&open.incident, news, &open.told, &evidence, now);
+        let made = |event: &str, person: &str, detail: &str| Entry {
+            at: now,
+            event: event.into(),
+            person: person.into(),
+            detail: detail.into(),
+        };
+        let mut entries = Vec::new();
+        if round.is_nobodys && news != News::Resolved {
+            entries.push(made("nobody", "", no_one(settings.desk.site.language)));
+        }
+        for told in &round.newly_told {
+            rows::write_told(tx, open.incident.id, told, now).await?;
+        }
+        for mail in &round.mails {
+            entries.push(made("mailed", &mail.person, &mail.message_id));
+        }
+        for failure in &round.failures {
+            tracing::error!(incident.id = open.incident.id, error = failure, "a mail could not be made");
+            self.metrics.own.emails.with_label_values(&["failed"]).inc();
+        }
+        if round.mails.is_empty() {
+            tracing::warn!(incident.id = open.incident.id, "nobody can be told of an incident");
+        }
+        self.outbox.enqueue(tx, &round.mails, now).await?;
+        change.has_mails |= !round.mails.is_empty();
+        open.told.extend(round.newly_told);
+        Ok(entries)
+    }
+
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        alert: &Alert,
+        address: &Address,
+        now: Timestamp,
+        change: &mut Change,
+    ) -> Result<(), StoreError> {
+        let fingerprint = alert.fingerprint();
+        let known = self.state().recorded.get(&fingerprint).cloned();
+        let ends = alert.is_resolved(now);
+        let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
+        let member = Member { alert: alert.clone(), severity: address.severity, resolved };
+        match known {
+            None if ends => return Ok(()),
+            Some(_) if !ends => {}
+            _ => rows::write_alert(tx, RECORDED, &fingerprint, &member).await?,
+        }
+        change.recorded.push((fingerprint, (!ends).then_some(member)));
+        Ok(())
+    }
+
+    async fn end_recorded(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        let _turn = self.turn.lock().await;
+        let ended: Vec<(String, Member)> = {
+            let state = self.state();
+            let ended = state.recorded.iter().filter(|(_, member)| member.alert.is_resolved(now));
+            ended.map(|(fingerprint, member)| (fingerprint.clone(), member.clone())).collect()
+        };
+        let mut change = Change::default();
+        for (fingerprint, mut member) in ended {
+            member.resolved = member.alert.ends_at;
+            rows::write_alert(&mut tx, RECORDED, &fingerprint, &member).await?;
+            change.recorded.push((fingerprint, None));
+        }
+        tx.commit().await?;
+        self.apply(change);
+        Ok(())
+    }
+
+    /// Memory follows what was committed.
+    fn apply(&self, change: Change) {
+        {
+            let mut state = self.state();
+            state.next_id = change.next_id.unwrap_or(state.next_id);
+            for (key, open) in change.open {
+                match open {
+                    Some(open) => drop(state.open.insert(key, open)),
+                    None => drop(state.open.remove(&key)),
+                }
+            }
+            for (fingerprint, member) in change.recorded {
+                match member {
+                    Some(member) => drop(state.recorded.insert(fingerprint, member)),
+                    None => drop(state.recorded.remove(&fingerprint)),
+                }
+            }
+        }
+        self.measure();
+        if change.has_mails {
+            self.outbox.wake();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Brings `ioc_incidents_open` up to date.
+    fn measure(&self) {
+        let mut counts: BTreeMap<[String; 3], f64> = BTreeMap::new();
+        for open in self.state().open.values().filter(|open| open.incident.resolved.is_none()) {
+            let incident = &open.incident;
+            let labels =
+                [incident.agency.clone(), incident.area.as_str().into(), incident.severity.as_str().to_string()];
+            *counts.entry(labels).or_default() += 1.0;
+        }
+        let table = self.metrics.table(columns::incidents::TABLE);
+        table.retain(|labels| {
+            let [agency, area, severity] = labels else { return false };
+            counts.contains_key(&[agency.to_string(), area.to_string(), severity.to_string()])
+        });
+        for ([agency, area, severity], count) in counts {
+            table.set(table.row(&[&agency, &area, &severity]), columns::incidents::OPEN, count);
+        }
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Changes under this lock are whole inserts and removals; a panic elsewhere cannot leave a half-made one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settings {
+    fn new(config: &Config, org: Arc<Org>, evidence: Arc<dyn Evidence>) -> Settings {
+        let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        let incidents = &config.incidents;
+        let timing =
+            Timing { group_wait: signed(incidents.group_wait), group_interval: signed(incidents.group_interval) };
+        Settings {
+            desk: Desk::new(config, org),
+            evidence,
+            group_by: incidents.group_by.clone(),
+            timing,
+            resolve_timeout: signed(incidents.resolve_timeout),
+        }
+    }
+
+    async fn evidence_lines(&self, incident: &Incident) -> EvidenceLines {
+        let alerts: Vec<Alert> = incident.members.values().map(|member| member.alert.clone()).collect();
+        let ask = async {
+            EvidenceLines {
+                vi: self.evidence.lines(&alerts, Language::Vi).await,
+                en: self.evidence.lines(&alerts, Language::En).await,
+            }
+        };
+        tokio::time::timeout(EVIDENCE_WITHIN, ask).await.unwrap_or(EvidenceLines { vi: Vec::new(), en: Vec::new() })
+    }
+}
+
+fn entry(event: &Event, incident: &Incident, language: Language, now: Timestamp) -> Entry {
+    let detail = |fingerprint: &str| {
+        let member = incident.members.get(fingerprint);
+        member.map(|member| super::letter::summary(&member.alert, language)).unwrap_or_default()
+    };
+    let (event, detail) = match event {
+        Event::Opened => ("opened", String::new()),
+        Event::Fired(fingerprint) => ("fired", detail(fingerprint)),
+        Event::Ended(fingerprint) => ("ended", detail(fingerprint)),
+        Event::Reopened => ("reopened", String::new()),
+        Event::Resolved => ("resolved", String::new()),
+        Event::Mail(_) => ("mailed", String::new()),
+        Event::Closed => ("closed", String::new()),
+    };
+    Entry { at: now, event: event.into(), person: String::new(), detail }
+}
+
+fn no_one(language: Language) -> &'static str {
+    match language {
+        Language::Vi => "chưa có người chịu trách nhiệm",
+        Language::En => "no one responsible",
+    }
+}

@@ -1,0 +1,56 @@
+//! Severities, areas and events as their readers call them.
+
+use super::address::Severity;
+use crate::config::organisation::Area;
+use crate::config::site::Language::{self, En, Vi};
+
+pub fn severity(severity: Severity, language: Language) -> &'static str {
+    match (severity, language) {
+        (Severity::Critical, Vi) => "Nghiêm trọng",
+        (Severity::Critical, En) => "Critical",
+        (Severity::Warning, Vi) => "Cảnh báo",
+        (Severity::Warning, En) => "Warning",
+        (Severity::Info, Vi) => "Thông tin",
+        (Severity::Info, En) => "Info",
+    }
+}
+
+pub fn area(area: Area, language: Language) -> &'static str {
+    match (area, language) {
+        (Area::Service, Vi) => "cổng và ứng dụng",
+        (Area::Service, En) => "portals and applications",
+        (Area::Payment, Vi) => "đối soát thanh toán",
+        (Area::Payment, En) => "payment reconciliation",
+        (Area::Camera, Vi) => "camera",
+        (Area::Camera, En) => "cameras",
+        (Area::Hotspot, Vi) => "điểm wifi",
+        (Area::Hotspot, En) => "wifi hotspots",
+        (Area::Usage, Vi) => "sử dụng ứng dụng",
+        (Area::Usage, En) => "use of applications",
+        (Area::Host, Vi) => "máy chủ giám sát",
+        (Area::Host, En) => "monitoring host",
+        (Area::Dependency, Vi) => "hạ tầng dùng chung",
+        (Area::Dependency, En) => "shared infrastructure",
+        (Area::Own, Vi) => "hệ thống giám sát",
+        (Area::Own, En) => "monitoring itself",
+    }
+}
+
+/// What a mail's subject begins with.
+pub fn mark(is_resolved: bool, level: Severity, language: Language) -> String {
+    match (is_resolved, language) {
+        (true, Vi) => "[Đã khắc phục]".into(),
+        (true, En) => "[Resolved]".into(),
+        (false, _) => format!("[{}]", severity(level, language)),
+    }
+}
+
+/// The state of one alert.
+pub fn state(is_resolved: bool, language: Language) -> &'static str {
+    match (is_resolved, language) {
+        (false, Vi) => "đang xảy ra",
+        (false, En) => "firing",
+        (true, Vi) => "đã khắc phục",
+        (true, En) => "resolved",
+    }
+}

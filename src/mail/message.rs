@@ -1,0 +1,181 @@
+//! From a rendered letter to the complete bytes of a message. No header is written anywhere else.
+
+use jiff::Timestamp;
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::{Address, Message};
+use std::time::{Duration, SystemTime};
+
+/// What a reader reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+/// A letter with all that its headers need.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub letter: &'a Letter,
+    pub from: &'a Mailbox,
+    pub name: &'a str,
+    pub address: &'a Address,
+    /// Made by us, with brackets, see [`message_id`]; a repeated delivery carries the same.
+    pub message_id: &'a str,
+    /// The first message of the thread to this person.
+    pub in_reply_to: Option<&'a str>,
+    /// What kind of mail it is: the first part of `List-Id`, for the reader's filters. A constant.
+    pub list: &'static str,
+    pub date: Timestamp,
+}
+
+/// A complete message on its way into the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Mails of one thread go in order.
+    pub thread: String,
+    /// A person's id.
+    pub person: String,
+    /// The envelope's addresses.
+    pub sender: String,
+    pub recipient: String,
+    pub message_id: String,
+    /// ASCII.
+    pub message: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    #[error("making the message {0}")]
+    Build(String, #[source] lettre::error::Error),
+    #[error("the message {0} is not ASCII")]
+    NotAscii(String),
+}
+
+/// A Message-ID at the domain of `from`. `local` is made of our own ids; anything else in it becomes `-`.
+pub fn message_id(local: &str, from: &Mailbox) -> String {
+    let local: String =
+        local.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    format!("<{local}@{}>", from.email.domain())
+}
+
+/// The complete message of one person.
+pub fn outgoing(draft: &Draft<'_>, thread: String, person: &str) -> Result<Outgoing, MessageError> {
+    let failed = |error| MessageError::Build(draft.message_id.to_string(), error);
+    let from = Mailbox::new(draft.from.name.as_deref().map(one_line), draft.from.email.clone());
+    let to = Mailbox::new(Some(one_line(draft.name)), draft.address.clone());
+    let list_id = format!("<{}.{}>", draft.list, draft.from.email.domain());
+    let mut builder = Message::builder()
+        .from(from)
+        .to(to)
+        .subject(one_line(&draft.letter.subject))
+        .date(system_time(draft.date))
+        .message_id(Some(draft.message_id.to_string()))
+        .raw_header(header("Auto-Submitted", "auto-generated".into()))
+        .raw_header(header("List-Id", list_id));
+    if let Some(first) = draft.in_reply_to {
+        builder = builder.in_reply_to(first.to_string()).references(first.to_string());
+    }
+    let body = MultiPart::alternative_plain_html(draft.letter.text.clone(), draft.letter.html.clone());
+    let message = builder.multipart(body).map_err(failed)?.formatted();
+    // The bodies are encoded as quoted-printable or base64 and the headers as encoded words.
+    let message = String::from_utf8(message)
+        .ok()
+        .filter(|text| text.is_ascii())
+        .ok_or_else(|| MessageError::NotAscii(draft.message_id.to_string()))?;
+    Ok(Outgoing {
+        thread,
+        person: person.to_string(),
+        sender: draft.from.email.to_string(),
+        recipient: draft.address.to_string(),
+        message_id: draft.message_id.to_string(),
+        message,
+    })
+}
+
+fn header(name: &'static str, value: String) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
+}
+
+/// Without line ends and other control characters: what comes from alerts cannot begin a header of its own.
+pub fn one_line(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    spaced.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// At most `limit` characters, cut at a word where one ends near, with an ellipsis.
+pub fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_string();
+    }
+    let cut: String = text.chars().take(limit.saturating_sub(1)).collect();
+    let ends_a_word = text.chars().nth(limit.saturating_sub(1)) == Some(' ');
+    let whole = match cut.rfind(' ') {
+        _ if ends_a_word => &cut,
+        Some(end) if cut[end..].chars().count() <= 12 => &cut[..end],
+        _ => &cut,
+    };
+    format!("{}…", whole.trim_end_matches([' ', ',', ';', ':', '-']))
+}
+
+fn system_time(time: Timestamp) -> SystemTime {
+    let since = u64::try_from(time.as_second()).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(subject: &str, name: &str, in_reply_to: Option<&str>) -> String {
+        let letter = Letter {
+            subject: subject.into(),
+            text: "Cổng dịch vụ công bị treo".into(),
+            html: "<p>Cổng dịch vụ công bị treo</p>".into(),
+        };
+        let from: Mailbox = "IOC Thăng Bình <ioc@vn.example>".parse().unwrap();
+        let address: Address = "chutich@tamky.vn.example".parse().unwrap();
+        let draft = Draft {
+            letter: &letter,
+            from: &from,
+            name,
+            address: &address,
+            message_id: &message_id("incident-1.1.lead tam\r\nky", &from),
+            in_reply_to,
+            list: "incidents",
+            date: Timestamp::from_second(1_800_000_000).unwrap(),
+        };
+        outgoing(&draft, "t".into(), "lead").unwrap().message
+    }
+
+    #[test]
+    fn a_message_says_that_a_program_wrote_it_and_where_it_belongs() {
+        let message = draft("Cổng bị treo", "Chủ tịch", Some("<a@vn.example>"));
+        for expected in [
+            "Message-ID: <incident-1.1.lead-tam--ky@vn.example>\r\n",
+            "In-Reply-To: <a@vn.example>\r\n",
+            "References: <a@vn.example>\r\n",
+            "Auto-Submitted: auto-generated\r\n",
+            "List-Id: <incidents.vn.example>\r\n",
+            "Date: Fri, 15 Jan 2027 08:00:00 +0000\r\n",
+            "multipart/alternative",
+        ] {
+            assert!(message.contains(expected), "{expected:?} in {message}");
+        }
+    }
+
+    #[test]
+    fn nothing_can_begin_a_header_of_its_own() {
+        let message = draft("x\r\nBcc: a@b.example\r\n\r\nbody", "n\r\nBcc: c@d.example", None);
+        let headers = message.split("\r\n\r\n").next().unwrap();
+        assert!(!headers.lines().any(|line| line.to_lowercase().starts_with("bcc")), "{headers}");
+    }
+
+    #[test]
+    fn shortening_keeps_whole_words_where_it_can() {
+        assert_eq!(shorten("ngắn", 10), "ngắn");
+        assert_eq!(shorten("Cổng dịch vụ công bị treo", 18), "Cổng dịch vụ công…");
+        assert_eq!(shorten(&"x".repeat(30), 10), format!("{}…", "x".repeat(9)));
+    }
+}

@@ -1,0 +1,216 @@
+//! The task that hands the outbox to the SMTP server.
+//!
+//! One connection, one mail after the other, each noted as sent before the next begins: a kill repeats at most the one
+//! in flight. That is fast enough (a mail is four round trips and a commit); more connections would repeat more.
+//!
+//! Two kinds of failure: a mail that the server does not take now waits by itself, longer each time; a server that
+//! cannot be reached (or takes nothing) stops everything and is asked at least every [`PROBE`], so that all mails go
+//! soon after it is back.
+
+use super::outbox::{Outbox, Waiting};
+use super::smtp::{DeliveryError, Link, SmtpError};
+use crate::config::email::{Email, Retry};
+use crate::store::StoreError;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The longest time between two tries of a server that is away.
+const PROBE: Duration = Duration::from_secs(10);
+/// Mails read at once.
+const BATCH: i64 = 100;
+/// So many mails not taken, and none between them taken, say that it is the server, not the mails.
+const OUTAGE_AFTER: usize = 3;
+/// How long a delivery under way may take after the stop.
+const FINISH: Duration = Duration::from_secs(5);
+/// How often old mails are removed, and metrics corrected, when there is nothing to do.
+const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error("preparing the way to the mail server")]
+    Smtp(#[from] SmtpError),
+    #[error("keeping the outbox")]
+    Store(#[from] StoreError),
+}
+
+/// Sends until `shutdown`; then the mail in flight is finished and noted.
+pub async fn run(outbox: Outbox, email: Email, shutdown: CancellationToken) -> Result<(), SendError> {
+    let mut sender =
+        Sender { link: Link::new(&email)?, retry: email.retry, outbox, shutdown, failing: BTreeSet::new(), away: 0 };
+    let mut pruned: Option<Timestamp> = None;
+    while !sender.shutdown.is_cancelled() {
+        let now = Timestamp::now();
+        if pruned.is_none_or(|at| now.duration_since(at).unsigned_abs() >= HOUSEKEEPING) {
+            sender.outbox.prune(now).await?;
+            pruned = Some(now);
+        }
+        let due = sender.outbox.due(now, BATCH).await?;
+        let pause = if due.is_empty() { sender.idle().await? } else { sender.send(due).await? };
+        sender.outbox.measure().await?;
+        sender.wait(pause).await;
+    }
+    sender.link.close().await;
+    Ok(())
+}
+
+/// What to wait for before the outbox is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    None,
+    /// The time, or a new mail.
+    Quiet(Duration),
+    /// The time: new mails do not bring the server back.
+    Away(Duration),
+}
+
+struct Sender {
+    link: Link,
+    retry: Retry,
+    outbox: Outbox,
+    shutdown: CancellationToken,
+    /// Mails (up to [`OUTAGE_AFTER`]) not taken since the last that was.
+    failing: BTreeSet<i64>,
+    /// Tries since the server went away; 0 while it takes mails.
+    away: u32,
+}
+
+impl Sender {
+    async fn idle(&self) -> Result<Pause, StoreError> {
+        let next = self.outbox.next_due().await?;
+        let wait = next.map_or(HOUSEKEEPING, |next| {
+            let until = next.duration_since(Timestamp::now());
+            Duration::try_from(until).unwrap_or(Duration::ZERO).clamp(Duration::from_millis(10), HOUSEKEEPING)
+        });
+        Ok(if self.away == 0 { Pause::Quiet(wait) } else { Pause::Away(wait.min(PROBE)) })
+    }
+
+    async fn wait(&self, pause: Pause) {
+        let (duration, is_quiet) = match pause {
+            Pause::None => return,
+            Pause::Quiet(duration) => (duration, true),
+            Pause::Away(duration) => (duration, false),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(duration) => {}
+            () = self.outbox.written(), if is_quiet => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    async fn send(&mut self, due: Vec<Waiting>) -> Result<Pause, StoreError> {
+        for waiting in due {
+            if self.shutdown.is_cancelled() {
+                return Ok(Pause::None);
+            }
+            let outcome = tokio::select! {
+                outcome = self.link.deliver(&waiting.mail) => outcome,
+                () = async { self.shutdown.cancelled().await; tokio::time::sleep(FINISH).await } => return Ok(Pause::None),
+            };
+            let now = Timestamp::now();
+            match outcome {
+                Ok(()) => self.taken(&waiting, now).await?,
+                Err(DeliveryError::Refused(error)) => self.give_up(&waiting, now, &error).await?,
+                Err(error) => {
+                    let emails = &self.outbox.metrics().own.emails;
+                    emails.with_label_values(&["retried"]).inc();
+                    if now.duration_since(waiting.created).unsigned_abs() >= self.retry.give_up {
+                        self.give_up(&waiting, now, &error.to_string()).await?;
+                        continue;
+                    }
+                    if self.failing.len() < OUTAGE_AFTER {
+                        self.failing.insert(waiting.id);
+                    }
+                    if let Some(pause) = self.put_off(&waiting, now, &error).await? {
+                        return Ok(pause);
+                    }
+                }
+            }
+        }
+        Ok(Pause::None)
+    }
+
+    async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {
+        // Nothing more is sent until this stands in the database: otherwise a restart would send it again.
+        while let Err(error) = self.outbox.sent(waiting.id, now).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "a mail was sent and cannot be noted as sent");
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = self.shutdown.cancelled() => return Err(error),
+            }
+        }
+        let own = &self.outbox.metrics().own;
+        own.emails.with_label_values(&["sent"]).inc();
+        own.outbox_depth.dec();
+        self.failing.clear();
+        if std::mem::take(&mut self.away) > 0 {
+            tracing::info!("the mail server takes mails again");
+            self.outbox.retry_all(now).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_up(&mut self, waiting: &Waiting, now: Timestamp, error: &str) -> Result<(), StoreError> {
+        self.outbox.give_up(waiting.id, now, error).await?;
+        let own = &self.outbox.metrics().own;
+        own.emails.with_label_values(&["failed"]).inc();
+        own.outbox_depth.dec();
+        tracing::error!(
+            mail.message_id = waiting.mail.message_id,
+            person = waiting.mail.person,
+            error,
+            "a mail was given up; it is kept in the outbox"
+        );
+        Ok(())
+    }
+
+    /// Notes a failure; says how long to leave the server alone, if it is the server's.
+    async fn put_off(
+        &mut self,
+        waiting: &Waiting,
+        now: Timestamp,
+        error: &DeliveryError,
+    ) -> Result<Option<Pause>, StoreError> {
+        let is_server = matches!(error, DeliveryError::Unreachable(_)) || self.failing.len() >= OUTAGE_AFTER;
+        let alone = backoff(&self.retry, waiting.attempts);
+        // Even when the server hung up this mail steps back: should it be the reason, the next probe is another one.
+        let alone = if is_server { alone.min(PROBE) } else { alone };
+        let next = now.saturating_add(SignedDuration::try_from(alone).unwrap_or_default()).unwrap_or(now);
+        self.outbox.retry(waiting.id, next, &error.to_string()).await?;
+        if !is_server {
+            tracing::debug!(mail.message_id = waiting.mail.message_id, %error, "a mail has to wait");
+            return Ok(None);
+        }
+        if self.away == 0 {
+            tracing::warn!(%error, "the mail server takes no mails; they are kept and tried again");
+        }
+        self.away = self.away.saturating_add(1);
+        Ok(Some(Pause::Away(backoff(&self.retry, i64::from(self.away) - 1).min(PROBE))))
+    }
+}
+
+/// `first`, doubled with every try, at most `max`.
+fn backoff(retry: &Retry, attempts: i64) -> Duration {
+    let doublings = u32::try_from(attempts.clamp(0, 20)).unwrap_or(0);
+    retry.first.saturating_mul(1 << doublings).min(retry.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_its_bound() {
+        let retry = Retry {
+            first: Duration::from_secs(5),
+            max: Duration::from_secs(600),
+            give_up: Duration::from_secs(259_200),
+        };
+        let seconds = |attempts| backoff(&retry, attempts).as_secs();
+        assert_eq!(
+            [seconds(-1), seconds(0), seconds(1), seconds(6), seconds(7), seconds(1_000)],
+            [5, 5, 10, 320, 600, 600]
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! One connection to the SMTP server, over plain TCP, STARTTLS or TLS, kept from mail to mail.
+//!
+//! The dialogue is driven command by command (over lettre's connection) to know who refused what: a recipient, the
+//! content, or us. When to try again is decided in `send.rs`.
+
+use super::message::Outgoing;
+use crate::config::email::{Email, Security};
+use lettre::Address;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Noop, Rcpt, Rset};
+use lettre::transport::smtp::extension::ClientId;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// For connecting, and for each answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// RFC 5321 lets a server take 10 minutes over the content; ours are small.
+const CONTENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection idle for longer is asked whether it still lives.
+const IDLE: Duration = Duration::from_secs(10);
+/// The server closes the channel: not about this mail.
+const CLOSING: u16 = 421;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SmtpError {
+    #[error("reading the mail server's CA certificates from {0}")]
+    CaFile(PathBuf, #[source] std::io::Error),
+    #[error("preparing TLS for the mail server {0}")]
+    Tls(String, #[source] lettre::transport::smtp::Error),
+}
+
+/// Why a mail was not taken. The text is for the outbox and the log; it holds no mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeliveryError {
+    /// The server cannot be reached, does not speak TLS as required, refuses our password, or hung up: nothing about
+    /// this mail. Try again, this one first.
+    Unreachable(String),
+    /// The server does not take this mail now.
+    Temporary(String),
+    /// The server will never take this mail.
+    Refused(String),
+}
+
+impl fmt::Display for DeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeliveryError::Unreachable(text) | DeliveryError::Temporary(text) | DeliveryError::Refused(text) => {
+                f.write_str(text)
+            }
+        }
+    }
+}
+
+/// The way to the SMTP server.
+pub struct Link {
+    email: Email,
+    tls: Option<TlsParameters>,
+    hello: ClientId,
+    connection: Option<AsyncSmtpConnection>,
+    used: Instant,
+}
+
+impl Link {
+    /// Reads the CA file; connects only when there is a mail.
+    pub fn new(email: &Email) -> Result<Link, SmtpError> {
+        let tls = match email.security {
+            Security::Plain => None,
+            Security::Tls | Security::StartTls => Some(tls_parameters(email)?),
+        };
+        Ok(Link { email: email.clone(), tls, hello: ClientId::default(), connection: None, used: Instant::now() })
+    }
+
+    /// Hands one mail to the server. `Ok` means that the server has taken responsibility for it.
+    pub async fn deliver(&mut self, mail: &Outgoing) -> Result<(), DeliveryError> {
+        let (Ok(sender), Ok(recipient)) = (mail.sender.parse::<Address>(), mail.recipient.parse::<Address>()) else {
+            return Err(DeliveryError::Refused("the address cannot be read".into()));
+        };
+        let content = Content::new(&mail.message);
+        let mut connection = self.connect().await?;
+        let outcome = dialogue(&mut connection, sender, recipient, &content).await;
+        self.used = Instant::now();
+        match &outcome {
+            Ok(()) => self.connection = Some(connection),
+            Err(DeliveryError::Unreachable(_)) => {}
+            Err(DeliveryError::Temporary(_) | DeliveryError::Refused(_)) => {
+                // Forget the half-made envelope, so that the next mail does not inherit it.
+                if answer(TIMEOUT, connection.command(Rset)).await.is_ok() {
+                    self.connection = Some(connection);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Says goodbye.
+    pub async fn close(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), connection.quit()).await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<AsyncSmtpConnection, DeliveryError> {
+        if let Some(mut connection) = self.connection.take()
+            && (self.used.elapsed() < IDLE || answer(TIMEOUT, connection.command(Noop)).await.is_ok())
+        {
+            return Ok(connection);
+        }
+        let server = (self.email.host.as_str(), self.email.port);
+        let at_once = if self.email.security == Security::Tls { self.tls.clone() } else { None };
+        let connecting = AsyncSmtpConnection::connect_tokio1(server, Some(TIMEOUT), &self.hello, at_once, None);
+        let mut connection = answer(TIMEOUT, connecting).await.map_err(unreachable)?;
+        if let (Security::StartTls, Some(tls)) = (self.email.security, self.tls.clone()) {
+            // Fails if the server does not offer it: never sent in the clear.
+            answer(TIMEOUT, connection.starttls(tls, &self.hello)).await.map_err(unreachable)?;
+        }
+        if let (Some(username), Some(password)) = (&self.email.username, &self.email.password) {
+            let credentials = Credentials::new(username.clone(), password.expose().to_string());
+            answer(TIMEOUT, connection.auth(DEFAULT_MECHANISMS, &credentials)).await.map_err(unreachable)?;
+        }
+        Ok(connection)
+    }
+}
+
+async fn dialogue(
+    connection: &mut AsyncSmtpConnection,
+    sender: Address,
+    recipient: Address,
+    content: &Content,
+) -> Result<(), DeliveryError> {
+    // A server that refuses us as sender says nothing about the recipient: that is for us to repair, and to try again.
+    answer(TIMEOUT, connection.command(Mail::new(Some(sender), vec![]))).await.map_err(|failure| match failure {
+        Failure::Never(text) => DeliveryError::Temporary(text),
+        other => of_mail(other),
+    })?;
+    answer(TIMEOUT, connection.command(Rcpt::new(recipient, vec![]))).await.map_err(of_mail)?;
+    answer(TIMEOUT, connection.command(Data)).await.map_err(of_mail)?;
+    answer(CONTENT_TIMEOUT, connection.command(content)).await.map_err(of_mail)?;
+    Ok(())
+}
+
+/// What came back instead of a yes.
+enum Failure {
+    Broken(String),
+    Later(String),
+    Never(String),
+}
+
+async fn answer<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            let text = chain(&error);
+            match error.status() {
+                Some(code) if u16::from(code) == CLOSING => Err(Failure::Broken(text)),
+                Some(_) if error.is_permanent() => Err(Failure::Never(text)),
+                Some(_) => Err(Failure::Later(text)),
+                None => Err(Failure::Broken(text)),
+            }
+        }
+        Err(_) => Err(Failure::Broken(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+fn of_mail(failure: Failure) -> DeliveryError {
+    match failure {
+        Failure::Broken(text) => DeliveryError::Unreachable(text),
+        Failure::Later(text) => DeliveryError::Temporary(text),
+        Failure::Never(text) => DeliveryError::Refused(text),
+    }
+}
+
+fn unreachable(failure: Failure) -> DeliveryError {
+    let (Failure::Broken(text) | Failure::Later(text) | Failure::Never(text)) = failure;
+    DeliveryError::Unreachable(text)
+}
+
+/// An error with its causes, on one line of bounded length.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    super::message::shorten(&super::message::one_line(&text), 300)
+}
+
+/// A message as it goes over the wire: dots doubled, with the final dot, in one piece. (In two writes the second would
+/// wait for the acknowledgement of the first.)
+struct Content(String);
+
+impl Content {
+    fn new(message: &str) -> Content {
+        let mut wire = String::with_capacity(message.len() + 64);
+        for line in message.split_inclusive("\r\n") {
+            if line.starts_with('.') {
+                wire.push('.');
+            }
+            wire.push_str(line);
+        }
+        wire.push_str(if message.ends_with("\r\n") { ".\r\n" } else { "\r\n.\r\n" });
+        Content(wire)
+    }
+}
+
+impl fmt::Display for &Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn tls_parameters(email: &Email) -> Result<TlsParameters, SmtpError> {
+    let failed = |error| SmtpError::Tls(email.host.clone(), error);
+    let mut builder = TlsParameters::builder(email.host.clone());
+    if let Some(file) = &email.ca_file {
+        let pem = std::fs::read(file).map_err(|error| SmtpError::CaFile(file.clone(), error))?;
+        let certificates = Certificate::from_pem(&pem).map_err(failed)?;
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificates);
+    }
+    builder.build().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Content;
+
+    #[test]
+    fn a_line_of_one_dot_does_not_end_the_message() {
+        assert_eq!(Content::new("a\r\n.\r\n.b\r\nc").0, "a\r\n..\r\n..b\r\nc\r\n.\r\n");
+        assert_eq!(Content::new("a\r\n").0, "a\r\n.\r\n");
+    }
+}
