@@ -159,19 +159,18 @@ fn vectors(binary: &Binary, left: Vec<Element>, right: Vec<Element>) -> Result<V
     let mut result: Vec<Element> = Vec::with_capacity(many.len());
     for mut element in many {
         let Some(partner) = side.find(&one, &element, side.key.hash(&element)) else { continue };
+        // Whatever a comparison filters away, one-to-one must hold.
+        if matching.cardinality == Cardinality::OneToOne && std::mem::replace(&mut matched[partner], true) {
+            return Err(QueryError::Execution(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".into(),
+            ));
+        }
         let other = one[partner].value;
         let (left, right) = if swapped { (other, element.value) } else { (element.value, other) };
         let Some(value) = apply(binary, left, right, left)? else { continue };
         element.value = value;
         result_labels(binary, &mut element, &one[partner]);
-        if matching.cardinality == Cardinality::OneToOne {
-            if std::mem::replace(&mut matched[partner], true) {
-                return Err(QueryError::Execution(
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-                        .into(),
-                ));
-            }
-        } else {
+        if matching.cardinality != Cardinality::OneToOne {
             let hash = all.hash(&element);
             let same = |earlier: &Element| all.same(earlier, &element) && earlier.get(NAME) == element.get(NAME);
             if grouped.find(hash, |entry| same(&result[entry as usize])).is_some() {
@@ -193,13 +192,14 @@ fn refuse_duplicates(side: &Side<'_>, one: &[Element], swapped: bool) -> Result<
     for (position, element) in one.iter().enumerate() {
         let first = side.find(one, element, side.key.hash(element)).unwrap_or(position);
         if first != position {
+            let mut pair = [series_text(element), series_text(&one[first])];
+            pair.sort();
+            let [earlier, later] = pair;
             return Err(QueryError::Execution(format!(
-                "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}];\
+                "found duplicate series for the match group {} on the {} hand-side of the operation: [{earlier}, {later}];\
                  many-to-many matching not allowed: matching labels must be unique on one side",
                 side.key.labels(element),
                 if swapped { "left" } else { "right" },
-                series_text(element),
-                series_text(&one[first]),
             )));
         }
     }

@@ -86,7 +86,8 @@ impl Variance {
     pub fn add(&mut self, value: f64, weight: f64) {
         self.count += weight;
         let delta = value - self.mean.value();
-        self.mean.add(delta * weight / self.count);
+        // Not `delta * weight / count`: equal values must have a mean that equals them.
+        self.mean.add(delta * (weight / self.count));
         self.squares.add(weight * delta * (value - self.mean.value()));
     }
 

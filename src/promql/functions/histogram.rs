@@ -122,7 +122,8 @@ fn bucket_fraction(lower: f64, upper: f64, buckets: Vec<Bucket>) -> f64 {
     (rank_of(upper, &buckets).min(count) - rank_of(lower, &buckets).min(count)) / count
 }
 
-/// How many observations are below the value, by linear interpolation in its bucket.
+/// How many observations are below the value, by linear interpolation in its bucket; there is none in
+/// a bucket of infinite width.
 fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
     let mut below = 0.0;
     // The first bucket begins at 0 unless it ends below.
@@ -132,7 +133,10 @@ fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
             return below;
         }
         if bucket.upper > value {
-            if start.is_infinite() || bucket.upper.is_infinite() {
+            if start.is_infinite() {
+                return bucket.count;
+            }
+            if bucket.upper.is_infinite() {
                 return below;
             }
             return below + (bucket.count - below) * (value - start) / (bucket.upper - start);
