@@ -1,0 +1,113 @@
+//! The small pieces between rooms that do not know each other: dossiers in incident mails, reports into the outbox.
+
+use crate::alert::Alert;
+use crate::config::organisation::Area;
+use crate::config::site::Language;
+use crate::config::{Config, email::Email};
+use crate::evaluation::{Deliver, ReportMail};
+use crate::format;
+use crate::gather::payment::{self, Kind};
+use crate::incident;
+use crate::mail::{Draft, Letter, Outbox, message};
+use crate::org::Org;
+use crate::store::{Store, StoreError, Tx};
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+
+/// Names the dossiers behind payment alerts.
+pub struct Dossiers {
+    pub store: Store,
+    pub zone: TimeZone,
+}
+
+impl incident::Evidence for Dossiers {
+    fn lines<'a>(&'a self, alerts: &'a [Alert], language: Language) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            let mut lines = Vec::new();
+            for alert in alerts {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == alert.label("kind"));
+                let (Some(kind), true) = (kind, alert.label("area") == Area::Payment.as_str()) else { continue };
+                match payment::evidence(&self.store, alert.label("agency"), kind).await {
+                    Ok(evidence) => lines.extend(self.words(&evidence, language)),
+                    // The mail must go even when the dossiers cannot be read.
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no dossiers for a mail"),
+                }
+            }
+            lines
+        })
+    }
+}
+
+impl Dossiers {
+    fn words(&self, evidence: &payment::Evidence, language: Language) -> Vec<String> {
+        let mut lines: Vec<String> = evidence
+            .first
+            .iter()
+            .map(|mismatch| {
+                let dossier = match (mismatch.dossier.as_str(), language) {
+                    ("", Language::Vi) => format!("Giao dịch {}", mismatch.txn_ref),
+                    ("", Language::En) => format!("Transaction {}", mismatch.txn_ref),
+                    (dossier, Language::Vi) => format!("Hồ sơ {dossier}"),
+                    (dossier, Language::En) => format!("Dossier {dossier}"),
+                };
+                let amount = format::dong(mismatch.amount, language);
+                format!("{dossier}: {amount}, {}", format::date_time(mismatch.since, &self.zone))
+            })
+            .collect();
+        let rest = evidence.total - evidence.first.len() as i64;
+        if rest > 0 {
+            let count = format::integer(rest, language);
+            lines.push(match language {
+                Language::Vi => format!("và {count} hồ sơ nữa"),
+                Language::En => format!("and {count} more"),
+            });
+        }
+        lines
+    }
+}
+
+/// Puts the weekly reports into the outbox.
+pub struct Reports {
+    pub org: Arc<Org>,
+    pub outbox: Outbox,
+    pub email: Option<Email>,
+}
+
+impl Reports {
+    pub fn new(config: &Config, org: Arc<Org>, outbox: Outbox) -> Reports {
+        Reports { org, outbox, email: config.email.clone() }
+    }
+}
+
+impl Deliver for Reports {
+    fn deliver<'a>(&'a self, tx: &'a mut Tx, mail: ReportMail) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let (Some(email), Some(person)) = (&self.email, self.org.person(&mail.person)) else { return Ok(()) };
+            let now = Timestamp::now();
+            let draft = Draft {
+                letter: &Letter { subject: mail.subject, text: mail.text, html: mail.html },
+                from: &email.from,
+                name: &person.name,
+                address: &person.email,
+                message_id: &message::message_id(&mail.key, &email.from),
+                in_reply_to: None,
+                list: "evaluation",
+                date: now,
+            };
+            match message::outgoing(&draft, mail.key.clone(), &mail.person) {
+                Ok(outgoing) => {
+                    self.outbox.enqueue(tx, &[outgoing], now).await?;
+                    self.outbox.wake();
+                    Ok(())
+                }
+                Err(error) => {
+                    // The report itself is kept; only this person's copy cannot be written.
+                    tracing::error!(error = &error as &dyn std::error::Error, "a report cannot be mailed");
+                    Ok(())
+                }
+            }
+        })
+    }
+}
