@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The schema by version, ascending. A landed migration is never edited; a change is a new file and line.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "ledger", include_str!("migrations/0001_ledger.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "ledger", include_str!("migrations/0001_ledger.sql")),
+    (10, "rules", include_str!("migrations/0010_rules.sql")),
+];
 
 /// Connections that read beside the one that writes.
 const CONNECTIONS: u32 = 8;
