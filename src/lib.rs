@@ -12,7 +12,7 @@
 //! | [`evaluation`] | indicators, scorecard, reports | attribution, promql, mail, org, store |
 //! | [`incident`] | grouping, routing, life of an incident | org, mail, store, metrics |
 //! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
-//! | [`rules`] | rule files, annotation templates, the ruler | promql, store, metrics |
+//! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
 //! | [`history`] | step-function store and sampler | metrics, promql |
 //! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |
 //! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |

@@ -1,1 +1,127 @@
 //! Prometheus rule files, annotation templates, the ruler.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `load` | rule files, read and checked |
+//! | `shape` | what an expression tells about its results: which labels, and whether its data are there |
+//! | `template` | Go templates of labels and annotations |
+//! | `alerting` | the pure step of an alerting rule's state |
+//! | `ruler` | evaluates groups; keeps the states |
+//! | `state` | the states in the state database |
+//! | `unit_test` | promtool's unit tests of rules, run on this ruler |
+//!
+//! Not here: what becomes of an alert ([`crate::incident`]).
+
+mod alerting;
+mod load;
+mod ruler;
+mod shape;
+mod state;
+pub mod template;
+pub mod unit_test;
+
+pub use load::{builtin, load, parse_duration};
+pub use ruler::{Failure, Outcome, Ruler};
+
+use crate::promql::{Labels, Query, QueryError, Value};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use template::Template;
+
+/// The groups of all rule files, in the order of the files.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    pub groups: Vec<Group>,
+}
+
+/// Rules that are evaluated one after the other at the same moment.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub name: String,
+    pub file: PathBuf,
+    /// As the group says, or the default given to [`load`].
+    pub interval: Duration,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Rule {
+    Recording(RecordingRule),
+    Alerting(AlertingRule),
+}
+
+#[derive(Debug, Clone)]
+pub struct RecordingRule {
+    /// Unique in the rule set; names what it records in the history.
+    pub id: String,
+    pub name: String,
+    pub query: Query,
+    pub labels: BTreeMap<String, String>,
+    /// Most series it may give; 0 is no limit.
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct AlertingRule {
+    /// Unique in the rule set and stable over changes of expression, durations and order: name and labels, and an
+    /// ordinal where several rules share them.
+    pub id: String,
+    pub name: String,
+    pub query: Query,
+    /// Gives a sample for every subject whose data are there, whether or not the alert holds; see [`shape::presence`].
+    pub presence: Option<Query>,
+    /// `for`.
+    pub hold: Duration,
+    pub keep_firing_for: Duration,
+    pub labels: Vec<(String, Template)>,
+    pub annotations: Vec<(String, Template)>,
+    /// Most alerts it may have; 0 is no limit.
+    pub limit: usize,
+}
+
+impl RuleSet {
+    /// Every query of every rule, for the history's retention.
+    pub fn queries(&self) -> impl Iterator<Item = &Query> {
+        self.groups.iter().flat_map(|group| &group.rules).map(|rule| match rule {
+            Rule::Recording(rule) => &rule.query,
+            Rule::Alerting(rule) => &rule.query,
+        })
+    }
+
+    /// Adds the groups of `other`; identities stay unique.
+    pub fn extend(&mut self, other: RuleSet) {
+        self.groups.extend(other.groups);
+        load::number(&mut self.groups);
+    }
+}
+
+/// What the ruler asks and tells while a group is evaluated: the history, or a remote engine.
+pub trait Engine {
+    /// Evaluates a query at one moment.
+    fn instant(&self, query: &Query, at: Timestamp) -> Result<Value, QueryError>;
+
+    /// Keeps what a rule gave at `at`, for the rules after it. Of the series that `owner` gave before, those not in
+    /// `samples` end.
+    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp);
+}
+
+impl Engine for crate::history::History {
+    fn instant(&self, query: &Query, at: Timestamp) -> Result<Value, QueryError> {
+        crate::promql::instant(&self.read(), query, at.as_millisecond())
+    }
+
+    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp) {
+        crate::history::History::record(self, owner, samples, at);
+    }
+}
+
+/// A label set as the ruler's [`Labels`].
+fn to_labels(map: &BTreeMap<String, String>) -> Labels {
+    Labels::new(map.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())))
+}
+
+fn to_map(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}

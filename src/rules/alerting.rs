@@ -1,0 +1,295 @@
+//! The pure step of an alerting rule's state, as Prometheus's `rules/alerting.go`: inactive, pending, firing, kept
+//! firing, resolved. Times stand in the state; the clock is never read.
+//!
+//! Two differences, both so that nobody is told what is not known:
+//!
+//! - An alert restored after a restart that is not in the result stays as it was until its data are there: until its
+//!   subject has been present in [`super::shape::presence`] for [`CONFIRM`] without the alert holding, or [`GIVE_UP`]
+//!   after the start.
+//! - A rule that exceeds its limit fails and keeps its alerts; Prometheus forgets them.
+
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub(super) type LabelMap = BTreeMap<String, String>;
+
+/// How long a resolved alert is reported again, as Prometheus does: a receiver that missed the first report gets it.
+pub(super) const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
+/// How long a restored alert's data must be there without it holding before it resolves: two checks of 30 s.
+pub(super) const CONFIRM: Duration = Duration::from_secs(60);
+/// When a restored alert whose data never came resolves, after the start.
+pub(super) const GIVE_UP: Duration = Duration::from_secs(10 * 60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Pending,
+    Firing,
+    Resolved,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Firing => "firing",
+            State::Resolved => "resolved",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<State> {
+        [State::Pending, State::Firing, State::Resolved].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// One alert of a rule; its labels are the key under which it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Active {
+    pub state: State,
+    pub annotations: LabelMap,
+    pub value: f64,
+    /// When the expression began to hold.
+    pub active_at: Timestamp,
+    pub fired_at: Option<Timestamp>,
+    pub resolved_at: Option<Timestamp>,
+    pub keep_firing_since: Option<Timestamp>,
+    /// Set from a restart until the data confirm or refute it.
+    pub restored: Option<Restored>,
+}
+
+/// Of a restored alert: since when its data have been there without it holding.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Restored {
+    pub refuted_since: Option<Timestamp>,
+}
+
+/// What the expression gave for one label set.
+pub(super) struct Hit {
+    pub annotations: LabelMap,
+    pub value: f64,
+}
+
+/// What the step needs to know of its rule and of the world.
+pub(super) struct Setting<'a> {
+    pub hold: Duration,
+    pub keep_firing_for: Duration,
+    /// When the ruler started.
+    pub started: Timestamp,
+    /// Whether the data of the alert with these labels are there.
+    pub is_present: &'a dyn Fn(&LabelMap) -> bool,
+}
+
+/// One evaluation at `now`. Returns the labels whose stored state changed.
+pub(super) fn step(
+    active: &mut BTreeMap<LabelMap, Active>,
+    hits: BTreeMap<LabelMap, Hit>,
+    setting: &Setting<'_>,
+    now: Timestamp,
+) -> BTreeSet<LabelMap> {
+    let mut changed = BTreeSet::new();
+    let found: BTreeSet<LabelMap> = hits.keys().cloned().collect();
+    for (labels, hit) in hits {
+        match active.get_mut(&labels) {
+            Some(alert) if alert.state != State::Resolved => {
+                alert.value = hit.value;
+                alert.annotations = hit.annotations;
+                alert.restored = None;
+                if alert.keep_firing_since.take().is_some() {
+                    changed.insert(labels);
+                }
+            }
+            _ => {
+                changed.insert(labels.clone());
+                active.insert(labels, Active::new(hit, now));
+            }
+        }
+    }
+    active.retain(|labels, alert| {
+        let before = (alert.state, alert.keep_firing_since);
+        let keep = if found.contains(labels) {
+            if alert.state == State::Pending && elapsed(alert.active_at, now) >= setting.hold {
+                alert.state = State::Firing;
+                alert.fired_at = Some(now);
+            }
+            true
+        } else {
+            is_unknown(labels, alert, setting, now) || step_missing(alert, setting, now)
+        };
+        if !keep || before != (alert.state, alert.keep_firing_since) {
+            changed.insert(labels.clone());
+        }
+        keep
+    });
+    changed
+}
+
+impl Active {
+    fn new(hit: Hit, now: Timestamp) -> Active {
+        Active {
+            state: State::Pending,
+            annotations: hit.annotations,
+            value: hit.value,
+            active_at: now,
+            fired_at: None,
+            resolved_at: None,
+            keep_firing_since: None,
+            restored: None,
+        }
+    }
+}
+
+/// Whether a restored alert that is not in the result must stay for want of data.
+fn is_unknown(labels: &LabelMap, alert: &mut Active, setting: &Setting<'_>, now: Timestamp) -> bool {
+    if alert.state == State::Resolved {
+        return false;
+    }
+    let Some(restored) = &mut alert.restored else { return false };
+    restored.refuted_since = if (setting.is_present)(labels) { restored.refuted_since.or(Some(now)) } else { None };
+    let refuted = restored.refuted_since.is_some_and(|since| elapsed(since, now) >= CONFIRM);
+    if refuted || elapsed(setting.started, now) >= GIVE_UP {
+        alert.restored = None;
+        return false;
+    }
+    true
+}
+
+/// The step of an alert that does not hold any more; false if it is to be forgotten.
+fn step_missing(alert: &mut Active, setting: &Setting<'_>, now: Timestamp) -> bool {
+    match alert.state {
+        State::Pending => false,
+        State::Resolved => alert.resolved_at.is_some_and(|at| elapsed(at, now) <= RESOLVED_RETENTION),
+        State::Firing => {
+            if !setting.keep_firing_for.is_zero() {
+                let since = *alert.keep_firing_since.get_or_insert(now);
+                if elapsed(since, now) < setting.keep_firing_for {
+                    return true;
+                }
+            }
+            alert.state = State::Resolved;
+            alert.resolved_at = Some(now);
+            true
+        }
+    }
+}
+
+/// Zero if the clock was set back.
+fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use State::{Firing, Pending, Resolved};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn labels() -> LabelMap {
+        BTreeMap::from([("a".to_owned(), "b".to_owned())])
+    }
+
+    struct Story {
+        active: BTreeMap<LabelMap, Active>,
+        hold: u64,
+        keep: u64,
+        present: bool,
+    }
+
+    impl Story {
+        /// One step; the state after it and whether it is to be stored.
+        fn step(&mut self, second: i64, holds: bool) -> (Option<State>, bool) {
+            let hits = holds.then(|| (labels(), Hit { annotations: BTreeMap::new(), value: 1.0 }));
+            let present = self.present;
+            let setting = Setting {
+                hold: Duration::from_secs(self.hold),
+                keep_firing_for: Duration::from_secs(self.keep),
+                started: at(0),
+                is_present: &|_| present,
+            };
+            let changed = step(&mut self.active, hits.into_iter().collect(), &setting, at(second));
+            (self.active.get(&labels()).map(|alert| alert.state), !changed.is_empty())
+        }
+    }
+
+    fn story(hold: u64, keep: u64) -> Story {
+        Story { active: BTreeMap::new(), hold, keep, present: false }
+    }
+
+    fn restored(state: State, hold: u64) -> Story {
+        let mut alert = Active::new(Hit { annotations: BTreeMap::new(), value: 1.0 }, at(-100));
+        alert.state = state;
+        alert.restored = Some(Restored::default());
+        Story { active: BTreeMap::from([(labels(), alert)]), ..story(hold, 0) }
+    }
+
+    #[test]
+    fn an_alert_waits_fires_resolves_is_reported_for_15_minutes_and_forgotten() {
+        let mut story = story(30, 0);
+        assert_eq!(story.step(0, true), (Some(Pending), true));
+        assert_eq!(story.step(15, true), (Some(Pending), false));
+        assert_eq!(story.step(30, true), (Some(Firing), true));
+        assert_eq!(story.step(45, true), (Some(Firing), false));
+        assert_eq!(story.step(60, false), (Some(Resolved), true));
+        assert_eq!(story.step(60 + 900, false), (Some(Resolved), false));
+        assert_eq!(story.step(60 + 901, false), (None, true));
+    }
+
+    #[test]
+    fn a_pending_alert_that_ends_is_forgotten_and_waits_again() {
+        let mut story = story(30, 0);
+        story.step(0, true);
+        assert_eq!(story.step(15, false), (None, true));
+        assert_eq!(story.step(30, true), (Some(Pending), true));
+        assert_eq!(story.step(45, true), (Some(Pending), false));
+    }
+
+    #[test]
+    fn without_for_it_fires_at_once_and_a_resolved_one_begins_anew() {
+        let mut story = story(0, 0);
+        assert_eq!(story.step(0, true), (Some(Firing), true));
+        assert_eq!(story.step(15, false), (Some(Resolved), true));
+        assert_eq!(story.step(30, true), (Some(Firing), true));
+        assert_eq!(story.active[&labels()].active_at, at(30));
+        assert_eq!(story.active[&labels()].resolved_at, None);
+    }
+
+    #[test]
+    fn keep_firing_for_bridges_gaps() {
+        let mut story = story(0, 60);
+        story.step(0, true);
+        assert_eq!(story.step(15, false), (Some(Firing), true));
+        assert_eq!(story.step(60, false), (Some(Firing), false));
+        assert_eq!(story.step(70, true), (Some(Firing), true));
+        assert_eq!(story.step(85, false), (Some(Firing), true));
+        assert_eq!(story.step(145, false), (Some(Resolved), true));
+    }
+
+    #[test]
+    fn a_restored_alert_does_not_resolve_for_want_of_data() {
+        let mut story = restored(Firing, 30);
+        assert_eq!(story.step(15, false), (Some(Firing), false));
+        assert_eq!(story.step(599, false), (Some(Firing), false));
+        assert_eq!(story.step(600, false), (Some(Resolved), true));
+    }
+
+    #[test]
+    fn a_restored_alert_resolves_once_its_data_refute_it() {
+        let mut story = restored(Firing, 30);
+        story.step(15, false);
+        story.present = true;
+        assert_eq!(story.step(30, false), (Some(Firing), false));
+        assert_eq!(story.step(75, false), (Some(Firing), false));
+        assert_eq!(story.step(90, false), (Some(Resolved), true));
+    }
+
+    #[test]
+    fn a_restored_pending_alert_does_not_wait_again() {
+        let mut story = restored(Pending, 110);
+        assert_eq!(story.step(5, false), (Some(Pending), false));
+        assert_eq!(story.step(15, true), (Some(Firing), true));
+        assert_eq!(story.active[&labels()].restored, None);
+        assert_eq!(story.step(30, false), (Some(Resolved), true));
+    }
+}

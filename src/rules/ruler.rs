@@ -1,0 +1,348 @@
+//! Evaluates the groups and keeps the state of every alert.
+//!
+//! The caller owns the clock and the transaction: it evaluates a group at its time, stores the changed states with
+//! [`Ruler::save`] in the transaction that hands the alerts on, and says [`Ruler::committed`] after the commit. What
+//! was not committed is saved and reported again next time.
+
+use super::alerting::{self, Active, Hit, LabelMap, Setting, State};
+use super::template::{Context, Sample, Template};
+use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet, to_labels, to_map};
+use crate::alert::Alert;
+use crate::promql::{Labels, Query, Value};
+use jiff::Timestamp;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// All groups and the states of their alerts.
+pub struct Ruler {
+    groups: Vec<Arc<Group>>,
+    /// By the rule's identity.
+    pub(super) states: HashMap<String, BTreeMap<LabelMap, Active>>,
+    /// What differs from the state database: identity and labels.
+    pub(super) dirty: BTreeSet<(String, LabelMap)>,
+    /// Firing alerts whose rule is gone: reported as resolved until that is committed.
+    pub(super) orphans: Vec<Orphan>,
+    /// Owners of recorded series whose rule is gone.
+    retired: Vec<String>,
+    external_url: String,
+    external_labels: LabelMap,
+    started: Timestamp,
+}
+
+/// An alert whose rule is gone.
+pub(super) struct Orphan {
+    pub rule: String,
+    pub labels: LabelMap,
+    pub alert: Active,
+    /// Whether an outcome carried it.
+    pub reported: bool,
+}
+
+/// What one evaluation of a group gave.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Those that fire, and those resolved within the last 15 minutes.
+    pub alerts: Vec<Alert>,
+    /// Samples that were recorded, `ALERTS` and `ALERTS_FOR_STATE` included.
+    pub n_recorded: usize,
+    pub failures: Vec<Failure>,
+}
+
+/// A rule that could not be evaluated, or a template of it that could not be expanded. Alerts stay as they were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub group: String,
+    pub rule: String,
+    pub message: String,
+}
+
+impl Ruler {
+    /// `external_labels` are what templates see as `$externalLabels`: `agency`, the site agency, for the shipped rules.
+    /// `started` is when the history began to fill.
+    pub fn new(rules: RuleSet, external_url: &str, external_labels: LabelMap, started: Timestamp) -> Ruler {
+        Ruler {
+            groups: rules.groups.into_iter().map(Arc::new).collect(),
+            states: HashMap::new(),
+            dirty: BTreeSet::new(),
+            orphans: Vec::new(),
+            retired: Vec::new(),
+            external_url: external_url.trim_end_matches('/').to_owned(),
+            external_labels,
+            started,
+        }
+    }
+
+    /// The groups; their positions are what [`Ruler::evaluate`] takes.
+    pub fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// At a reload: takes over the alerts of the rules that still exist. Alerts of those that do not are reported as
+    /// resolved by the next evaluation.
+    pub fn adopt(&mut self, old: Ruler) {
+        let known: BTreeSet<String> = self.ids().map(str::to_owned).collect();
+        self.started = old.started;
+        self.retired = old.ids().filter(|id| !known.contains(*id)).map(str::to_owned).collect();
+        self.retired.extend(old.retired);
+        self.dirty = old.dirty;
+        self.orphans.extend(old.orphans);
+        for (rule, alerts) in old.states {
+            self.take_in(&known, rule, alerts);
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().flat_map(|group| group.rules.iter()).map(|rule| match rule {
+            Rule::Recording(rule) => rule.id.as_str(),
+            Rule::Alerting(rule) => rule.id.as_str(),
+        })
+    }
+
+    pub(super) fn known_ids(&self) -> BTreeSet<String> {
+        self.ids().map(str::to_owned).collect()
+    }
+
+    /// Keeps the alerts of a known rule; makes those of another orphans.
+    pub(super) fn take_in(&mut self, known: &BTreeSet<String>, rule: String, alerts: BTreeMap<LabelMap, Active>) {
+        if known.contains(&rule) {
+            self.states.insert(rule, alerts);
+            return;
+        }
+        for (labels, alert) in alerts {
+            // A firing one stays in the database until its resolution was reported.
+            if alert.state == State::Firing {
+                self.orphans.push(Orphan { rule: rule.clone(), labels, alert, reported: false });
+            } else {
+                self.dirty.insert((rule.clone(), labels));
+            }
+        }
+    }
+
+    /// Evaluates a group at `now`: its rules in order, each seeing what those before it recorded.
+    pub fn evaluate(&mut self, group: usize, engine: &dyn Engine, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.report_orphans(engine, now, &mut outcome);
+        let Some(group) = self.groups.get(group).cloned() else { return outcome };
+        for rule in &group.rules {
+            let (id, name, result) = match rule {
+                Rule::Recording(rule) => (&rule.id, &rule.name, record(rule, engine, now)),
+                Rule::Alerting(rule) => (&rule.id, &rule.name, self.alert(rule, &group, engine, now, &mut outcome)),
+            };
+            match result {
+                Ok(samples) => {
+                    outcome.n_recorded += samples.len();
+                    engine.record(id, samples, now);
+                }
+                Err(message) => {
+                    outcome.failures.push(Failure { group: group.name.clone(), rule: name.clone(), message });
+                }
+            }
+        }
+        outcome
+    }
+
+    fn report_orphans(&mut self, engine: &dyn Engine, now: Timestamp, outcome: &mut Outcome) {
+        for owner in self.retired.drain(..) {
+            engine.record(&owner, Vec::new(), now);
+        }
+        // An alert with the same labels may fire by another rule now: then nothing ended.
+        let lives = |labels: &LabelMap, states: &HashMap<String, BTreeMap<LabelMap, Active>>| {
+            states.values().any(|alerts| alerts.get(labels).is_some_and(|alert| alert.state == State::Firing))
+        };
+        for orphan in &mut self.orphans {
+            orphan.reported = true;
+            self.dirty.insert((orphan.rule.clone(), orphan.labels.clone()));
+            let resolved_at = *orphan.alert.resolved_at.get_or_insert(now);
+            if !lives(&orphan.labels, &self.states) {
+                outcome.alerts.push(Alert {
+                    labels: orphan.labels.clone(),
+                    annotations: orphan.alert.annotations.clone(),
+                    starts_at: orphan.alert.fired_at.unwrap_or(orphan.alert.active_at),
+                    ends_at: Some(resolved_at),
+                    generator_url: String::new(),
+                });
+            }
+        }
+    }
+
+    /// The step of one alerting rule; returns its `ALERTS` and `ALERTS_FOR_STATE` samples.
+    fn alert(
+        &mut self,
+        rule: &AlertingRule,
+        group: &Group,
+        engine: &dyn Engine,
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) -> Result<Vec<(Labels, f64)>, String> {
+        let samples = vector(&rule.query, engine, now)?;
+        let mut hits = BTreeMap::new();
+        let mut expander = Expander { ruler: self, engine, now, errors: Vec::new() };
+        for (labels, value) in samples {
+            let (labels, hit) = expander.hit(rule, &labels, value);
+            if hits.insert(labels, hit).is_some() {
+                return Err("two results have the same labels after the rule's labels are applied".to_owned());
+            }
+        }
+        for message in std::mem::take(&mut expander.errors) {
+            outcome.failures.push(Failure { group: group.name.clone(), rule: rule.name.clone(), message });
+        }
+        if rule.limit > 0 && hits.len() > rule.limit {
+            return Err(format!("{} alerts exceed the limit of {}", hits.len(), rule.limit));
+        }
+        let present: OnceCell<Vec<LabelMap>> = OnceCell::new();
+        let is_present = |labels: &LabelMap| {
+            let present = present.get_or_init(|| present_subjects(rule, engine, now));
+            present.iter().any(|subject| is_same_subject(rule, labels, subject))
+        };
+        let setting = Setting {
+            hold: rule.hold,
+            keep_firing_for: rule.keep_firing_for,
+            started: self.started,
+            is_present: &is_present,
+        };
+        let active = self.states.entry(rule.id.clone()).or_default();
+        let changed = alerting::step(active, hits, &setting, now);
+        self.dirty.extend(changed.into_iter().map(|labels| (rule.id.clone(), labels)));
+        let url = generator_url(&self.external_url, &rule.query);
+        outcome.alerts.extend(active.iter().filter_map(|(labels, alert)| report(labels, alert, &url)));
+        Ok(active.iter().flat_map(|(labels, alert)| alert_samples(labels, alert)).collect())
+    }
+
+    /// The alerts that fire by rules of this name: what promtool's unit tests compare.
+    pub(super) fn firing(&self, alertname: &str) -> Vec<(LabelMap, LabelMap)> {
+        let rules = self.groups.iter().flat_map(|group| group.rules.iter());
+        let ids = rules.filter_map(|rule| match rule {
+            Rule::Alerting(rule) if rule.name == alertname => Some(&rule.id),
+            _ => None,
+        });
+        ids.filter_map(|id| self.states.get(id))
+            .flatten()
+            .filter(|(_, alert)| alert.state == State::Firing)
+            .map(|(labels, alert)| (labels.clone(), alert.annotations.clone()))
+            .collect()
+    }
+}
+
+fn record(rule: &RecordingRule, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
+    let samples = vector(&rule.query, engine, now)?;
+    let mut seen = BTreeSet::new();
+    let mut recorded = Vec::with_capacity(samples.len());
+    for (labels, value) in samples {
+        let mut labels = labels.with("__name__", &rule.name);
+        for (name, value) in &rule.labels {
+            labels = labels.with(name, value);
+        }
+        if !seen.insert(labels.clone()) {
+            return Err("two results have the same labels after the rule's labels are applied".to_owned());
+        }
+        recorded.push((labels, value));
+    }
+    if rule.limit > 0 && recorded.len() > rule.limit {
+        return Err(format!("{} series exceed the limit of {}", recorded.len(), rule.limit));
+    }
+    Ok(recorded)
+}
+
+/// A scalar counts as one sample without labels, as in Prometheus.
+fn vector(query: &Query, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
+    match engine.instant(query, now).map_err(|error| error.to_string())? {
+        Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
+        Value::Scalar(value) => Ok(vec![(Labels::new([]), value)]),
+        Value::String(_) | Value::Matrix(_) => Err("the result is not a vector or scalar".to_owned()),
+    }
+}
+
+fn report(labels: &LabelMap, alert: &Active, url: &str) -> Option<Alert> {
+    (alert.state != State::Pending).then(|| Alert {
+        labels: labels.clone(),
+        annotations: alert.annotations.clone(),
+        starts_at: alert.fired_at.unwrap_or(alert.active_at),
+        ends_at: alert.resolved_at,
+        generator_url: url.to_owned(),
+    })
+}
+
+fn alert_samples(labels: &LabelMap, alert: &Active) -> Vec<(Labels, f64)> {
+    if alert.state == State::Resolved {
+        return Vec::new();
+    }
+    let labels = to_labels(labels);
+    let state = labels.with("__name__", "ALERTS").with("alertstate", alert.state.as_str());
+    let since = alert.active_at.as_second() as f64;
+    vec![(state, 1.0), (labels.with("__name__", "ALERTS_FOR_STATE"), since)]
+}
+
+fn generator_url(external_url: &str, query: &Query) -> String {
+    let query: String = url::form_urlencoded::byte_serialize(query.text().as_bytes()).collect();
+    format!("{external_url}/api/v1/query?query={query}")
+}
+
+/// The label sets of which the rule's data are there.
+fn present_subjects(rule: &AlertingRule, engine: &dyn Engine, now: Timestamp) -> Vec<LabelMap> {
+    let Some(presence) = &rule.presence else { return Vec::new() };
+    // A failure here is one of the rule's own query too, which is reported.
+    let samples = vector(presence, engine, now).unwrap_or_default();
+    samples.into_iter().map(|(labels, _)| to_map(&labels)).collect()
+}
+
+/// Whether the labels that the alert has from its series are those of the subject.
+fn is_same_subject(rule: &AlertingRule, alert: &LabelMap, subject: &LabelMap) -> bool {
+    let from_rule = |name: &str| name == "alertname" || rule.labels.iter().any(|(own, _)| own == name);
+    alert.iter().filter(|(name, _)| !from_rule(name)).all(|(name, value)| subject.get(name) == Some(value))
+}
+
+/// Expands the templates of a rule for its results.
+struct Expander<'a> {
+    ruler: &'a Ruler,
+    engine: &'a dyn Engine,
+    now: Timestamp,
+    /// Each message once.
+    errors: Vec<String>,
+}
+
+impl Expander<'_> {
+    fn hit(&mut self, rule: &AlertingRule, labels: &Labels, value: f64) -> (LabelMap, Hit) {
+        let series = to_map(labels);
+        let mut result = series.clone();
+        result.remove("__name__");
+        for (name, template) in &rule.labels {
+            result.insert(name.clone(), self.expand(name, template, &series, value));
+        }
+        result.insert("alertname".to_owned(), rule.name.clone());
+        result.retain(|_, value| !value.is_empty());
+        let annotations = rule
+            .annotations
+            .iter()
+            .map(|(name, template)| (name.clone(), self.expand(name, template, &series, value)))
+            .filter(|(_, text)| !text.is_empty())
+            .collect();
+        (result, Hit { annotations, value })
+    }
+
+    /// As Prometheus: an error becomes the text, so that the alert goes out all the same.
+    fn expand(&mut self, name: &str, template: &Template, labels: &LabelMap, value: f64) -> String {
+        let query = |text: &str| {
+            let query = Query::parse(text).map_err(|error| error.to_string())?;
+            let samples = vector(&query, self.engine, self.now)?;
+            Ok(samples.into_iter().map(|(labels, value)| Sample { labels: to_map(&labels), value }).collect())
+        };
+        let context = Context {
+            labels,
+            value,
+            external_labels: &self.ruler.external_labels,
+            external_url: &self.ruler.external_url,
+            query: &query,
+        };
+        match template.expand(&context) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("template of {name}: {error}");
+                if !self.errors.contains(&message) {
+                    self.errors.push(message);
+                }
+                format!("<error expanding template: {error}>")
+            }
+        }
+    }
+}

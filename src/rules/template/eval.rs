@@ -1,0 +1,199 @@
+//! Runs a template's tree.
+
+use super::Context;
+use super::functions::Function;
+use super::parser::{Base, Command, Node, Operand, Pipeline};
+use super::value::Value;
+
+/// An annotation longer than this (in bytes) is an error, not a mail.
+const MAX_OUTPUT: usize = 64 * 1024;
+/// Commands run for one text; nested ranges over large results end here.
+const MAX_STEPS: usize = 100_000;
+
+pub(super) fn run(nodes: &[Node], context: &Context<'_>) -> Result<String, String> {
+    let labels = |map: &std::collections::BTreeMap<String, String>| Value::Labels(map.clone());
+    let variables = vec![
+        (String::new(), Value::Root),
+        ("labels".to_owned(), labels(context.labels)),
+        ("externalLabels".to_owned(), labels(context.external_labels)),
+        ("externalURL".to_owned(), Value::Text(context.external_url.to_owned())),
+        ("value".to_owned(), Value::Float(context.value)),
+    ];
+    let mut machine = Machine { context, variables, out: String::new(), n_steps: 0 };
+    machine.nodes(nodes, &Value::Root)?;
+    Ok(machine.out)
+}
+
+struct Machine<'a> {
+    context: &'a Context<'a>,
+    variables: Vec<(String, Value)>,
+    out: String,
+    n_steps: usize,
+}
+
+impl Machine<'_> {
+    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), String> {
+        for node in nodes {
+            self.node(node, dot)?;
+            if self.out.len() > MAX_OUTPUT {
+                return Err(format!("the text is longer than {MAX_OUTPUT} bytes"));
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &Node, dot: &Value) -> Result<(), String> {
+        match node {
+            Node::Text(text) => self.out.push_str(text),
+            Node::Print(pipeline) => {
+                let value = self.pipeline(pipeline, dot)?;
+                if pipeline.target.is_none() {
+                    value.print(&mut self.out);
+                }
+            }
+            Node::If(branches, otherwise) => self.branches(branches, otherwise, dot, false)?,
+            Node::With(branches, otherwise) => self.branches(branches, otherwise, dot, true)?,
+            Node::Range(index, element, pipeline, body, otherwise) => {
+                self.range((index.as_deref(), element.as_deref()), pipeline, body, otherwise, dot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn branches(
+        &mut self,
+        branches: &[(Pipeline, Vec<Node>)],
+        otherwise: &[Node],
+        dot: &Value,
+        with: bool,
+    ) -> Result<(), String> {
+        let n_outer = self.variables.len();
+        let mut taken = None;
+        for (condition, body) in branches {
+            let value = self.pipeline(condition, dot)?;
+            if value.is_true() {
+                taken = Some((value, body));
+                break;
+            }
+        }
+        match taken {
+            Some((value, body)) => self.nodes(body, if with { &value } else { dot })?,
+            None => self.nodes(otherwise, dot)?,
+        }
+        self.variables.truncate(n_outer);
+        Ok(())
+    }
+
+    fn range(
+        &mut self,
+        (index, element): (Option<&str>, Option<&str>),
+        pipeline: &Pipeline,
+        body: &[Node],
+        otherwise: &[Node],
+        dot: &Value,
+    ) -> Result<(), String> {
+        let elements: Vec<(Value, Value)> = match self.pipeline(pipeline, dot)? {
+            Value::List(list) => list.into_iter().enumerate().map(|(at, v)| (Value::Int(at as i64), v)).collect(),
+            Value::Labels(map) => map.into_iter().map(|(name, v)| (Value::Text(name), Value::Text(v))).collect(),
+            Value::Map(map) => map.into_iter().map(|(name, v)| (Value::Text(name), v)).collect(),
+            Value::Nil => Vec::new(),
+            other => return Err(format!("range cannot iterate over {}", other.type_name())),
+        };
+        if elements.is_empty() {
+            return self.nodes(otherwise, dot);
+        }
+        let n_outer = self.variables.len();
+        for (key, value) in elements {
+            if let Some(index) = index {
+                self.variables.push((index.to_owned(), key));
+            }
+            if let Some(element) = element {
+                self.variables.push((element.to_owned(), value.clone()));
+            }
+            self.nodes(body, &value)?;
+            self.variables.truncate(n_outer);
+        }
+        Ok(())
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
+        let mut value: Option<Value> = None;
+        for command in &pipeline.commands {
+            self.n_steps += 1;
+            if self.n_steps > MAX_STEPS {
+                return Err(format!("the template takes more than {MAX_STEPS} steps"));
+            }
+            value = Some(match command {
+                Command::Operand(operand) => self.operand(operand, dot)?,
+                Command::Call(function, operands) => self.call(*function, operands, value.take(), dot)?,
+            });
+        }
+        let value = value.unwrap_or(Value::Nil);
+        match &pipeline.target {
+            Some((name, true)) => self.variables.push((name.clone(), value.clone())),
+            Some((name, false)) => {
+                if let Some((_, slot)) = self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+                    *slot = value.clone();
+                }
+            }
+            None => {}
+        }
+        Ok(value)
+    }
+
+    /// `and` and `or` stop at the operand that decides.
+    fn call(
+        &mut self,
+        function: Function,
+        operands: &[Operand],
+        piped: Option<Value>,
+        dot: &Value,
+    ) -> Result<Value, String> {
+        let decides = match function {
+            Function::And => Some(false),
+            Function::Or => Some(true),
+            _ => None,
+        };
+        let mut arguments = Vec::with_capacity(operands.len() + 1);
+        for operand in operands {
+            let value = self.operand(operand, dot)?;
+            if decides == Some(value.is_true()) {
+                return Ok(value);
+            }
+            arguments.push(value);
+        }
+        arguments.extend(piped);
+        function.call(arguments, self.context)
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, String> {
+        let mut value = match &operand.base {
+            Base::Dot => dot.clone(),
+            Base::Literal(value) => value.clone(),
+            Base::Variable(name) => {
+                let found = self.variables.iter().rev().find(|(known, _)| known == name);
+                found.map(|(_, value)| value.clone()).ok_or_else(|| format!("unknown variable ${name}"))?
+            }
+            Base::Function(function) => function.call(Vec::new(), self.context)?,
+            Base::Pipeline(pipeline) => self.pipeline(pipeline, dot)?,
+        };
+        for field in &operand.fields {
+            value = self.field(value, field)?;
+        }
+        Ok(value)
+    }
+
+    fn field(&self, value: Value, field: &str) -> Result<Value, String> {
+        Ok(match (value, field) {
+            (Value::Root, "Labels") => Value::Labels(self.context.labels.clone()),
+            (Value::Root, "Value") => Value::Float(self.context.value),
+            (Value::Root, "ExternalLabels") => Value::Labels(self.context.external_labels.clone()),
+            (Value::Root, "ExternalURL") => Value::Text(self.context.external_url.to_owned()),
+            (Value::Sample(sample), "Labels") => Value::Labels(sample.labels),
+            (Value::Sample(sample), "Value") => Value::Float(sample.value),
+            (Value::Labels(mut map), name) => Value::Text(map.remove(name).unwrap_or_default()),
+            (Value::Map(mut map), name) => map.remove(name).unwrap_or(Value::Nil),
+            (value, name) => return Err(format!("a {} has no field {name}", value.type_name())),
+        })
+    }
+}

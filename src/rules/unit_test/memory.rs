@@ -1,0 +1,94 @@
+//! What unit tests evaluate on: the input series and what the rules record, in memory.
+
+use crate::promql::{self, Labels, Query, QueryError, Run, STALE_NAN_BITS, Series, Storage, Value};
+use crate::rules::Engine;
+use jiff::Timestamp;
+use promql_parser::label::{Matcher, Matchers};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Series in memory; times in milliseconds.
+#[derive(Default)]
+pub(super) struct Memory {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    input: Vec<Stored>,
+    /// By owner and labels.
+    recorded: BTreeMap<(String, Labels), Stored>,
+}
+
+struct Stored {
+    labels: Labels,
+    ticks: Vec<i64>,
+    runs: Vec<Run>,
+}
+
+impl Stored {
+    fn new(labels: Labels) -> Stored {
+        Stored { labels, ticks: Vec::new(), runs: Vec::new() }
+    }
+
+    fn push(&mut self, tick: i64, value: f64) {
+        if self.runs.last().is_none_or(|run| run.value.to_bits() != value.to_bits()) {
+            self.runs.push(Run { from: self.ticks.len() as u32, value });
+        }
+        self.ticks.push(tick);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.runs.last().is_some_and(|run| run.value.to_bits() == STALE_NAN_BITS)
+    }
+}
+
+impl Memory {
+    /// Adds an input series with a sample every `interval_ms`.
+    pub fn add(&self, labels: Labels, values: &[Option<f64>], interval_ms: i64) {
+        let mut stored = Stored::new(labels);
+        for (index, value) in values.iter().enumerate() {
+            if let Some(value) = value {
+                stored.push(index as i64 * interval_ms, *value);
+            }
+        }
+        self.inner.borrow_mut().input.push(stored);
+    }
+}
+
+impl Engine for Memory {
+    fn instant(&self, query: &Query, at: Timestamp) -> Result<Value, QueryError> {
+        promql::instant(&*self.inner.borrow(), query, at.as_millisecond())
+    }
+
+    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp) {
+        let at = at.as_millisecond();
+        let recorded = &mut self.inner.borrow_mut().recorded;
+        let present: BTreeSet<&Labels> = samples.iter().map(|(labels, _)| labels).collect();
+        for ((_, labels), stored) in recorded.iter_mut().filter(|((candidate, _), _)| candidate == owner) {
+            if !present.contains(labels) && !stored.has_ended() {
+                stored.push(at, f64::from_bits(STALE_NAN_BITS));
+            }
+        }
+        for (labels, value) in &samples {
+            let key = (owner.to_owned(), labels.clone());
+            recorded.entry(key).or_insert_with(|| Stored::new(labels.clone())).push(at, *value);
+        }
+    }
+}
+
+impl Storage for Inner {
+    fn select<'s>(&'s self, matchers: &Matchers, _from_ms: i64, _to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
+        let all = |list: &[Matcher], labels: &Labels| list.iter().all(|m| m.is_match(labels.get(&m.name)));
+        for stored in self.input.iter().chain(self.recorded.values()) {
+            let matches = if matchers.or_matchers.is_empty() {
+                all(&matchers.matchers, &stored.labels)
+            } else {
+                matchers.or_matchers.iter().any(|list| all(list, &stored.labels))
+            };
+            if matches {
+                each(Series { labels: &stored.labels, ticks: &stored.ticks, runs: &stored.runs });
+            }
+        }
+    }
+}
