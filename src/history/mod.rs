@@ -1,54 +1,162 @@
-//! The in-process history of metrics: every series as a step function on a shared tick clock, filled by the sampler.
+//! The in-process history of metrics: every series as a step function on a tick clock, filled by the sampler.
+//!
+//! All series of the sampler share one clock; what a rule records has its owner's clock, so that its samples stand at
+//! the times of its evaluations. A value that does not change costs nothing but a compare. A time without sampling
+//! (the daemon was down, the machine slept) has no ticks and so no samples: a gap stays a gap.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `series` | clocks, series, the index by name |
+//! | `sampler` | one sweep over the metrics |
+//! | `retention` | how long a series is kept, and the trimming |
+
+mod retention;
+mod sampler;
+mod series;
+#[cfg(test)]
+mod tests;
 
 use crate::config::site;
 use crate::metrics::Metrics;
-use crate::promql::{Labels, Storage};
+use crate::promql::{Labels, Series, Storage};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
+use retention::Retention;
+use sampler::Sampler;
+use series::{ClockId, Store};
+use std::collections::{HashMap, HashSet};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-/// Holds the series; shared by the sampler, the ruler and the query API.
-pub struct History {}
+/// Holds the series; shared by the sampler, the ruler and the query API. Lives on when the configuration is reloaded.
+pub struct History {
+    inner: RwLock<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    retention: Retention,
+    sampler: Sampler,
+    /// Recording rules and alerts.
+    owners: HashMap<String, Owner>,
+    /// Ticks since the last trimming.
+    untrimmed: u32,
+}
+
+struct Owner {
+    clock: ClockId,
+    /// What it recorded last.
+    series: HashSet<u32>,
+}
+
+/// How many ticks pass between two trimmings.
+const TRIM_EVERY: u32 = 40;
 
 impl History {
-    /// `ranges`: how far back the loaded rules and indicators look, see [`crate::promql::Query`].
+    /// Keeps what the configuration says; tell it what the rules read with [`History::set_retention`].
     pub fn new(config: &site::History) -> History {
-        let _ = config;
-        todo!()
+        let mut store = Store::new(config.max_memory);
+        let clock = store.add_clock();
+        History {
+            inner: RwLock::new(Inner {
+                store,
+                retention: Retention::new(config, &[]),
+                sampler: Sampler::new(clock),
+                owners: HashMap::new(),
+                untrimmed: 0,
+            }),
+        }
     }
 
-    /// One tick: reads every metric, and what the ruler recorded since the last tick.
+    /// Takes over a (re)loaded configuration. `ranges`: how far back the loaded rules and indicators look, from
+    /// [`crate::promql::Query::lookback`]. Each series keeps the longest of the window, the ranges and the `keep`
+    /// entries that select it. What was trimmed before does not come back.
+    pub fn set_retention(&self, config: &site::History, ranges: &[(Matchers, Duration)]) {
+        let mut inner = self.write();
+        let inner = &mut *inner;
+        inner.retention = Retention::new(config, ranges);
+        inner.store.max_memory = config.max_memory;
+        inner.store.assign_retention(&inner.retention);
+        inner.store.trim();
+    }
+
+    /// One tick: reads every metric. A tick that is not later than the last is skipped.
     pub fn sample(&self, metrics: &Metrics, now: Timestamp) {
-        let _ = (metrics, now);
-        todo!()
+        let mut inner = self.write();
+        let inner = &mut *inner;
+        if !inner.sampler.sample(&mut inner.store, &inner.retention, metrics, now.as_millisecond()) {
+            tracing::warn!(%now, "skipped a sampling tick that is not later than the last: did the clock jump back?");
+            return;
+        }
+        inner.untrimmed += 1;
+        if inner.untrimmed >= TRIM_EVERY {
+            inner.untrimmed = 0;
+            inner.store.trim();
+        }
+        metrics.own.history_series.set(inner.store.live() as i64);
+        metrics.own.history_bytes.set(i64::try_from(inner.store.bytes()).unwrap_or(i64::MAX));
     }
 
-    /// Adds series that do not come from the metrics (recording rules, `ALERTS`), effective at the current tick. Of the
-    /// series that `owner` recorded before, those not in `samples` end (become stale).
+    /// Adds series that do not come from the metrics (recording rules, `ALERTS`) with a sample at `now`, which a query
+    /// at `now` or later sees. Of the series that `owner` recorded before, those not in `samples` end (become stale).
+    /// An owner is one rule; one that is gone records an empty list once. A series that belongs to somebody else is
+    /// refused. Do not hold a [`Reader`] meanwhile.
     pub fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, now: Timestamp) {
-        let _ = (owner, samples, now);
-        todo!()
+        let mut inner = self.write();
+        let Inner { store, retention, owners, .. } = &mut *inner;
+        // An owner is kept with its clock once it has recorded something: most alerts fire again.
+        if samples.is_empty() && owners.get(owner).is_none_or(|owner| owner.series.is_empty()) {
+            return;
+        }
+        if !owners.contains_key(owner) {
+            let clock = store.add_clock();
+            owners.insert(owner.to_owned(), Owner { clock, series: HashSet::new() });
+        }
+        let Some(Owner { clock, series }) = owners.get_mut(owner) else { return };
+        let Some(tick) = store.tick_or_again(*clock, now.as_millisecond()) else {
+            tracing::warn!(%now, owner, "skipped a recording that is older than the last: did the clock jump back?");
+            return;
+        };
+        let mut recorded = HashSet::with_capacity(samples.len());
+        for (labels, value) in samples {
+            if let Some(id) = store.find_or_add(*clock, labels, retention) {
+                store.push(id, tick, value);
+                recorded.insert(id);
+            }
+        }
+        for gone in series.difference(&recorded) {
+            store.end(*gone, tick);
+        }
+        *series = recorded;
     }
 
-    /// Holds the history still for one evaluation.
+    /// Holds the history still for one evaluation; sampling and recording wait meanwhile.
     pub fn read(&self) -> Reader<'_> {
-        todo!()
+        Reader { inner: self.inner.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        // A panic half-way leaves a series without its last value, never invalid indices.
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A consistent view of the history.
 pub struct Reader<'a> {
-    _history: &'a History,
+    inner: RwLockReadGuard<'a, Inner>,
+}
+
+impl Reader<'_> {
+    /// Every label set that has a sample in `(from_ms, to_ms]`, for label queries.
+    pub fn label_sets(&self, matchers: &Matchers, from_ms: i64, to_ms: i64) -> Vec<Labels> {
+        let mut found = Vec::new();
+        self.select(matchers, from_ms, to_ms, &mut |series| found.push(series.labels.clone()));
+        found
+    }
 }
 
 impl Storage for Reader<'_> {
-    fn select<'s>(
-        &'s self,
-        matchers: &Matchers,
-        from_ms: i64,
-        to_ms: i64,
-        each: &mut dyn FnMut(crate::promql::Series<'s>),
-    ) {
-        let _ = (matchers, from_ms, to_ms, each);
-        todo!()
+    fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
+        self.inner.store.select(matchers, from_ms, to_ms, each);
     }
 }

@@ -1,0 +1,274 @@
+//! Clocks, series and the index by metric name. Knows neither metrics nor rules.
+
+use super::retention::Retention;
+use crate::promql::{Labels, Run, STALE_NAN_BITS, Series};
+use promql_parser::label::{MatchOp, Matchers};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Which clock a series' ticks are counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClockId(u32);
+
+pub struct Store {
+    pub max_memory: u64,
+    /// By [`ClockId`].
+    clocks: Vec<Clock>,
+    /// By series id; ids of dropped series are used again.
+    series: Vec<Option<Stored>>,
+    free: Vec<u32>,
+    by_labels: HashMap<Labels, u32>,
+    by_name: HashMap<Arc<str>, Vec<u32>>,
+    /// Label names and values, so that equal ones are stored once.
+    strings: HashSet<Arc<str>>,
+    runs: usize,
+    labels: usize,
+    /// Whether the log says already that series are refused.
+    refused: bool,
+}
+
+#[derive(Default)]
+struct Clock {
+    /// Milliseconds since 1970, ascending.
+    ticks: Vec<i64>,
+}
+
+struct Stored {
+    labels: Labels,
+    clock: ClockId,
+    /// Empty only until the first push; `from` counts from the clock's first kept tick.
+    runs: Vec<Run>,
+    retention_ms: i64,
+}
+
+impl Stored {
+    /// The tick on which it became stale, if it is.
+    fn ended(&self) -> Option<u32> {
+        self.runs.last().filter(|run| run.value.to_bits() == STALE_NAN_BITS).map(|run| run.from)
+    }
+}
+
+impl Store {
+    pub fn new(max_memory: u64) -> Store {
+        Store {
+            max_memory,
+            clocks: Vec::new(),
+            series: Vec::new(),
+            free: Vec::new(),
+            by_labels: HashMap::new(),
+            by_name: HashMap::new(),
+            strings: HashSet::new(),
+            runs: 0,
+            labels: 0,
+            refused: false,
+        }
+    }
+
+    pub fn add_clock(&mut self) -> ClockId {
+        self.clocks.push(Clock::default());
+        ClockId((self.clocks.len() - 1) as u32)
+    }
+
+    /// Adds a tick; none if it is not later than the last.
+    pub fn tick(&mut self, clock: ClockId, now_ms: i64) -> Option<u32> {
+        let ticks = &mut self.clocks[clock.0 as usize].ticks;
+        if ticks.last().is_some_and(|last| *last >= now_ms) {
+            return None;
+        }
+        ticks.push(now_ms);
+        Some((ticks.len() - 1) as u32)
+    }
+
+    /// Adds a tick, or gives the last one if it has this very time; none if it is later.
+    pub fn tick_or_again(&mut self, clock: ClockId, now_ms: i64) -> Option<u32> {
+        let ticks = &self.clocks[clock.0 as usize].ticks;
+        if ticks.last() == Some(&now_ms) { Some((ticks.len() - 1) as u32) } else { self.tick(clock, now_ms) }
+    }
+
+    /// The text, stored once.
+    pub fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.strings.get(text) {
+            return known.clone();
+        }
+        let new: Arc<str> = Arc::from(text);
+        self.strings.insert(new.clone());
+        new
+    }
+
+    /// The series of these labels; none if it belongs to another clock or memory is full. A new series has no sample
+    /// until something is pushed in the same breath.
+    pub fn find_or_add(&mut self, clock: ClockId, labels: Labels, retention: &Retention) -> Option<u32> {
+        if let Some(&id) = self.by_labels.get(&labels) {
+            let stored = self.series[id as usize].as_ref()?;
+            if stored.clock == clock {
+                return Some(id);
+            }
+            stored.ended()?;
+            self.drop_series(id);
+        }
+        if self.bytes() >= self.max_memory {
+            if !std::mem::replace(&mut self.refused, true) {
+                let max_memory = self.max_memory;
+                tracing::error!(max_memory, series = %labels, "the history is full: new series are not remembered");
+            }
+            return None;
+        }
+        let interned: Vec<(Arc<str>, Arc<str>)> =
+            labels.iter().map(|(name, value)| (self.intern(name), self.intern(value))).collect();
+        let labels = Labels::new(interned);
+        let retention_ms = retention.of(&labels);
+        let stored = Stored { labels: labels.clone(), clock, runs: Vec::new(), retention_ms };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.series.push(None);
+            (self.series.len() - 1) as u32
+        });
+        self.series[id as usize] = Some(stored);
+        self.labels += labels.len();
+        let name = self.intern(labels.name());
+        self.by_name.entry(name).or_default().push(id);
+        self.by_labels.insert(labels, id);
+        Some(id)
+    }
+
+    /// The series has this value from the tick on. Ticks come in order.
+    pub fn push(&mut self, id: u32, tick: u32, value: f64) {
+        let Some(stored) = self.series[id as usize].as_mut() else { return };
+        match stored.runs.last_mut() {
+            Some(last) if last.value.to_bits() == value.to_bits() => {}
+            Some(last) if last.from == tick => last.value = value,
+            _ => {
+                stored.runs.push(Run { from: tick, value });
+                self.runs += 1;
+            }
+        }
+    }
+
+    /// The series has no samples from the tick on.
+    pub fn end(&mut self, id: u32, tick: u32) {
+        self.push(id, tick, f64::from_bits(STALE_NAN_BITS));
+    }
+
+    /// Series, ended ones that are still kept included.
+    pub fn live(&self) -> usize {
+        self.by_labels.len()
+    }
+
+    /// Memory used, estimated.
+    pub fn bytes(&self) -> u64 {
+        const SERIES: usize = size_of::<Option<Stored>>() + 2 * size_of::<(Labels, u32)>() + 48;
+        const LABEL: usize = size_of::<(Arc<str>, Arc<str>)>();
+        const STRING: usize = 64;
+        // Vectors grow by doubling: half as much again on average.
+        let runs = self.runs * size_of::<Run>() * 3 / 2;
+        let ticks: usize = self.clocks.iter().map(|clock| clock.ticks.capacity() * size_of::<i64>()).sum();
+        (self.by_labels.len() * SERIES + self.labels * LABEL + self.strings.len() * STRING + runs + ticks) as u64
+    }
+
+    pub fn assign_retention(&mut self, retention: &Retention) {
+        for stored in self.series.iter_mut().flatten() {
+            stored.retention_ms = retention.of(&stored.labels);
+        }
+    }
+
+    /// Forgets what is older than its retention, counted from its clock's last tick; an ended series goes by the
+    /// newest tick of all, because its clock may have stopped. A series that has not ended is never dropped: the
+    /// sampler and the owners remember its id.
+    pub fn trim(&mut self) {
+        let newest = self.clocks.iter().filter_map(|clock| clock.ticks.last()).max().copied().unwrap_or(0);
+        let mut dropped = Vec::new();
+        let mut removed = 0;
+        // By clock: the first tick that some series still needs.
+        let mut needed: Vec<Option<u32>> = vec![None; self.clocks.len()];
+        for (id, stored) in self.series.iter_mut().enumerate() {
+            let Some(stored) = stored else { continue };
+            let ticks = &self.clocks[stored.clock.0 as usize].ticks;
+            let ended = stored.ended();
+            let last = if ended.is_some() { newest } else { ticks.last().copied().unwrap_or(newest) };
+            let first = ticks.partition_point(|tick| *tick < last.saturating_sub(stored.retention_ms)) as u32;
+            if ended.is_some_and(|tick| tick < first) {
+                dropped.push(id as u32);
+                continue;
+            }
+            let in_force = stored.runs.partition_point(|run| run.from <= first).saturating_sub(1);
+            if in_force > 0 {
+                stored.runs.drain(..in_force);
+                stored.runs.shrink_to(stored.runs.len() * 2);
+                removed += in_force;
+            }
+            let clock = &mut needed[stored.clock.0 as usize];
+            *clock = Some(clock.map_or(first, |known| known.min(first)));
+        }
+        self.runs -= removed;
+        dropped.into_iter().for_each(|id| self.drop_series(id));
+        self.trim_clocks(&needed);
+        self.strings.retain(|text| Arc::strong_count(text) > 1);
+        if self.bytes() < self.max_memory {
+            self.refused = false;
+        }
+    }
+
+    fn trim_clocks(&mut self, needed: &[Option<u32>]) {
+        // Renumbering touches every run, so it waits until it is worth it.
+        let shift = |clock: &Clock, needed: Option<u32>| match needed {
+            None => clock.ticks.len().saturating_sub(1),
+            Some(first) if first as usize * 4 > clock.ticks.len() => first as usize,
+            Some(_) => 0,
+        };
+        let shifts: Vec<usize> = self.clocks.iter().zip(needed).map(|(clock, needed)| shift(clock, *needed)).collect();
+        for (clock, shift) in self.clocks.iter_mut().zip(&shifts) {
+            clock.ticks.drain(..shift);
+            clock.ticks.shrink_to(clock.ticks.len() * 2);
+        }
+        for stored in self.series.iter_mut().flatten() {
+            let shift = shifts[stored.clock.0 as usize] as u32;
+            if shift > 0 {
+                stored.runs.iter_mut().for_each(|run| run.from = run.from.saturating_sub(shift));
+            }
+        }
+    }
+
+    fn drop_series(&mut self, id: u32) {
+        let Some(stored) = self.series[id as usize].take() else { return };
+        self.runs -= stored.runs.len();
+        self.labels -= stored.labels.len();
+        self.by_labels.remove(&stored.labels);
+        if let Some(ids) = self.by_name.get_mut(stored.labels.name()) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_name.remove(stored.labels.name());
+            }
+        }
+        self.free.push(id);
+    }
+
+    /// See [`crate::promql::Storage::select`].
+    pub fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
+        let (of_name, of_labels): (Vec<_>, Vec<_>) =
+            matchers.matchers.iter().partition(|matcher| matcher.name == "__name__");
+        let mut visit = |ids: &'s [u32]| {
+            for stored in ids.iter().filter_map(|id| self.series[*id as usize].as_ref()) {
+                let ticks = &self.clocks[stored.clock.0 as usize].ticks;
+                let begins_late = stored.runs.first().is_none_or(|run| ticks[run.from as usize] > to_ms);
+                let ended_early = stored.ended().is_some_and(|tick| ticks[tick as usize] <= from_ms);
+                if begins_late || ended_early {
+                    continue;
+                }
+                if of_labels.iter().all(|matcher| matcher.is_match(stored.labels.get(&matcher.name))) {
+                    each(Series { labels: &stored.labels, ticks, runs: &stored.runs });
+                }
+            }
+        };
+        let equal = of_name.iter().find(|matcher| matches!(matcher.op, MatchOp::Equal));
+        if let Some(equal) = equal {
+            if let Some(ids) = self.by_name.get(equal.value.as_str())
+                && of_name.iter().all(|matcher| matcher.is_match(&equal.value))
+            {
+                visit(ids);
+            }
+            return;
+        }
+        for (_, ids) in self.by_name.iter().filter(|(name, _)| of_name.iter().all(|matcher| matcher.is_match(name))) {
+            visit(ids);
+        }
+    }
+}
