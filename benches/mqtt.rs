@@ -4,6 +4,8 @@
 //! the counter (rumqttc, MQTT 3.1.1, one thread, does nothing but count), ours over 3.1.1 and ours over 5. Each is a
 //! process of its own whose CPU seconds (user and system) are compared while a publisher sends 200,000 JSON messages over
 //! 5,000 topics at QoS 1, as fast as the broker takes them. Printed: each run, then medians and ratios.
+//!
+//! `cargo bench --bench mqtt -- sweep [DEVICES]` measures what judging silence costs a large fleet.
 
 use ioc_watch::attribution::Ledger;
 use ioc_watch::config::devices::DeviceKind;
@@ -35,6 +37,7 @@ fn main() {
         Some("count") => count(number(1, 0) as u16, number(2, 0)),
         Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
         Some("ours-v5") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V5),
+        Some("sweep") => sweep(number(1, 100_000)),
         _ => compare(number(0, 5), number(1, 200_000), number(2, 5_000)),
     }
 }
@@ -218,10 +221,9 @@ fn broker(port: u16, version: Version) -> Broker {
     }
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn ours(port: u16, n_messages: usize, n_devices: usize, version: Version) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = Store::open(&site::State::Sqlite, directory.path()).await.expect("a database");
+/// A fleet of cameras and its metrics, with nothing heard yet.
+async fn fleet(n_devices: usize, directory: &std::path::Path) -> (Arc<Fleet>, Arc<Metrics>) {
+    let store = Store::open(&site::State::Sqlite, directory).await.expect("a database");
     let ledger = Ledger::resume(store.clone()).await.expect("a ledger");
     let metrics = Arc::new(Metrics::new());
     let settings = Settings {
@@ -244,6 +246,50 @@ async fn ours(port: u16, n_messages: usize, n_devices: usize, version: Version) 
     };
     let inventory = Inventory { devices: (0..n_devices).map(listing).collect() };
     let fleet = Fleet::open(metrics.clone(), ledger, store, settings, &inventory, Now::read()).await.expect("a fleet");
+    (fleet, metrics)
+}
+
+/// What a second of sweeping costs: nothing due, each device due once in its 180 s, and all gone silent at once.
+#[tokio::main(flavor = "current_thread")]
+async fn sweep(n_devices: usize) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let start = Instant::now();
+    let (fleet, _metrics) = fleet(n_devices, directory.path()).await;
+    println!("{n_devices} devices: opened in {:.2} s, {:.1} MB resident", start.elapsed().as_secs_f64(), resident_mb());
+    let base = Now::read();
+    let at = |seconds: u64| {
+        let wall = base.wall + jiff::SignedDuration::from_secs(seconds as i64);
+        Now { wall, tick: base.tick + Duration::from_secs(seconds) }
+    };
+    let speak = |number: usize, seconds: u64| {
+        let mut session = fleet.session(0, at(seconds));
+        let found = session.find(None, None, &device_id(number), None).expect("listed");
+        session.status(found, true, false);
+    };
+    // Each device speaks once a minute; its turn comes at its own second.
+    const N_SECONDS: u64 = 600;
+    let mut swept = 0.0;
+    for second in 1..=N_SECONDS {
+        for number in (0..n_devices).filter(|number| *number as u64 % 60 == second % 60) {
+            speak(number, second);
+        }
+        let before = Instant::now();
+        fleet.sweep(at(second));
+        swept += before.elapsed().as_secs_f64();
+    }
+    println!("steady: {:.6} s a sweep", swept / N_SECONDS as f64);
+    let before = Instant::now();
+    fleet.sweep(at(N_SECONDS + 181));
+    println!("all change at once: {:.3} s", before.elapsed().as_secs_f64());
+    let before = Instant::now();
+    fleet.flush(at(N_SECONDS).wall).await.expect("written");
+    println!("last seen of all written in {:.2} s", before.elapsed().as_secs_f64());
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn ours(port: u16, n_messages: usize, n_devices: usize, version: Version) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (fleet, metrics) = fleet(n_devices, directory.path()).await;
     let stop = CancellationToken::new();
     let before = cpu();
     let task = tokio::spawn(device::run(vec![broker(port, version)], fleet, stop.clone()));

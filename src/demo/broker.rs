@@ -37,7 +37,11 @@ fn listens(address: SocketAddr) -> Result<bool, BrokerError> {
     let mut broker = Broker::new(config(address));
     let thread = std::thread::Builder::new()
         .name("demo-broker".into())
-        .spawn(move || broker.start())
+        .spawn(move || {
+            if let Err(error) = broker.start() {
+                tracing::debug!(%error, "the demo's broker ended");
+            }
+        })
         .map_err(BrokerError::Thread)?;
     let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline && !thread.is_finished() {

@@ -101,7 +101,7 @@ impl Reader {
         let table = fleet.metrics().table(columns::broker::TABLE);
         let row = table.row(&[&fleet.site_agency(), &broker.id]);
         table.set(row, columns::broker::CONNECTED, 0.0);
-        table.set(row, columns::broker::UNLISTED, fleet.n_unlisted() as f64);
+        table.set(row, columns::broker::UNLISTED, fleet.n_unlisted(number) as f64);
         Ok(Reader {
             link: Link::new(broker)?,
             broker: broker.clone(),
@@ -298,7 +298,7 @@ impl Worker {
         drop(session);
         let metrics = self.fleet.metrics();
         if self.tally.get(Outcome::Unlisted) > 0 {
-            let n_unlisted = self.fleet.n_unlisted() as f64;
+            let n_unlisted = self.fleet.n_unlisted(self.number) as f64;
             metrics.table(columns::broker::TABLE).set(self.row, columns::broker::UNLISTED, n_unlisted);
         }
         self.counters.add(metrics, &mut self.tally);

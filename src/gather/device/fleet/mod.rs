@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use unit::Unit;
 
-/// Unlisted devices that are told apart; more are not remembered.
+/// Unlisted devices of one broker that are told apart; more are not remembered.
 const MAX_UNLISTED: usize = 10_000;
 
 /// Both clocks at one moment: intervals are measured on the monotonic one, stored on the wall.
@@ -80,7 +80,6 @@ struct Inner {
     /// When silence has to be judged, and of which unit. At most one entry a unit (`Unit::queued`).
     due: BinaryHeap<Reverse<(Instant, u32)>>,
     links: Vec<Link>,
-    unlisted: HashSet<Box<str>>,
     n_discovered: usize,
     /// Units whose last_seen is not yet in the database.
     dirty: Vec<u32>,
@@ -91,6 +90,8 @@ struct Link {
     broker: Id,
     configured: bool,
     up_since: Option<Instant>,
+    /// Ids heard over it that no inventory lists, up to [`MAX_UNLISTED`].
+    unlisted: HashSet<Box<str>>,
 }
 
 impl Fleet {
@@ -110,7 +111,6 @@ impl Fleet {
             by_id: HashMap::new(),
             due: BinaryHeap::new(),
             links: Vec::new(),
-            unlisted: HashSet::new(),
             n_discovered: 0,
             dirty: Vec::new(),
         };
@@ -127,7 +127,9 @@ impl Fleet {
         inner.settings = settings;
         inner.due.clear();
         inner.by_id.clear();
-        inner.unlisted.clear();
+        for link in &mut inner.links {
+            link.unlisted.clear();
+        }
         inner.n_discovered = 0;
         for listing in &inventory.devices {
             let unit = match old.remove(&listing.id) {
@@ -190,7 +192,12 @@ impl Fleet {
         }
         for broker in brokers {
             if !inner.links.iter().any(|link| link.broker == *broker) {
-                inner.links.push(Link { broker: broker.clone(), configured: true, up_since: None });
+                inner.links.push(Link {
+                    broker: broker.clone(),
+                    configured: true,
+                    up_since: None,
+                    unlisted: HashSet::new(),
+                });
             }
         }
     }
@@ -313,9 +320,9 @@ impl Fleet {
         self.len() == 0
     }
 
-    /// How many different unlisted devices were heard since the last reload, up to a bound.
-    pub fn n_unlisted(&self) -> usize {
-        self.lock().unlisted.len()
+    /// How many different unlisted devices were heard over a broker since the last reload, up to a bound.
+    pub fn n_unlisted(&self, link: usize) -> usize {
+        self.lock().links.get(link).map_or(0, |link| link.unlisted.len())
     }
 
     /// Presence of a device, as pages and tests ask for it.

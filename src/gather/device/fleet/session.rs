@@ -71,10 +71,13 @@ impl<'f> Session<'f> {
         if let (true, Some(agency), Some(kind), Some(id)) = (has_room, agency, kind, Id::parse(device)) {
             return Ok(Found::Candidate(id, kind, agency));
         }
-        let unlisted = &mut self.inner.unlisted;
         // Only ids that an inventory could list are told apart; the rest is hostile or misconfigured.
-        if unlisted.len() < MAX_UNLISTED && !unlisted.contains(device) && Id::parse(device).is_some() {
-            unlisted.insert(device.into());
+        if let Some(link) = self.inner.links.get_mut(self.link)
+            && link.unlisted.len() < MAX_UNLISTED
+            && !link.unlisted.contains(device)
+            && Id::parse(device).is_some()
+        {
+            link.unlisted.insert(device.into());
         }
         Err(Outcome::Unlisted)
     }
@@ -83,7 +86,9 @@ impl<'f> Session<'f> {
         match found {
             Found::Known(index, _) => index,
             Found::Candidate(id, kind, agency) => {
-                self.inner.unlisted.remove(&*id);
+                for link in &mut self.inner.links {
+                    link.unlisted.remove(&*id);
+                }
                 let mut unit = Unit::discovered(id, kind, agency, self.now);
                 unit.show(&self.fleet.metrics);
                 self.inner.insert(unit)

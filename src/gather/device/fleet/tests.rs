@@ -220,11 +220,11 @@ async fn nothing_hostile_makes_a_series() {
         assert_eq!(world.send(1, topic, payload, retain), expected, "{topic}");
     }
     assert_eq!(world.metrics.render(Format::Text).lines().count(), before);
-    assert_eq!(world.fleet.n_unlisted(), 1, "only ids that could be listed are remembered");
+    assert_eq!(world.fleet.n_unlisted(0), 1, "only ids that could be listed are remembered");
     for number in 0..20_000 {
         world.telemetry(1, &format!("camera/flood-{number}"), "{}");
     }
-    assert_eq!(world.fleet.n_unlisted(), super::MAX_UNLISTED);
+    assert_eq!(world.fleet.n_unlisted(0), super::MAX_UNLISTED);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 mod csv;
 
 use crate::config::devices::DeviceKind;
-use crate::config::{Id, Problems};
+use crate::config::{Config, Id, Problems};
 use csv::{Cell, Record};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -68,6 +68,15 @@ impl Life {
             Life::Installed => "installed",
             Life::Retired => "retired",
         }
+    }
+}
+
+/// Reads the inventory that the configuration names; empty if it names none.
+pub fn of(config: &Config, problems: &mut Problems) -> Inventory {
+    let agencies = config.agencies.iter().map(|agency| agency.id.clone()).collect();
+    match config.devices.as_ref().and_then(|devices| devices.inventory.as_ref()) {
+        Some(path) => load(path, &agencies, problems),
+        None => Inventory::default(),
     }
 }
 
