@@ -1,6 +1,8 @@
 //! The subcommands, one file each. Results go to stdout, messages to stderr; exit codes: 0 done, 1 problems, 2 wrong
 //! usage.
 
+mod probe;
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -12,10 +14,15 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Check a service or an address once and print the phases.
+    Probe(probe::Arguments),
+}
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {}
+    match arguments.command {
+        Command::Probe(arguments) => probe::run(&arguments),
+    }
 }
