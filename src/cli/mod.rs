@@ -4,6 +4,7 @@
 mod evaluate;
 pub mod check;
 mod init;
+mod probe;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ enum Command {
     Check(check::Check),
     /// Writes a minimal, commented configuration to start from
     Init(init::Init),
+    /// Check a service or an address once and print the phases.
+    Probe(probe::Arguments),
 }
 
 /// Parses the arguments and runs the subcommand.
@@ -32,5 +35,6 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Check(command) => command.run(),
         Command::Init(command) => command.run(),
+        Command::Probe(arguments) => probe::run(&arguments),
     }
 }

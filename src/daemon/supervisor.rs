@@ -55,8 +55,7 @@ impl Supervisor {
 
     /// An empty group. Stopped by [`Group::stop`] or, at the latest, by [`Supervisor::shutdown`].
     pub fn group(&self) -> Group {
-        let group =
-            Group { metrics: self.metrics.clone(), token: self.shutdown.child_token(), tasks: Arc::default() };
+        let group = Group { metrics: self.metrics.clone(), token: self.shutdown.child_token(), tasks: Arc::default() };
         let mut groups = lock(&self.groups);
         // A group that was stopped has nothing to join any more.
         groups.retain(|group| !group.token.is_cancelled() || !lock(&group.tasks).is_empty());

@@ -28,8 +28,7 @@ pub(super) async fn resolve(host: &Host<&str>, port: u16) -> Result<Vec<SocketAd
 
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(v6_first) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
-    let (first, second): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv6() == v6_first);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == v6_first);
     let mut second = second.into_iter();
     let mut mixed = Vec::new();
     for address in first {
@@ -42,10 +41,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// The first connection that stands. The next address is tried after `stagger`, or as soon as one has failed.
-pub(super) async fn connect(
-    addresses: &[SocketAddr],
-    stagger: Duration,
-) -> Result<(TcpStream, SocketAddr), Failure> {
+pub(super) async fn connect(addresses: &[SocketAddr], stagger: Duration) -> Result<(TcpStream, SocketAddr), Failure> {
     if let [address] = addresses {
         let stream = TcpStream::connect(address).await.map_err(|error| failure(*address, &error))?;
         return Ok((stream, *address));

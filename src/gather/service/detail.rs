@@ -11,29 +11,76 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
     Fine,
-    Slow { took: Duration, limit: Duration },
+    Slow {
+        took: Duration,
+        limit: Duration,
+    },
     /// Hang or timeout, in which phase.
-    Silent { phase: Phase, limit: Duration },
-    Unfinished { phase: Phase, limit: Duration },
-    Resolve { host: String, cause: String },
-    Refused { address: SocketAddr },
-    Unreachable { address: SocketAddr, cause: String },
+    Silent {
+        phase: Phase,
+        limit: Duration,
+    },
+    Unfinished {
+        phase: Phase,
+        limit: Duration,
+    },
+    Resolve {
+        host: String,
+        cause: String,
+    },
+    Refused {
+        address: SocketAddr,
+    },
+    Unreachable {
+        address: SocketAddr,
+        cause: String,
+    },
     Untrusted,
-    Expired { at: Timestamp },
-    NotYetValid { from: Timestamp },
-    WrongName { expected: String, presented: Vec<String> },
-    Certificate { cause: String },
-    Handshake { cause: String },
-    Status { code: u16 },
-    TooManyRedirects { limit: u8 },
-    BadRedirect { code: u16 },
-    Missing { text: String, searched: u64 },
-    Forbidden { text: String },
-    ClosedEarly { phase: Phase },
-    Reset { phase: Phase },
-    NotHttp { cause: String },
+    Expired {
+        at: Timestamp,
+    },
+    NotYetValid {
+        from: Timestamp,
+    },
+    WrongName {
+        expected: String,
+        presented: Vec<String>,
+    },
+    Certificate {
+        cause: String,
+    },
+    Handshake {
+        cause: String,
+    },
+    Status {
+        code: u16,
+    },
+    TooManyRedirects {
+        limit: u8,
+    },
+    BadRedirect {
+        code: u16,
+    },
+    Missing {
+        text: String,
+        searched: u64,
+    },
+    Forbidden {
+        text: String,
+    },
+    ClosedEarly {
+        phase: Phase,
+    },
+    Reset {
+        phase: Phase,
+    },
+    NotHttp {
+        cause: String,
+    },
     /// The check itself could not be made: our own trouble, not the service's.
-    Own { cause: String },
+    Own {
+        cause: String,
+    },
 }
 
 /// What ended a check before its time.
@@ -62,7 +109,9 @@ impl Detail {
         let seconds = |length: Duration| seconds(length, Language::En);
         match self {
             Detail::Fine => String::new(),
-            Detail::Slow { took, limit } => format!("answered after {}, slower than {}", seconds(*took), seconds(*limit)),
+            Detail::Slow { took, limit } => {
+                format!("answered after {}, slower than {}", seconds(*took), seconds(*limit))
+            }
             Detail::Silent { phase, limit } => {
                 let during = match phase {
                     Phase::Tls => "during the TLS handshake",
@@ -177,7 +226,10 @@ mod tests {
     #[test]
     fn a_hang_says_where_it_hangs_in_both_languages() {
         let detail = Detail::Silent { phase: Phase::Transfer, limit: Duration::from_millis(2_500) };
-        assert_eq!(detail.text(Language::En), "hangs: connected, then silence in the middle of the answer (waited 2.5 s)");
+        assert_eq!(
+            detail.text(Language::En),
+            "hangs: connected, then silence in the middle of the answer (waited 2.5 s)"
+        );
         assert_eq!(
             detail.text(Language::Vi),
             "bị treo: đã kết nối rồi im lặng giữa chừng nội dung trả lời (đã chờ 2,5 giây)"

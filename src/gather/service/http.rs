@@ -49,8 +49,8 @@ pub struct HttpCheck {
 
 impl HttpCheck {
     pub fn new(probe: &HttpProbe, anchor: Arc<Anchor>) -> Result<HttpCheck, HttpCheckError> {
-        let method = Method::from_bytes(probe.method.as_bytes())
-            .map_err(|_| HttpCheckError::Method(probe.method.clone()))?;
+        let method =
+            Method::from_bytes(probe.method.as_bytes()).map_err(|_| HttpCheckError::Method(probe.method.clone()))?;
         let mut headers = HeaderMap::new();
         let agent = concat!("ioc-watch/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
@@ -160,9 +160,8 @@ impl HttpCheck {
         trace.enter(Phase::Processing);
         let request = hop.request()?;
         let broken = |phase: Phase| move |error: hyper::Error| broken(&error, phase);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken(Phase::Processing))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken(Phase::Processing))?;
         let mut connection = std::pin::pin!(connection);
         let mut alive = true;
         // The connection works only while it is polled; it is polled beside whatever waits for it.

@@ -203,9 +203,9 @@ fn after(due: Instant, every: Duration, now: Instant) -> (Instant, u64) {
 fn offset(id: &str, every: Duration) -> Duration {
     // FNV-1a, then the finalizer of MurmurHash3: short ids that differ in their last character only must differ in the
     // high bits too.
-    let mut hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let mut hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
     }

@@ -142,6 +142,8 @@ pub(super) struct Recorder {
 struct Seen {
     expiry: Expiry,
     leaf_from: Timestamp,
+    /// The leaf names itself as its issuer.
+    self_signed: bool,
 }
 
 impl Recorder {
@@ -159,7 +161,8 @@ impl Recorder {
             return Detail::Handshake { cause: error.to_string() };
         };
         match problem {
-            CertificateError::UnknownIssuer => Detail::Untrusted,
+            // A wrong signature: a CA of the trusted one's name with another key, as after an intranet CA was made anew.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Detail::Untrusted,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => match self.seen() {
                 // The leaf may be valid while a certificate above it is not.
                 Some(seen) => Detail::Expired { at: seen.expiry.chain },
@@ -173,6 +176,8 @@ impl Recorder {
                 expected: expected.to_str().into_owned(),
                 presented: presented.iter().take(5).map(|name| readable_name(name)).collect(),
             },
+            // webpki stumbles over the CA flag that most self-signed certificates have; what matters is who signed.
+            CertificateError::Other(_) if self.seen().is_some_and(|seen| seen.self_signed) => Detail::Untrusted,
             other => Detail::Certificate { cause: other.to_string() },
         }
     }
@@ -185,13 +190,27 @@ fn readable_name(name: &str) -> String {
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    read_certificate(certificate).map(|read| (read.from, read.until))
+}
+
+struct Certificate {
+    from: Timestamp,
+    until: Timestamp,
+    self_signed: bool,
+}
+
+fn read_certificate(certificate: &CertificateDer<'_>) -> Option<Certificate> {
     use x509_parser::nom::Parser;
     // The validity stands before the extensions; those are webpki's business.
     let mut parser = x509_parser::certificate::X509CertificateParser::new().with_deep_parse_extensions(false);
     let (_, parsed) = parser.parse(certificate).ok()?;
     let validity = parsed.validity();
     let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-    Some((time(validity.not_before)?, time(validity.not_after)?))
+    Some(Certificate {
+        from: time(validity.not_before)?,
+        until: time(validity.not_after)?,
+        self_signed: parsed.issuer() == parsed.subject(),
+    })
 }
 
 impl ServerCertVerifier for Recorder {
@@ -203,10 +222,10 @@ impl ServerCertVerifier for Recorder {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some((leaf_from, leaf)) = validity(end_entity) {
+        if let Some(Certificate { from: leaf_from, until: leaf, self_signed }) = read_certificate(end_entity) {
             let others = intermediates.iter().take(CHAIN_MAX).filter_map(validity).map(|(_, until)| until);
             let expiry = Expiry { leaf, chain: others.fold(leaf, Timestamp::min) };
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { expiry, leaf_from });
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { expiry, leaf_from, self_signed });
         }
         if let Some(verified) = self.anchor.verify_pinned(end_entity, server_name, now) {
             return verified.map(|()| ServerCertVerified::assertion());
@@ -236,4 +255,3 @@ impl ServerCertVerifier for Recorder {
         self.anchor.verifier.supported_verify_schemes()
     }
 }
-
