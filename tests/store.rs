@@ -1,0 +1,224 @@
+//! One suite over everything that is kept in the state database, run on SQLite and on a private PostgreSQL: the
+//! store's transactions, the attribution ledger, the outbox, the incidents.
+
+#[path = "support/incidents.rs"]
+mod incidents;
+#[path = "support/postgres.rs"]
+mod postgres;
+
+use incidents::{alert, config};
+use ioc_watch::attribution::{Ledger, State as Up, Subject, SubjectKind};
+use ioc_watch::config::site::State;
+use ioc_watch::incident::Incidents;
+use ioc_watch::mail::{Outbox, Outgoing};
+use ioc_watch::metrics::{Metrics, columns};
+use ioc_watch::org::Org;
+use ioc_watch::store::{Store, StoreError};
+use jiff::{SignedDuration, Timestamp};
+use std::path::Path;
+use std::sync::Arc;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["transactions", "ledger", "outbox", "incidents"] {
+        let dir = dir.path().join(part);
+        std::fs::create_dir(&dir).unwrap();
+        suite(part, &State::Sqlite, &dir).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres() {
+    let cluster = postgres::Postgres::start();
+    for part in ["transactions", "ledger", "outbox", "incidents"] {
+        let dir = tempfile::tempdir().unwrap();
+        suite(part, &cluster.database(part), dir.path()).await;
+    }
+}
+
+async fn suite(part: &str, state: &State, dir: &Path) {
+    match part {
+        "transactions" => transactions(state, dir).await,
+        "ledger" => ledger(state, dir).await,
+        "outbox" => outbox(state, dir).await,
+        _ => incident_stage(state, dir).await,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_795_000_000 + second).unwrap()
+}
+
+fn mail(thread: &str, number: u32) -> Outgoing {
+    Outgoing {
+        thread: thread.into(),
+        person: "it-ioc".into(),
+        sender: "ioc@vn.example".into(),
+        recipient: "truc@ioc.vn.example".into(),
+        message_id: format!("<{thread}.{number}@vn.example>"),
+        message: format!("Subject: {number}\r\n\r\nx\r\n"),
+    }
+}
+
+/// Migrations run once; what is not committed changes nothing; writers take turns.
+async fn transactions(state: &State, dir: &Path) {
+    let store = Store::open(state, dir).await.unwrap();
+    let outbox = Outbox::open(store.clone(), Arc::default()).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    outbox.enqueue(&mut tx, &[mail("t", 1)], at(0)).await.unwrap();
+    drop(tx);
+    assert_eq!(outbox.due(at(9), 10).await.unwrap(), []);
+    let writers = (0..20_u32).map(|number| {
+        let (store, outbox) = (store.clone(), outbox.clone());
+        tokio::spawn(async move {
+            let mut tx = store.begin().await?;
+            outbox.enqueue(&mut tx, &[mail("w", number)], at(0)).await?;
+            tx.commit().await
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap().unwrap();
+    }
+    store.close().await;
+    let store = Store::open(state, dir).await.unwrap();
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox").fetch_one(store.reader()).await.unwrap();
+    assert_eq!(count, 20);
+    store.close().await;
+}
+
+/// Intervals follow each other; what happened while nobody watched is unknown.
+async fn ledger(state: &State, dir: &Path) {
+    let store = Store::open(state, dir).await.unwrap();
+    let ledger = Ledger::resume(store.clone()).await.unwrap();
+    let portal = Subject { kind: SubjectKind::Service, id: "dvc".into() };
+    ledger.observe(&portal, "tam-ky", Up::Up, at(0), "");
+    ledger.observe(&portal, "tam-ky", Up::Up, at(10), "");
+    ledger.observe(&portal, "tam-ky", Up::Down, at(20), "hang");
+    ledger.heartbeat(at(50)).await.unwrap();
+    let ledger = Ledger::resume(store.clone()).await.unwrap();
+    ledger.observe(&portal, "tam-ky", Up::Up, at(100), "");
+    let intervals = ledger.intervals(SubjectKind::Service, at(0), at(200)).await.unwrap();
+    let seen: Vec<(Timestamp, Option<Timestamp>, Up)> =
+        intervals.iter().map(|interval| (interval.from, interval.until, interval.state)).collect();
+    let expected = [
+        (at(0), Some(at(20)), Up::Up),
+        (at(20), Some(at(50)), Up::Down),
+        (at(50), Some(at(100)), Up::Unknown),
+        (at(100), None, Up::Up),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(ledger.intervals(SubjectKind::Service, at(25), at(30)).await.unwrap().len(), 1);
+    ledger.retain(at(150), |_| false);
+    let last = ledger.intervals(SubjectKind::Service, at(0), at(200)).await.unwrap().pop().unwrap();
+    assert_eq!(last.until, Some(at(150)));
+    store.close().await;
+}
+
+/// Threads keep their order, whatever happens to one mail; what ended is kept for a while.
+async fn outbox(state: &State, dir: &Path) {
+    let store = Store::open(state, dir).await.unwrap();
+    let metrics: Arc<Metrics> = Arc::default();
+    let outbox = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
+    let ids = async |now| -> Result<Vec<String>, StoreError> {
+        Ok(outbox.due(now, 10).await?.into_iter().map(|waiting| waiting.mail.message_id).collect())
+    };
+    let mut tx = store.begin().await.unwrap();
+    outbox.enqueue(&mut tx, &[mail("a", 1), mail("a", 2), mail("b", 1)], at(0)).await.unwrap();
+    tx.commit().await.unwrap();
+    outbox.measure().await.unwrap();
+    assert_eq!(metrics.own.outbox_depth.get(), 3);
+    assert_eq!(ids(at(0)).await.unwrap(), ["<a.1@vn.example>", "<b.1@vn.example>"]);
+    let first = outbox.due(at(0), 1).await.unwrap().remove(0);
+    outbox.retry(first.id, at(60), "450 busy").await.unwrap();
+    assert_eq!(ids(at(1)).await.unwrap(), ["<b.1@vn.example>"], "a.2 waits for a.1");
+    assert_eq!(outbox.due(at(60), 1).await.unwrap()[0].attempts, 1);
+    outbox.retry_all(at(2)).await.unwrap();
+    assert_eq!(ids(at(2)).await.unwrap(), ["<a.1@vn.example>", "<b.1@vn.example>"]);
+    outbox.give_up(first.id, at(3), "550 no such user").await.unwrap();
+    assert_eq!(ids(at(3)).await.unwrap(), ["<a.2@vn.example>", "<b.1@vn.example>"]);
+    for waiting in outbox.due(at(3), 10).await.unwrap() {
+        outbox.sent(waiting.id, at(4)).await.unwrap();
+    }
+    assert_eq!(outbox.next_due().await.unwrap(), None);
+    // A new handle goes on counting: ids are never used twice.
+    let outbox = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    outbox.enqueue(&mut tx, &[mail("c", 1)], at(5)).await.unwrap();
+    tx.commit().await.unwrap();
+    outbox.prune(at(3) + SignedDuration::from_hours(31 * 24)).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox").fetch_one(store.reader()).await.unwrap();
+    assert_eq!(left, 1, "only the mail that waits");
+    store.close().await;
+}
+
+/// From alert to mail, through a restart, to the end.
+async fn incident_stage(state: &State, dir: &Path) {
+    let config = config(dir, ([127, 0, 0, 1], 9).into(), "30s", "5m", "agency, area");
+    let store = Store::open(state, dir).await.unwrap();
+    let metrics: Arc<Metrics> = Arc::default();
+    let org = Arc::new(Org::new(&config));
+    let resume = async |now| {
+        let outbox = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
+        let resumed = Incidents::resume(store.clone(), outbox.clone(), org.clone(), &config, metrics.clone(), now);
+        (resumed.await.unwrap(), outbox)
+    };
+    let subjects = async |outbox: &Outbox, now| -> Vec<(String, bool)> {
+        let mut seen = Vec::new();
+        while let Some(waiting) = outbox.due(now, 1).await.unwrap().pop() {
+            outbox.sent(waiting.id, now).await.unwrap();
+            let is_reply = !incidents::header(&waiting.mail.message, "In-Reply-To").is_empty();
+            seen.push((waiting.mail.person, is_reply));
+        }
+        seen
+    };
+    let (stage, outbox) = resume(at(0)).await;
+    let warning = alert("tam-ky", "warning", "dvc", at(0));
+    let lost = alert("hue", "critical", "x", at(0));
+    let orphan = alert("nobody", "warning", "y", at(0));
+    let info = alert("tam-ky", "info", "z", at(0));
+    let alerts = [warning.clone(), lost.clone(), orphan, info];
+    stage.receive(store.begin().await.unwrap(), &alerts, at(0)).await.unwrap();
+    stage.tick(at(29)).await.unwrap();
+    assert_eq!(outbox.due(at(29), 10).await.unwrap(), []);
+    assert_eq!(metrics.own.alerts_misaddressed.with_label_values(&["unknown_agency"]).get(), 1);
+    let table = metrics.table(columns::incidents::TABLE);
+    assert_eq!(table.get(table.row(&["ioc", "self", "warning"]), columns::incidents::OPEN), Some(1.0));
+    assert_eq!(stage.firing().len(), 4);
+
+    // Killed before the mail; the next run writes it.
+    drop(stage);
+    let (stage, outbox) = resume(at(40)).await;
+    assert_eq!(stage.open().len(), 3);
+    stage.tick(at(40)).await.unwrap();
+    stage.tick(at(41)).await.unwrap();
+    let told = |person: &str| (person.to_string(), false);
+    let mut seen = subjects(&outbox, at(41)).await;
+    seen.sort();
+    assert_eq!(seen, [told("it-ioc"), told("it-tam-ky"), told("lead-tinh")]);
+
+    // It gets worse: the leader is told for the first time, the duty officer in the thread.
+    let critical = alert("tam-ky", "critical", "dvc-2", at(50));
+    stage.receive(store.begin().await.unwrap(), &[critical.clone(), warning.clone()], at(50)).await.unwrap();
+    stage.tick(at(60)).await.unwrap();
+    assert_eq!(subjects(&outbox, at(60)).await, []);
+    stage.tick(at(340)).await.unwrap();
+    assert_eq!(subjects(&outbox, at(340)).await, [("it-tam-ky".to_string(), true), told("lead-tam-ky")]);
+
+    // It is over: both are told, in their threads, after another restart.
+    let ended: Vec<_> =
+        [warning, critical].map(|alert| ioc_watch::alert::Alert { ends_at: Some(at(700)), ..alert }).into();
+    drop(stage);
+    let (stage, outbox) = resume(at(690)).await;
+    stage.receive(store.begin().await.unwrap(), &ended, at(700)).await.unwrap();
+    stage.tick(at(701)).await.unwrap();
+    let replies = [("it-tam-ky".to_string(), true), ("lead-tam-ky".to_string(), true)];
+    assert_eq!(subjects(&outbox, at(701)).await, replies);
+    let id = stage.open().iter().find(|incident| incident.agency == "tam-ky").unwrap().id;
+    stage.tick(at(1_100)).await.unwrap();
+    assert_eq!(stage.open().len(), 2, "closed after group_interval");
+    let events: Vec<String> = stage.timeline(id).await.unwrap().into_iter().map(|entry| entry.event).collect();
+    assert!(events.first().is_some_and(|event| event == "opened"), "{events:?}");
+    assert!(events.last().is_some_and(|event| event == "closed"), "{events:?}");
+    store.close().await;
+}
