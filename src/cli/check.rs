@@ -1,8 +1,9 @@
 //! `ioc-watch check`: every problem of the configuration and of the files it names, one a line, then a count.
 
-use crate::config::{self, Config, Problem, Problems};
+use crate::config::{Config, Problem, Problems};
+use crate::daemon::prepare::prepare;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -15,15 +16,11 @@ pub struct Check {
 /// Checks one kind of file or expression that a room of its own understands.
 pub type Checker = fn(&Config, &mut Problems);
 
-/// What is checked once the configuration itself is sound. A room that reads a file named in the configuration (rules,
-/// inventory) or a text in it (PromQL) adds its function here.
-pub const CHECKERS: &[Checker] = &[];
-
 impl Check {
     pub fn run(&self) -> ExitCode {
-        match check(&self.config) {
-            Ok(config) => {
-                println!("{}", summary(&config));
+        match prepare(&self.config) {
+            Ok(prepared) => {
+                println!("{}", summary(&prepared.config));
                 ExitCode::SUCCESS
             }
             Err(problems) => {
@@ -32,17 +29,6 @@ impl Check {
             }
         }
     }
-}
-
-/// Reads a configuration and everything it names. The daemon starts and reloads through this, so that `check` and `run`
-/// never disagree.
-pub fn check(file: &Path) -> Result<Config, Vec<Problem>> {
-    let config = config::load(file)?;
-    let mut problems = Problems::default();
-    for checker in CHECKERS {
-        checker(&config, &mut problems);
-    }
-    if problems.is_empty() { Ok(config) } else { Err(problems.into_sorted()) }
 }
 
 /// One problem a line, then their number.

@@ -1,10 +1,15 @@
 //! The subcommands, one file each. Results go to stdout, messages to stderr; exit codes: 0 done, 1 problems, 2 wrong
 //! usage.
 
-mod evaluate;
 pub mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod evaluate;
 mod init;
+mod mail_test;
 mod probe;
+mod reconcile;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -18,23 +23,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Render a week's report again and compare it with the stored one.
-    Evaluate(evaluate::Arguments),
-    /// Prints every problem of a configuration and of the files it names
-    Check(check::Check),
-    /// Writes a minimal, commented configuration to start from
+    /// The daemon
+    Run(run::Run),
+    /// Write a minimal, commented configuration to start from
     Init(init::Init),
-    /// Check a service or an address once and print the phases.
+    /// Print every problem of a configuration and of the files it names
+    Check(check::Check),
+    /// Everything, simulated on real sockets; prints the URLs and tells its story
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
+    /// Reconcile two payment files once
+    Reconcile(reconcile::Arguments),
+    /// Check a service or an address once and print the phases
     Probe(probe::Arguments),
+    /// Render a week's report again and compare it with the stored one
+    Evaluate(evaluate::Arguments),
+    /// Send one mail to a person, to see that the way works
+    MailTest(mail_test::Arguments),
 }
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Evaluate(arguments) => evaluate::run(&arguments),
-        Command::Check(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Init(command) => command.run(),
+        Command::Check(command) => command.run(),
+        #[cfg(feature = "demo")]
+        Command::Demo(command) => command.run(),
+        Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::MailTest(arguments) => mail_test::run(&arguments),
     }
 }
