@@ -15,8 +15,8 @@ pub struct Check {
 /// Checks one kind of file or expression that a room of its own understands.
 pub type Checker = fn(&Config, &mut Problems);
 
-/// What is checked once the configuration itself is sound. A room that reads a file named in the configuration (rules,
-/// inventory) or a text in it (PromQL) adds its function here.
+/// What is checked beyond the configuration itself, also when that has problems (the faulty parts are left out then). A
+/// room that reads a file named in the configuration (rules, inventory) or a text in it (PromQL) adds its function here.
 pub const CHECKERS: &[Checker] = &[];
 
 impl Check {
@@ -37,12 +37,16 @@ impl Check {
 /// Reads a configuration and everything it names. The daemon starts and reloads through this, so that `check` and `run`
 /// never disagree.
 pub fn check(file: &Path) -> Result<Config, Vec<Problem>> {
-    let config = config::load(file)?;
-    let mut problems = Problems::default();
-    for checker in CHECKERS {
-        checker(&config, &mut problems);
+    let (config, mut problems) = config::load_partly(file, &|name| std::env::var(name).ok());
+    if let Some(config) = &config {
+        for checker in CHECKERS {
+            checker(config, &mut problems);
+        }
     }
-    if problems.is_empty() { Ok(config) } else { Err(problems.into_sorted()) }
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems.into_sorted()),
+    }
 }
 
 /// One problem a line, then their number.
