@@ -20,11 +20,12 @@ mod problems;
 mod secret;
 pub mod services;
 pub mod site;
+mod units;
 
-pub use decode::{parse_duration, write_duration};
 pub use id::Id;
 pub use problems::{Problem, Problems};
 pub use secret::Secret;
+pub use units::{parse_duration, write_duration};
 
 use decode::{Context, Section};
 use node::Node;

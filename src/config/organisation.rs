@@ -316,7 +316,7 @@ pub(super) fn check_agencies(cx: &mut Context<'_>, list: Option<&Node>) {
                 break;
             }
             if let Some(start) = chain.iter().position(|seen| seen == next) {
-                let cycle = [&chain[start..], &[next.clone()]].concat().join(" -> ");
+                let cycle = [&chain[start..], std::slice::from_ref(next)].concat().join(" -> ");
                 cx.error(parent.place, format!("parent: the agencies form a cycle: {cycle}"));
                 break;
             }
