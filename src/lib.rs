@@ -21,7 +21,7 @@
 //! | [`metrics`] | the catalogue, columns for fleets, exposition | nothing |
 //! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |
 //! | [`store`] | the state database and its migrations | config |
-//! | [`config`] | the configuration file, typed; every problem with line and column | nothing |
+//! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only) |
 //! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
 
