@@ -1,6 +1,8 @@
 //! The subcommands, one file each. Results go to stdout, messages to stderr; exit codes: 0 done, 1 problems, 2 wrong
 //! usage.
 
+mod reconcile;
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -12,10 +14,14 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Reconcile(reconcile::Reconcile),
+}
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {}
+    match arguments.command {
+        Command::Reconcile(arguments) => reconcile::run(&arguments),
+    }
 }
