@@ -45,9 +45,12 @@ fn working_hours(cx: &mut Context<'_>, node: &Node, calendar: &mut Calendar) -> 
     if let Some(days) = section.optional(cx, "days", decode::list(decode::weekday)) {
         calendar.days = days;
     }
-    calendar.from = section.optional(cx, "from", decode::time_of_day).unwrap_or(calendar.from);
-    calendar.to = section.optional(cx, "to", decode::time_of_day).unwrap_or(calendar.to);
-    if calendar.to <= calendar.from {
+    let from = section.optional(cx, "from", decode::time_of_day);
+    let to = section.optional(cx, "to", decode::time_of_day);
+    calendar.from = from.unwrap_or(calendar.from);
+    calendar.to = to.unwrap_or(calendar.to);
+    let all_read = from.is_some() == section.get("from").is_some() && to.is_some() == section.get("to").is_some();
+    if all_read && calendar.to <= calendar.from {
         cx.error(section.place, "working_hours: \"to\" is not after \"from\"");
     }
     if section.get("days").is_some_and(|node| node.as_sequence().is_some_and(<[Node]>::is_empty)) {

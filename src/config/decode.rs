@@ -166,7 +166,7 @@ fn unknown_key(section: &str, key: &str, keys: &[&str], later: &[&str]) -> Strin
 /// `, nearest: "x"`, or nothing if no candidate is near.
 pub(super) fn nearest<S: AsRef<str>>(text: &str, candidates: &[S]) -> String {
     let text = text.to_lowercase();
-    let limit = 1.max(text.chars().count() / 3);
+    let limit = text.chars().count() / 3;
     let best = candidates
         .iter()
         .map(AsRef::as_ref)
@@ -281,13 +281,19 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&mut Context<'_>, 
         if found.is_none() {
             let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let near = node.as_text().map_or(String::new(), |text| nearest(text, &allowed));
+            let is_word =
+                |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            let allowed: Vec<String> = allowed
+                .iter()
+                .map(|word| if is_word(word) { (*word).to_owned() } else { format!("{word:?}") })
+                .collect();
             cx.expected(node, &format!("{}{}{near}", one_of(&allowed), allowed.join(", ")));
         }
         found.map(|(_, value)| *value)
     }
 }
 
-fn one_of(allowed: &[&str]) -> &'static str {
+fn one_of(allowed: &[String]) -> &'static str {
     if allowed.len() > 1 { "one of " } else { "" }
 }
 

@@ -63,10 +63,17 @@ pub fn load(file: &Path) -> Result<Config, Vec<Problem>> {
 
 /// [`load`] with the environment as an argument.
 pub fn load_with(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+    let (config, problems) = load_partly(file, environment);
+    finish(config, problems)
+}
+
+/// What can be read of a configuration, and what is wrong with it: parts with problems are left out or have their
+/// default. For `check` only, which goes on to the files it names; never to be run with unless there is no problem.
+pub fn load_partly(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> (Option<Config>, Problems) {
     let mut problems = Problems::default();
     let config =
         node::read_text(file, &mut problems).and_then(|text| decode_text(file, &text, environment, &mut problems));
-    finish(config, problems)
+    (config, problems)
 }
 
 /// [`load`] of a text that was read already; `file` names the problems and is what paths are relative to.

@@ -81,7 +81,9 @@ impl Node {
     pub fn found(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),
-            Value::Scalar(text) => quote(text),
+            Value::Scalar(text) => quote(&mask(text)),
+            Value::Sequence(nodes) if nodes.is_empty() => "an empty list".to_owned(),
+            Value::Mapping(entries) if entries.is_empty() => "an empty mapping".to_owned(),
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
             Value::Invalid => "an invalid value".to_owned(),
@@ -136,6 +138,16 @@ impl Node {
             Value::Null | Value::Invalid => {}
         }
     }
+}
+
+/// Hides the password of a URL: a message may end up in a log.
+fn mask(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let (user_info, host) = rest.rsplit_once('@')?;
+        let (user, _) = user_info.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    parts.unwrap_or_else(|| text.to_owned())
 }
 
 /// `"text"`, shortened so that a message stays readable, without control characters.

@@ -245,13 +245,16 @@ impl Term {
             if open { section.optional(cx, key, decode::moment) } else { section.required(cx, key, decode::moment) }
         };
         let (from, to) = (end("from"), end("to"));
-        let acting = section.optional(cx, "acting", decode::boolean).unwrap_or(false);
+        let acting = section.optional(cx, "acting", decode::boolean);
+        if section.get("acting").is_some() && acting.is_none() {
+            return None;
+        }
         if let (Some(from), Some(to), Some(node)) = (from, to, section.get("to"))
             && to <= from
         {
             cx.error(node.place, format!("to: {} is not after from", node.found()));
         }
-        Some(Term { person: person?, from, to, acting })
+        Some(Term { person: person?, from, to, acting: acting.unwrap_or(false) })
     }
 }
 

@@ -1,15 +1,34 @@
 //! Who answers for what, as of when: agencies, people, duty rotas, working time.
+//!
+//! Every answer is for a moment that the caller gives; nothing here reads a clock. Who is told of an alert, and in which
+//! order, is for `incident`; here is only who holds which office.
 
-use crate::config::organisation::{Agency, Area, Person};
+mod rota;
+mod working_time;
+
+use crate::config::organisation::{Agency, Area, Calendar, Person, Term};
 use crate::config::{Config, Id};
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use std::collections::{HashMap, HashSet};
+use unicode_normalization::UnicodeNormalization;
 
 /// The organisation, indexed. Made from a valid configuration.
 #[derive(Debug)]
-pub struct Org {}
+pub struct Org {
+    agencies: Vec<Agency>,
+    people: HashMap<Id, Person>,
+    site: Id,
+    zone: TimeZone,
+    calendar: Calendar,
+    /// Positions in `agencies`.
+    by_id: HashMap<Id, usize>,
+    /// By folded state code; codes are reused, so there may be several.
+    by_code: HashMap<String, Vec<usize>>,
+    by_name: HashMap<String, Vec<usize>>,
+}
 
 /// Who is told about an agency's trouble in one area at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Responsible {
     /// The duty officer of the agency at that time.
     pub duty: Option<Id>,
@@ -22,50 +41,142 @@ pub struct Responsible {
 
 impl Org {
     pub fn new(config: &Config) -> Org {
-        let _ = config;
-        todo!()
+        let agencies = config.agencies.clone();
+        let mut by_code: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, agency) in agencies.iter().enumerate() {
+            by_name.entry(fold(&agency.name)).or_default().push(index);
+            if let Some(code) = &agency.code {
+                by_code.entry(fold(code)).or_default().push(index);
+            }
+        }
+        Org {
+            by_id: agencies.iter().enumerate().map(|(index, agency)| (agency.id.clone(), index)).collect(),
+            by_code,
+            by_name,
+            people: config.people.iter().map(|person| (person.id.clone(), person.clone())).collect(),
+            site: config.site.agency.clone(),
+            zone: config.site.timezone.clone(),
+            calendar: config.calendar.clone(),
+            agencies,
+        }
     }
 
     pub fn agency(&self, id: &str) -> Option<&Agency> {
-        let _ = id;
-        todo!()
+        self.by_id.get(id).map(|index| &self.agencies[*index])
     }
 
     /// In the order of the file.
     pub fn agencies(&self) -> &[Agency] {
-        todo!()
+        &self.agencies
     }
 
     pub fn person(&self, id: &str) -> Option<&Person> {
-        let _ = id;
-        todo!()
+        self.people.get(id)
     }
 
     /// The site agency.
     pub fn site(&self) -> &Id {
-        todo!()
+        &self.site
+    }
+
+    /// Whether the agency exists at `at`: from its first day to before its last, in site time.
+    pub fn exists(&self, agency: &Agency, at: Timestamp) -> bool {
+        let today = self.date(at);
+        agency.since.is_none_or(|since| since <= today) && agency.until.is_none_or(|until| today < until)
     }
 
     /// The agency that a feed means by an id, a state code or a name (after NFC and case folding), as of `at`.
+    ///
+    /// Ids are never reused and mean their agency at any time; a code or name means the agency that bears it at `at`. A
+    /// name that two agencies bear at once means neither.
     pub fn resolve(&self, text: &str, at: Timestamp) -> Option<&Id> {
-        let _ = (text, at);
-        todo!()
+        let folded = fold(text);
+        if let Some((id, _)) = self.by_id.get_key_value(folded.as_str()) {
+            return Some(id);
+        }
+        [&self.by_code, &self.by_name].into_iter().find_map(|index| {
+            let mut bearers = index.get(&folded)?.iter().map(|i| &self.agencies[*i]).filter(|a| self.exists(a, at));
+            let agency = bearers.next()?;
+            bearers.next().is_none().then_some(&agency.id)
+        })
     }
 
+    /// Who answers for an agency's area at a moment. An agency that does not exist then has nobody of its own; its
+    /// superior is found through the agency it was merged into, else through its parent. An agency that is not in the
+    /// configuration has nobody at all.
     pub fn responsible(&self, agency: &str, area: Area, at: Timestamp) -> Responsible {
-        let _ = (agency, area, at);
-        todo!()
+        let Some(agency) = self.agency(agency) else { return Responsible::default() };
+        let superior = self.superior(agency, area, at);
+        if !self.exists(agency, at) {
+            return Responsible { superior, ..Responsible::default() };
+        }
+        Responsible {
+            duty: agency.duty.as_ref().and_then(|duty| rota::on_duty(duty, at)).cloned(),
+            leader: leader(agency, area, at).cloned(),
+            deputy: in_office(&agency.deputy, at).cloned(),
+            superior,
+        }
+    }
+
+    /// The nearest existing agency above that has a leader for the area.
+    fn superior(&self, agency: &Agency, area: Area, at: Timestamp) -> Option<(Id, Id)> {
+        // The tree of parents has no cycle, but mergers may lead back into it.
+        let mut seen: HashSet<&Id> = HashSet::from([&agency.id]);
+        let mut current = agency;
+        loop {
+            let successor = current.merged_into.as_ref().filter(|_| !self.exists(current, at));
+            current = self.agency(successor.or(current.parent.as_ref())?)?;
+            if !seen.insert(&current.id) {
+                return None;
+            }
+            if let (true, Some(person)) = (self.exists(current, at), leader(current, area, at)) {
+                return Some((current.id.clone(), person.clone()));
+            }
+        }
+    }
+
+    /// The day in site time.
+    pub fn date(&self, at: Timestamp) -> Date {
+        at.to_zoned_datetime(self.zone.clone()).date()
     }
 
     /// Whether `at` is in working hours.
     pub fn is_working_time(&self, at: Timestamp) -> bool {
-        let _ = at;
-        todo!()
+        working_time::is_working_time(&self.calendar, at.to_zoned_datetime(self.zone.clone()).datetime())
     }
 
     /// Whether `date` is a working day: a working weekday or make-up day that is no holiday.
-    pub fn is_working_day(&self, date: jiff::civil::Date) -> bool {
-        let _ = date;
-        todo!()
+    pub fn is_working_day(&self, date: Date) -> bool {
+        working_time::is_working_day(&self.calendar, date)
     }
 }
+
+/// The leader for an area, else the head.
+fn leader(agency: &Agency, area: Area, at: Timestamp) -> Option<&Id> {
+    agency.areas.get(&area).or_else(|| in_office(&agency.leader, at))
+}
+
+/// Who holds an office: an acting term wins over the regular one while it lasts; of several, the one begun last.
+fn in_office(terms: &[Term], at: Timestamp) -> Option<&Id> {
+    terms
+        .iter()
+        .filter(|term| covers(term, at))
+        .max_by_key(|term| (term.acting, term.from.unwrap_or(Timestamp::MIN)))
+        .map(|term| &term.person)
+}
+
+/// Whether a term is running; its end is exclusive.
+fn covers(term: &Term, at: Timestamp) -> bool {
+    term.from.is_none_or(|from| from <= at) && term.to.is_none_or(|to| at < to)
+}
+
+/// How names and codes are compared: NFC, lower case, one space between words.
+fn fold(text: &str) -> String {
+    let composed: String = text.nfc().collect();
+    let words: Vec<&str> = composed.split_whitespace().collect();
+    words.join(" ").to_lowercase().nfc().collect()
+}
+
+#[cfg(test)]
+mod tests;
