@@ -12,6 +12,8 @@ mod directory;
 mod positions;
 mod reader;
 mod rejected;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod value;
 mod watch;
 

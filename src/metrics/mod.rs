@@ -9,7 +9,7 @@ mod exposition;
 mod own;
 mod table;
 
-pub use catalogue::{Column, Family, Kind, columns};
+pub use catalogue::{Column, Family, Kind, TableId, columns};
 pub use exposition::Format;
 pub use own::Own;
 pub use table::{Row, STALE_NAN_BITS, Snapshot, Table, is_absent};
@@ -34,7 +34,7 @@ impl Metrics {
     }
 
     /// The table of a subject: `metrics.table(columns::service::TABLE)`.
-    pub fn table(&self, id: catalogue::TableId) -> &Table {
+    pub fn table(&self, id: TableId) -> &Table {
         &self.tables[id.0]
     }
 

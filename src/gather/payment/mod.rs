@@ -5,6 +5,8 @@
 //! due time. Whether one transaction is in order is [`classify()`]'s to say, and nobody else's.
 
 mod classify;
+pub mod files;
+pub mod guess;
 mod ledger;
 mod mismatch;
 mod row;

@@ -1,0 +1,463 @@
+//! Reconciles two files in memory: the engine of the one-off command.
+//!
+//! Every transaction is one entry of 64 bytes, a cache line, with its key inside; rows are read as bytes and nothing is
+//! allocated per row. Columns are guessed from Vietnamese and English headers.
+//!
+//! Beside what [`classify`] finds it finds what only a look over all rows shows: the second payment of a dossier. It
+//! cannot know which dossiers exist, which refunds are owed or what fee was due, so those kinds stay empty.
+
+use super::classify::{Fact, Kind, Limits, Status, Verdict, classify, settlement_due};
+use super::guess::{self, Mapping};
+use super::row::Side;
+use crate::config::feeds::AmountScale;
+use crate::feed::csv::{CsvError, Place, Record, Records};
+use crate::feed::value::{self, TimeFormat};
+use crate::feed::{Reason, Rejection};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::io::Read;
+use std::time::Duration;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("the {0} file: {1}")]
+    Header(&'static str, Rejection),
+    #[error("reading the {0} file")]
+    Read(&'static str, #[source] CsvError),
+    #[error("the two files hold more transactions or text than fit (4 GiB)")]
+    TooMuch,
+}
+
+/// What counts as late, and as of when.
+pub struct Options {
+    pub grace: Duration,
+    pub settlement_lag: Duration,
+    pub as_of: Timestamp,
+    /// Of times without an offset; also of the settlement lag's days.
+    pub zone: TimeZone,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    pub kind: Kind,
+    pub txn_ref: String,
+    pub dossier: String,
+    pub portal: Option<Fact>,
+    pub gateway: Option<Fact>,
+}
+
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub portal_rows: u64,
+    pub gateway_rows: u64,
+    /// Transactions.
+    pub matched: u64,
+    pub waiting: u64,
+    /// Rows of either file.
+    pub rejected: u64,
+    /// The first rejected rows: side, line, what is wrong.
+    pub first_rejected: Vec<(Side, u64, Rejection)>,
+    /// In the order of the portal's file, then of the gateway's.
+    pub exceptions: Vec<Exception>,
+}
+
+impl Outcome {
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.exceptions.iter().filter(|exception| exception.kind == kind).count() as u64
+    }
+}
+
+/// Rejected rows that are shown.
+const SHOWN: usize = 10;
+/// Keys up to this length stand in the entry.
+const INLINE: usize = 21;
+const NO_STATUS: u8 = u8::MAX;
+/// The time of a row without one: older than everything.
+const LONG_AGO: i64 = i64::MIN / 2;
+
+/// One transaction, 64 bytes.
+#[derive(Clone, Copy)]
+struct Entry {
+    portal_amount: i64,
+    gateway_amount: i64,
+    portal_us: i64,
+    gateway_us: i64,
+    dossier_at: u32,
+    dossier_length: u16,
+    /// Of the key; above [`INLINE`] the key stands in the arena and `key` begins with its place.
+    length: u16,
+    key: [u8; INLINE],
+    /// As an index in [`Status::ALL`], or [`NO_STATUS`].
+    portal_status: u8,
+    gateway_status: u8,
+}
+
+/// All transactions of both files.
+pub struct Reconciliation {
+    options: Options,
+    entries: Vec<Entry>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Dossier codes and long keys.
+    arena: Vec<u8>,
+    time: TimeFormat,
+    outcome: Outcome,
+}
+
+/// A row, typed.
+struct Row<'a> {
+    key: &'a [u8],
+    dossier: &'a [u8],
+    fact: Fact,
+}
+
+impl Reconciliation {
+    /// `expected` transactions; more are no problem.
+    pub fn new(options: Options, expected: usize) -> Reconciliation {
+        let time = TimeFormat { format: None, zone: options.zone.clone() };
+        Reconciliation {
+            options,
+            entries: Vec::with_capacity(expected),
+            index: HashTable::with_capacity(expected),
+            hasher: DefaultHashBuilder::default(),
+            arena: Vec::new(),
+            time,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Reads one side's file. Portal first, so that results stand in its order. Gives where the columns were found.
+    pub fn read(
+        &mut self,
+        side: Side,
+        input: impl Read,
+        delimiter: u8,
+        mut mapped: impl FnMut(&Mapping),
+    ) -> Result<(), FilesError> {
+        let failed = |error| FilesError::Read(side.as_str(), error);
+        let mut records = Records::new(input, delimiter, Place::START);
+        let mapping = match records.next().map_err(failed)? {
+            Some(header) => Mapping::guess(&header).map_err(|error| FilesError::Header(side.as_str(), error))?,
+            None => {
+                let rejection = Rejection::new(Reason::FileHeader, "the file is empty");
+                return Err(FilesError::Header(side.as_str(), rejection));
+            }
+        };
+        mapped(&mapping);
+        let mut n_rows = 0;
+        while let Some(record) = records.next().map_err(failed)? {
+            n_rows += 1;
+            match typed(side, &record, &mapping, &self.time) {
+                Ok(row) => {
+                    put(&mut self.entries, &mut self.index, &self.hasher, &mut self.arena, side, &row)?;
+                }
+                Err(rejection) => {
+                    self.outcome.rejected += 1;
+                    if self.outcome.first_rejected.len() < SHOWN {
+                        self.outcome.first_rejected.push((side, record.line, rejection));
+                    }
+                }
+            }
+        }
+        match side {
+            Side::Portal => self.outcome.portal_rows += n_rows,
+            Side::Gateway => self.outcome.gateway_rows += n_rows,
+        }
+        Ok(())
+    }
+
+    /// Judges every transaction.
+    pub fn finish(mut self) -> Outcome {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        let zone = self.options.zone.clone();
+        let date_of = |us: i64| crate::store::from_micros(us).to_zoned_datetime(zone.clone()).date();
+        let is_working = |date: jiff::civil::Date| {
+            !matches!(date.weekday(), jiff::civil::Weekday::Saturday | jiff::civil::Weekday::Sunday)
+        };
+        let lag = self.options.settlement_lag;
+        let due = |at_us: i64| {
+            if at_us <= LONG_AGO { at_us } else { settlement_due(at_us, lag, &date_of, &is_working) }
+        };
+        let limits = Limits { grace: self.options.grace, settlement_due: &due };
+        let now_us = crate::store::micros(self.options.as_of);
+        let mut found: Vec<(u32, Kind)> = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            match classify(entry.portal(), entry.gateway(), now_us, &limits) {
+                Verdict::Matched => outcome.matched += 1,
+                Verdict::Waiting { .. } => outcome.waiting += 1,
+                Verdict::Mismatch { kind, .. } => found.push((index as u32, kind)),
+            }
+        }
+        self.find_paid_twice(&mut found);
+        outcome.exceptions = found
+            .into_iter()
+            .map(|(index, kind)| {
+                let entry = &self.entries[index as usize];
+                Exception {
+                    kind,
+                    txn_ref: String::from_utf8_lossy(self.key(entry)).into_owned(),
+                    dossier: String::from_utf8_lossy(self.dossier(entry)).into_owned(),
+                    portal: entry.portal(),
+                    gateway: entry.gateway(),
+                }
+            })
+            .collect();
+        outcome
+    }
+
+    /// An unrecorded payment is a second one if the same dossier has another of the same amount that is recorded, or
+    /// that came before it.
+    fn find_paid_twice(&self, found: &mut [(u32, Kind)]) {
+        #[derive(Default)]
+        struct Group {
+            is_recorded: bool,
+            first: Option<(i64, u32)>,
+        }
+        let key = |entry: &Entry| (self.dossier(entry), entry.gateway_amount);
+        let mut groups: HashMap<(&[u8], i64), Group, DefaultHashBuilder> = HashMap::default();
+        let is_candidate = |kind: Kind, entry: &Entry| kind == Kind::PaidNotRecorded && entry.dossier_length > 0;
+        for &(index, kind) in found.iter() {
+            let entry = &self.entries[index as usize];
+            if is_candidate(kind, entry) {
+                let group = groups.entry(key(entry)).or_default();
+                let this = (entry.gateway_us, index);
+                group.first = Some(group.first.map_or(this, |first| first.min(this)));
+            }
+        }
+        if groups.is_empty() {
+            return;
+        }
+        for entry in &self.entries {
+            let both = [entry.portal(), entry.gateway()].iter().all(|fact| fact.is_some_and(|f| f.status.has_money()));
+            if both && let Some(group) = groups.get_mut(&key(entry)) {
+                group.is_recorded = true;
+            }
+        }
+        for (index, kind) in found.iter_mut() {
+            let entry = &self.entries[*index as usize];
+            if is_candidate(*kind, entry)
+                && let Some(group) = groups.get(&key(entry))
+                && (group.is_recorded || group.first.is_some_and(|(_, first)| first != *index))
+            {
+                *kind = Kind::PaidTwice;
+            }
+        }
+    }
+
+    fn key<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
+        entry.key(&self.arena)
+    }
+
+    fn dossier(&self, entry: &Entry) -> &[u8] {
+        let at = entry.dossier_at as usize;
+        &self.arena[at..at + usize::from(entry.dossier_length)]
+    }
+}
+
+impl Entry {
+    fn key<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
+        let length = usize::from(self.length);
+        if length <= INLINE {
+            return &self.key[..length];
+        }
+        let at = u32::from_le_bytes([self.key[0], self.key[1], self.key[2], self.key[3]]) as usize;
+        &arena[at..at + length]
+    }
+
+    fn portal(&self) -> Option<Fact> {
+        let status = *Status::ALL.get(usize::from(self.portal_status))?;
+        Some(Fact { status, amount: self.portal_amount, at_us: self.portal_us })
+    }
+
+    fn gateway(&self) -> Option<Fact> {
+        let status = *Status::ALL.get(usize::from(self.gateway_status))?;
+        Some(Fact { status, amount: self.gateway_amount, at_us: self.gateway_us })
+    }
+
+    /// Of several rows of one side the latest counts, of equal times the last.
+    fn take(&mut self, side: Side, fact: Fact) {
+        let status = fact.status as u8;
+        match side {
+            Side::Portal if self.portal_status == NO_STATUS || fact.at_us >= self.portal_us => {
+                (self.portal_status, self.portal_amount, self.portal_us) = (status, fact.amount, fact.at_us);
+            }
+            Side::Gateway if self.gateway_status == NO_STATUS || fact.at_us >= self.gateway_us => {
+                (self.gateway_status, self.gateway_amount, self.gateway_us) = (status, fact.amount, fact.at_us);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn put(
+    entries: &mut Vec<Entry>,
+    index: &mut HashTable<u32>,
+    hasher: &DefaultHashBuilder,
+    arena: &mut Vec<u8>,
+    side: Side,
+    row: &Row<'_>,
+) -> Result<(), FilesError> {
+    let hash = hasher.hash_one(row.key);
+    let at = match index.find(hash, |&at| entries[at as usize].key(arena) == row.key) {
+        Some(&at) => at,
+        None => {
+            let at = u32::try_from(entries.len()).map_err(|_| FilesError::TooMuch)?;
+            entries.push(new_entry(arena, row.key)?);
+            index.insert_unique(hash, at, |&at| hasher.hash_one(entries[at as usize].key(arena)));
+            at
+        }
+    };
+    let entry = &mut entries[at as usize];
+    entry.take(side, row.fact);
+    if entry.dossier_length == 0 && !row.dossier.is_empty() {
+        entry.dossier_at = append(arena, row.dossier)?;
+        entry.dossier_length = row.dossier.len() as u16;
+    }
+    Ok(())
+}
+
+fn new_entry(arena: &mut Vec<u8>, text: &[u8]) -> Result<Entry, FilesError> {
+    let mut key = [0; INLINE];
+    if text.len() <= INLINE {
+        key[..text.len()].copy_from_slice(text);
+    } else {
+        key[..4].copy_from_slice(&append(arena, text)?.to_le_bytes());
+    }
+    Ok(Entry {
+        portal_amount: 0,
+        gateway_amount: 0,
+        portal_us: 0,
+        gateway_us: 0,
+        dossier_at: 0,
+        dossier_length: 0,
+        // A record, and so a key, is at most 64 KiB; `typed` refuses far shorter ones.
+        length: text.len() as u16,
+        key,
+        portal_status: NO_STATUS,
+        gateway_status: NO_STATUS,
+    })
+}
+
+fn append(arena: &mut Vec<u8>, text: &[u8]) -> Result<u32, FilesError> {
+    let at = u32::try_from(arena.len()).map_err(|_| FilesError::TooMuch)?;
+    arena.extend_from_slice(text);
+    Ok(at)
+}
+
+fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeFormat) -> Result<Row<'a>, Rejection> {
+    const MAX_KEY: usize = 200;
+    if record.damaged {
+        return Err(Rejection::new(Reason::Quoting, "a quotation mark is never closed"));
+    }
+    if record.len() != mapping.n_fields {
+        let detail = format!("{} fields, the header has {}", record.len(), mapping.n_fields);
+        return Err(Rejection::new(Reason::Fields, detail));
+    }
+    let field = |index: Option<usize>| index.and_then(|index| record.get(index)).unwrap_or_default().trim_ascii();
+    let (key, dossier) = (field(Some(mapping.txn_ref)), field(mapping.dossier));
+    if key.is_empty() || key.len() > MAX_KEY || dossier.len() > MAX_KEY {
+        let detail = format!("the transaction's reference is empty, or a code is longer than {MAX_KEY} bytes");
+        return Err(Rejection::new(Reason::Missing, detail));
+    }
+    let status = match mapping.status {
+        Some(index) => guess::status(field(Some(index)))?,
+        None if side == Side::Portal => Status::Paid,
+        None => Status::Settled,
+    };
+    let at_us = match mapping.time {
+        None => LONG_AGO,
+        Some(index) => {
+            let cell = field(Some(index));
+            match value::iso_seconds(cell) {
+                Some(seconds) => seconds * 1_000_000,
+                None => guess::time(utf8(cell)?, time)?.as_microsecond(),
+            }
+        }
+    };
+    let cell = field(Some(mapping.amount));
+    let amount = match digits(cell) {
+        Some(amount) => amount,
+        None => value::amount(utf8(cell)?, AmountScale::Dong)?,
+    };
+    if amount < 0 && !status.gave_back() {
+        return Err(Rejection::new(Reason::Amount, format!("{amount} is negative")));
+    }
+    Ok(Row { key, dossier, fact: Fact { status, amount: amount.saturating_abs(), at_us } })
+}
+
+/// The number that a short cell of digits alone is.
+fn digits(cell: &[u8]) -> Option<i64> {
+    if cell.is_empty() || cell.len() > 15 {
+        return None;
+    }
+    cell.iter().try_fold(0, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| number * 10 + i64::from(digit))
+    })
+}
+
+fn utf8(cell: &[u8]) -> Result<&str, Rejection> {
+    std::str::from_utf8(cell).map_err(|_| Rejection::new(Reason::Encoding, "not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reconcile(portal: &str, gateway: &str) -> Outcome {
+        let options = Options {
+            grace: Duration::from_secs(900),
+            settlement_lag: Duration::from_secs(86_400),
+            as_of: "2026-11-25T00:00:00Z".parse().unwrap(),
+            zone: TimeZone::fixed(jiff::tz::offset(7)),
+        };
+        let mut reconciliation = Reconciliation::new(options, 4);
+        reconciliation.read(Side::Portal, portal.as_bytes(), b',', |_| {}).unwrap();
+        reconciliation.read(Side::Gateway, gateway.as_bytes(), b',', |_| {}).unwrap();
+        reconciliation.finish()
+    }
+
+    #[test]
+    fn an_entry_is_a_cache_line() {
+        assert_eq!(size_of::<Entry>(), 64);
+    }
+
+    #[test]
+    fn every_kind_that_two_files_show_is_found() {
+        let portal = "Mã hồ sơ,Mã giao dịch,Số tiền,Trạng thái,Thời gian\n\
+            D1,T1,150.000,Đã thanh toán,20/11/2026 08:00\n\
+            D2,T2,100,paid,2026-11-20T08:00:00Z\n\
+            D3,T3,100,paid,2026-11-18T08:00:00Z\n\
+            D4,T4,100,chờ,2026-11-18T08:00:00Z\n\
+            D5,T5,100,paid,2026-11-18T08:00:00Z\n\
+            D6,A-REFERENCE-THAT-IS-LONGER-THAN-AN-ENTRY,100,paid,2026-11-18T08:00:00Z\n\
+            D7,T7,abc,paid,2026-11-18T08:00:00Z\n";
+        let gateway = "txn_ref,dossier_id,amount,status,paid_at\n\
+            T1,D1,150000,Thành công,2026-11-20T01:00:00Z\n\
+            T2,D2,90,settled,2026-11-20T08:00:00Z\n\
+            T5,D5,100,failed,2026-11-18T08:00:00Z\n\
+            A-REFERENCE-THAT-IS-LONGER-THAN-AN-ENTRY,D6,100,settled,2026-11-18T08:00:00Z\n\
+            T8,D1,150000,settled,2026-11-20T02:00:00Z\n\
+            T9,D9,70,settled,2026-11-20T02:00:00Z\n\
+            T10,D9,70,settled,2026-11-20T03:00:00Z\n\
+            T11,D11,70,settled,2026-11-24T23:59:00Z\n";
+        let outcome = reconcile(portal, gateway);
+        let found: Vec<(&str, Kind)> = outcome.exceptions.iter().map(|e| (e.txn_ref.as_str(), e.kind)).collect();
+        let expected = [
+            ("T2", Kind::AmountDiffers),
+            ("T3", Kind::RecordedNotPaid),
+            ("T5", Kind::StatusConflict),
+            ("T8", Kind::PaidTwice),
+            ("T9", Kind::PaidNotRecorded),
+            ("T10", Kind::PaidTwice),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!((outcome.portal_rows, outcome.gateway_rows), (7, 8));
+        assert_eq!((outcome.matched, outcome.waiting, outcome.rejected), (2, 2, 1));
+        assert_eq!((outcome.first_rejected[0].1, outcome.first_rejected[0].2.reason), (8, Reason::Amount));
+    }
+}
