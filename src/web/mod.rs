@@ -1,1 +1,3 @@
 //! One axum router: access, metrics, query API, alert API, pages.
+
+pub mod alerts_v2;

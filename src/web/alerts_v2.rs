@@ -1,0 +1,316 @@
+//! The alert API as of Alertmanager (version 2): Prometheus, vmalert and Grafana deliver here, `amtool` reads.
+//!
+//! What belongs here: decoding, defaults and validation as Alertmanager does them, and its answers' shape. What becomes
+//! of an alert is decided in [`crate::incident`]. Who may call is decided by the router.
+
+use crate::alert::Alert;
+use crate::incident::Incidents;
+use crate::store::Store;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Of one request.
+const BODY: usize = 4 * 1024 * 1024;
+/// In one request.
+const ALERTS: usize = 10_000;
+/// In memory, from all senders. More are refused (and sent again later), so that memory is bounded.
+const ALERTS_IN_ALL: usize = 100_000;
+/// Of one alert's labels, and of its annotations, in bytes.
+const TEXT: usize = 64 * 1024;
+/// The one receiver of every alert: whoever is responsible.
+const RECEIVER: &str = "responsible";
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct AlertsApi {
+    pub incidents: Arc<Incidents>,
+    pub store: Store,
+    /// For `status`.
+    pub started: Timestamp,
+}
+
+/// The routes below `/api/v2`, to be nested there.
+pub fn routes(api: AlertsApi) -> Router {
+    Router::new()
+        .route("/alerts", get(list).post(post))
+        .route("/status", get(status))
+        .route("/receivers", get(receivers))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(api)
+}
+
+/// An alert as posted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Posted {
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    starts_at: Option<Timestamp>,
+    #[serde(default)]
+    ends_at: Option<Timestamp>,
+    #[serde(default, rename = "generatorURL")]
+    generator_url: Option<String>,
+}
+
+/// `200` means that all alerts (of which none was invalid) are committed.
+async fn post(State(api): State<AlertsApi>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if !content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json") {
+        return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "alerts are posted as application/json");
+    }
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
+    };
+    let posted: Vec<Posted> = match serde_json::from_slice(&body) {
+        Ok(posted) => posted,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("not an array of alerts: {error}")),
+    };
+    if posted.len() > ALERTS {
+        let text = format!("{} alerts in one request, allowed are {ALERTS}", posted.len());
+        return failure(StatusCode::PAYLOAD_TOO_LARGE, &text);
+    }
+    if api.incidents.n_alerts() + posted.len() > ALERTS_IN_ALL {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "too many alerts fire; send again later");
+    }
+    let now = Timestamp::now();
+    let timeout = api.incidents.resolve_timeout();
+    let (mut alerts, mut errors) = (Vec::with_capacity(posted.len()), Vec::new());
+    for alert in posted {
+        match read(alert, now, timeout) {
+            Ok(alert) => alerts.push(alert),
+            Err(error) => errors.push(error),
+        }
+    }
+    // As Alertmanager does: what is valid is taken even if its neighbours are not.
+    if let Err(error) = receive(&api, &alerts, now).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "posted alerts could not be kept");
+        return failure(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be kept; send again");
+    }
+    match errors.first() {
+        None => StatusCode::OK.into_response(),
+        Some(first) => failure(StatusCode::BAD_REQUEST, &format!("{} of the alerts refused: {first}", errors.len())),
+    }
+}
+
+async fn receive(api: &AlertsApi, alerts: &[Alert], now: Timestamp) -> Result<(), crate::store::StoreError> {
+    let tx = api.store.begin().await?;
+    api.incidents.receive(tx, alerts, now).await
+}
+
+/// Defaults and validation.
+fn read(posted: Posted, now: Timestamp, resolve_timeout: SignedDuration) -> Result<Alert, String> {
+    // Go writes the zero time as the first second of year 1.
+    let given = |time: Option<Timestamp>| time.filter(|time| time.as_second() > Timestamp::UNIX_EPOCH.as_second());
+    let (starts_at, ends_at) = (given(posted.starts_at), given(posted.ends_at));
+    let starts_at = starts_at.unwrap_or_else(|| ends_at.map_or(now, |end| end.min(now)));
+    let ends_at = ends_at.unwrap_or_else(|| now.saturating_add(resolve_timeout).unwrap_or(now));
+    if starts_at > ends_at {
+        return Err("an alert starts after it ends".into());
+    }
+    let labels = without_empty(posted.labels);
+    let annotations = without_empty(posted.annotations.unwrap_or_default());
+    if labels.is_empty() {
+        return Err("an alert has no label".into());
+    }
+    if let Some(name) = labels.keys().find(|name| !is_label_name(name)) {
+        return Err(format!("{name:?} is not a label name"));
+    }
+    for (what, texts) in [("labels", &labels), ("annotations", &annotations)] {
+        let size: usize = texts.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > TEXT {
+            return Err(format!("an alert's {what} take {size} bytes, allowed are {TEXT}"));
+        }
+    }
+    let generator_url = posted.generator_url.unwrap_or_default();
+    Ok(Alert { labels, annotations, starts_at, ends_at: Some(ends_at), generator_url })
+}
+
+fn without_empty(texts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    // PostgreSQL keeps no NUL in text.
+    let clean = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+    texts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (clean(name), clean(value))).collect()
+}
+
+fn is_label_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// An alert as listed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    annotations: BTreeMap<String, String>,
+    ends_at: Timestamp,
+    fingerprint: String,
+    receivers: [Receiver; 1],
+    starts_at: Timestamp,
+    status: AlertStatus,
+    updated_at: Timestamp,
+    #[serde(rename = "generatorURL")]
+    generator_url: String,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Receiver {
+    name: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertStatus {
+    state: &'static str,
+    silenced_by: [&'static str; 0],
+    inhibited_by: [&'static str; 0],
+    muted_by: [&'static str; 0],
+}
+
+async fn list(State(api): State<AlertsApi>, RawQuery(query): RawQuery) -> Response {
+    let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
+        Ok(wanted) => wanted,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
+    };
+    let now = Timestamp::now();
+    let until = now.saturating_add(api.incidents.resolve_timeout()).unwrap_or(now);
+    let alerts: Vec<Listed> = api
+        .incidents
+        .firing()
+        .into_iter()
+        .filter(|alert| wanted.wants(alert))
+        .map(|alert| Listed {
+            fingerprint: alert.fingerprint(),
+            annotations: alert.annotations,
+            ends_at: alert.ends_at.unwrap_or(until),
+            receivers: [Receiver { name: RECEIVER }],
+            starts_at: alert.starts_at,
+            status: AlertStatus { state: "active", silenced_by: [], inhibited_by: [], muted_by: [] },
+            updated_at: now,
+            generator_url: alert.generator_url,
+            labels: alert.labels,
+        })
+        .collect();
+    Json(alerts).into_response()
+}
+
+/// What a reader asks for.
+struct Wanted {
+    is_active: bool,
+    receiver: Option<Regex>,
+    matchers: Vec<Matcher>,
+}
+
+impl Wanted {
+    fn parse(query: &str) -> Result<Wanted, String> {
+        let mut wanted = Wanted { is_active: true, receiver: None, matchers: Vec::new() };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "active" => wanted.is_active = value != "false",
+                "receiver" => wanted.receiver = Some(anchored(&value)?),
+                "filter" => wanted.matchers.push(Matcher::parse(&value)?),
+                // Nothing is silenced, inhibited or unprocessed here, so asking for it or not is the same.
+                _ => {}
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn wants(&self, alert: &Alert) -> bool {
+        self.is_active
+            && self.receiver.as_ref().is_none_or(|receiver| receiver.is_match(RECEIVER))
+            && self.matchers.iter().all(|matcher| matcher.matches(alert))
+    }
+}
+
+/// `name="value"`, `!=`, `=~`, `!~`; quotes may be left out.
+struct Matcher {
+    name: String,
+    is_negative: bool,
+    value: Value,
+}
+
+enum Value {
+    Text(String),
+    Pattern(Regex),
+}
+
+impl Matcher {
+    fn parse(text: &str) -> Result<Matcher, String> {
+        let wrong = || format!("{text:?} is not a matcher: name=\"value\", or with !=, =~, !~");
+        let text_ = text.trim().trim_start_matches('{').trim_end_matches('}').trim();
+        let end = text_.find(['=', '!']).ok_or_else(wrong)?;
+        let (name, rest) = text_.split_at(end);
+        let (name, operators) = (name.trim(), ["=~", "!~", "!=", "="]);
+        let operator = operators.into_iter().find(|operator| rest.starts_with(operator)).ok_or_else(wrong)?;
+        if !is_label_name(name) {
+            return Err(wrong());
+        }
+        let value = unquote(rest[operator.len()..].trim());
+        Ok(Matcher {
+            name: name.to_string(),
+            is_negative: operator.starts_with('!'),
+            value: if operator.ends_with('~') { Value::Pattern(anchored(&value)?) } else { Value::Text(value) },
+        })
+    }
+
+    fn matches(&self, alert: &Alert) -> bool {
+        let value = alert.label(&self.name);
+        let is_match = match &self.value {
+            Value::Text(text) => value == text,
+            Value::Pattern(pattern) => pattern.is_match(value),
+        };
+        is_match != self.is_negative
+    }
+}
+
+fn unquote(value: &str) -> String {
+    // A quoted value has the escapes of JSON, as amtool writes them.
+    serde_json::from_str(value).unwrap_or_else(|_| value.trim_matches('"').to_string())
+}
+
+fn anchored(pattern: &str) -> Result<Regex, String> {
+    regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|_| format!("{pattern:?} is not a pattern"))
+}
+
+async fn status(State(api): State<AlertsApi>) -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    Json(serde_json::json!({
+        "cluster": {"status": "disabled", "peers": []},
+        "config": {"original": ""},
+        "uptime": api.started,
+        "versionInfo": {
+            "branch": "", "buildDate": "", "buildUser": "", "goVersion": "", "revision": "", "version": version,
+        },
+    }))
+    .into_response()
+}
+
+async fn receivers() -> Response {
+    Json([Receiver { name: RECEIVER }]).into_response()
+}
+
+/// Errors are JSON strings here, as Alertmanager's are.
+fn failure(status: StatusCode, text: &str) -> Response {
+    (status, Json(text)).into_response()
+}
+
+#[cfg(test)]
+#[path = "alerts_v2_tests.rs"]
+mod tests;
