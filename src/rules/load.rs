@@ -32,7 +32,7 @@ pub fn load(files: &[PathBuf], interval: Duration, problems: &mut Problems) -> R
     let mut groups = Vec::new();
     for file in files {
         if let Some(node) = Node::read_file(file, problems) {
-            Loader { file, interval, problems, vouches: true }.file(&node, &mut groups);
+            Loader { file, interval, problems }.file(&node, &mut groups);
         }
     }
     number(&mut groups);
@@ -46,7 +46,7 @@ pub fn builtin(interval: Duration) -> RuleSet {
     for (name, text) in SHIPPED {
         let file = Path::new(name);
         if let Some(node) = Node::read(file, text, &mut problems) {
-            Loader { file, interval, problems: &mut problems, vouches: true }.file(&node, &mut groups);
+            Loader { file, interval, problems: &mut problems }.file(&node, &mut groups);
         }
     }
     number(&mut groups);
@@ -101,8 +101,6 @@ struct Loader<'a> {
     file: &'a Path,
     interval: Duration,
     problems: &'a mut Problems,
-    /// Whether the labels and annotations that incidents need are demanded.
-    vouches: bool,
 }
 
 impl Loader<'_> {
@@ -222,9 +220,7 @@ impl Loader<'_> {
         let keep_firing_for = self.duration(node, "keep_firing_for").unwrap_or_default();
         let annotations = self.texts(node, "annotations");
         let labels = self.templates(labels);
-        if self.vouches {
-            self.vouch(node, &name, query.as_ref(), &labels, &annotations);
-        }
+        self.vouch(node, &name, query.as_ref(), &labels, &annotations);
         let annotations = self.templates(&annotations);
         let id = identity(&name, labels.iter().map(|(name, template)| (name.as_str(), template.text())));
         let query = query?;
@@ -403,7 +399,7 @@ mod tests {
         let file = Path::new("r.yml");
         if let Some(node) = Node::read(file, text, &mut problems) {
             let interval = Duration::from_secs(15);
-            Loader { file, interval, problems: &mut problems, vouches: true }.file(&node, &mut Vec::new());
+            Loader { file, interval, problems: &mut problems }.file(&node, &mut Vec::new());
         }
         problems.into_sorted().iter().map(ToString::to_string).collect()
     }

@@ -136,3 +136,169 @@ fn fingerprint(labels: &LabelMap) -> String {
     };
     alert.fingerprint()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Problems;
+    use crate::config::site;
+    use crate::promql::Labels;
+    use crate::rules::unit_test::memory::Memory;
+    use crate::rules::{Outcome, RuleSet, load};
+    use std::time::Duration;
+
+    const RULES: &str = "groups:
+  - name: a
+    rules:
+      - record: down
+        expr: up == 0
+      - alert: Down
+        expr: down * 1 == 0
+        for: 30s
+        labels: {severity: critical, area: service}
+        annotations: {summary: '{{ $labels.service }} {{ $value }}', summary_en: b, description: c, description_en: d, runbook: e}
+";
+
+    fn rules(text: &str) -> RuleSet {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("r.yml");
+        std::fs::write(&file, text).expect("a file");
+        let mut problems = Problems::default();
+        let rules = load(&[file], Duration::from_secs(15), &mut problems);
+        assert_eq!(problems.into_sorted(), []);
+        rules
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn fresh(text: &str, started: i64) -> Ruler {
+        Ruler::new(rules(text), "http://ioc", BTreeMap::new(), at(started))
+    }
+
+    /// Samples every 15 s from 0 on.
+    fn engine(values: &[Option<f64>]) -> Memory {
+        let memory = Memory::default();
+        let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "dvc")];
+        memory.add(Labels::new(pairs.map(|(name, value)| (name.into(), value.into()))), values, 15_000);
+        memory
+    }
+
+    async fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&site::State::Sqlite, directory.path()).await.expect("a store");
+        (directory, store)
+    }
+
+    async fn save(ruler: &mut Ruler, store: &Store) {
+        let mut tx = store.begin().await.expect("a transaction");
+        ruler.save(&mut tx).await.expect("saved");
+        tx.commit().await.expect("committed");
+        ruler.committed();
+    }
+
+    fn shown(outcome: &Outcome) -> Vec<(&str, bool)> {
+        assert_eq!(outcome.failures, []);
+        outcome.alerts.iter().map(|alert| (alert.label("service"), alert.ends_at.is_some())).collect()
+    }
+
+    /// Fires at 30 s and is saved.
+    async fn fired(store: &Store) -> Ruler {
+        let memory = engine(&[Some(0.0); 4]);
+        let mut ruler = fresh(RULES, 0);
+        for second in [0, 15] {
+            assert_eq!(shown(&ruler.evaluate(0, &memory, at(second))), []);
+        }
+        let outcome = ruler.evaluate(0, &memory, at(30));
+        assert_eq!(shown(&outcome), [("dvc", false)]);
+        assert_eq!(outcome.alerts[0].annotations["summary"], "dvc 0");
+        assert_eq!(outcome.alerts[0].starts_at, at(30));
+        assert_eq!(outcome.alerts[0].generator_url, "http://ioc/api/v1/query?query=down+*+1+%3D%3D+0");
+        // `down`, ALERTS and ALERTS_FOR_STATE.
+        assert_eq!(outcome.n_recorded, 3);
+        save(&mut ruler, store).await;
+        ruler
+    }
+
+    #[tokio::test]
+    async fn a_restart_neither_forgets_a_firing_alert_nor_its_resolution() {
+        let (_directory, store) = store().await;
+        fired(&store).await;
+        let mut ruler = fresh(RULES, 1000);
+        assert_eq!(ruler.restore(&store).await.expect("restored"), 1);
+        let silent = engine(&[]);
+        let outcome = ruler.evaluate(0, &silent, at(1015));
+        assert_eq!(shown(&outcome), [("dvc", false)]);
+        assert_eq!(outcome.alerts[0].starts_at, at(30));
+        assert_eq!(shown(&ruler.evaluate(0, &silent, at(1599))), [("dvc", false)]);
+        assert_eq!(shown(&ruler.evaluate(0, &silent, at(1600))), [("dvc", true)]);
+        save(&mut ruler, &store).await;
+        assert_eq!(shown(&ruler.evaluate(0, &silent, at(1600 + 901))), []);
+        save(&mut ruler, &store).await;
+        let mut later = fresh(RULES, 3000);
+        assert_eq!(later.restore(&store).await.expect("restored"), 0);
+    }
+
+    #[tokio::test]
+    async fn an_alert_that_waited_fires_at_its_time_after_a_restart() {
+        let (_directory, store) = store().await;
+        let mut first = fresh(RULES, 0);
+        first.evaluate(0, &engine(&[Some(0.0)]), at(0));
+        save(&mut first, &store).await;
+        let mut second = fresh(RULES, 15);
+        second.restore(&store).await.expect("restored");
+        assert_eq!(shown(&second.evaluate(0, &engine(&[Some(0.0); 3]), at(30))), [("dvc", false)]);
+    }
+
+    #[tokio::test]
+    async fn alerts_of_a_rule_that_is_gone_are_resolved_once_it_is_committed() {
+        let (_directory, store) = store().await;
+        fired(&store).await;
+        let other = RULES.replace("alert: Down", "alert: Other");
+        let mut ruler = fresh(&other, 100);
+        ruler.restore(&store).await.expect("restored");
+        let silent = engine(&[]);
+        assert_eq!(shown(&ruler.evaluate(0, &silent, at(115))), [("dvc", true)]);
+        // Not committed: reported again, with the same end.
+        let outcome = ruler.evaluate(0, &silent, at(130));
+        assert_eq!(outcome.alerts[0].ends_at, Some(at(115)));
+        save(&mut ruler, &store).await;
+        assert_eq!(shown(&ruler.evaluate(0, &silent, at(145))), []);
+        assert_eq!(fresh(RULES, 200).restore(&store).await.expect("restored"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_reload_takes_the_alerts_over() {
+        let (_directory, store) = store().await;
+        let old = fired(&store).await;
+        let mut new = fresh(&RULES.replace("for: 30s", "for: 1h"), 40);
+        new.adopt(old);
+        assert_eq!(shown(&new.evaluate(0, &engine(&[Some(0.0); 4]), at(45))), [("dvc", false)]);
+    }
+
+    #[test]
+    fn a_rule_above_its_limit_or_with_a_bad_template_fails_and_loses_nothing() {
+        let limited = RULES.replace("- name: a", "- name: a\n    limit: 1");
+        let memory = engine(&[Some(0.0); 9]);
+        let mut ruler = fresh(&limited, 0);
+        for second in [0, 15, 30] {
+            ruler.evaluate(0, &memory, at(second));
+        }
+        let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "other")];
+        memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &[Some(0.0); 9], 15_000);
+        let outcome = ruler.evaluate(0, &memory, at(45));
+        assert_eq!(outcome.failures[0].message, "2 series exceed the limit of 1");
+        assert_eq!(ruler.firing("Down").len(), 1);
+
+        let broken = RULES.replace("{{ $value }}", "{{ query \"none\" | first }}");
+        let mut ruler = fresh(&broken, 0);
+        for second in [0, 15] {
+            ruler.evaluate(0, &memory, at(second));
+        }
+        let outcome = ruler.evaluate(0, &memory, at(30));
+        let error = "first: the vector has no elements";
+        assert_eq!(outcome.failures[0].message, format!("template of summary: {error}"));
+        assert_eq!(outcome.alerts[0].annotations["summary"], format!("<error expanding template: {error}>"));
+    }
+}

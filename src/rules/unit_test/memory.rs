@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Series in memory; times in milliseconds.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(in crate::rules) struct Memory {
     inner: RefCell<Inner>,
 }
 

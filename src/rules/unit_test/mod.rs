@@ -4,7 +4,7 @@
 //!
 //! Not supported, and refused: `group_eval_order`, patterns in `rule_files`, native histograms.
 
-mod memory;
+pub(super) mod memory;
 mod series;
 
 use super::{Engine, RuleSet, Ruler, load, parse_duration};
