@@ -1,6 +1,6 @@
 //! `ioc-watch check`: every problem of the configuration and of the files it names, one a line, then a count.
 
-use crate::config::{Config, Problem, Problems};
+use crate::config::{Config, Problem};
 use crate::daemon::prepare::prepare;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,16 +13,6 @@ pub struct Check {
     config: PathBuf,
 }
 
-/// Checks one kind of file or expression that a room of its own understands.
-pub type Checker = fn(&Config, &mut Problems);
-
-<<<<<<< HEAD
-=======
-/// What is checked beyond the configuration itself, also when that has problems (the faulty parts are left out then). A
-/// room that reads a file named in the configuration (rules, inventory) or a text in it (PromQL) adds its function here.
-pub const CHECKERS: &[Checker] = &[];
-
->>>>>>> config
 impl Check {
     pub fn run(&self) -> ExitCode {
         match prepare(&self.config) {
@@ -38,24 +28,6 @@ impl Check {
     }
 }
 
-<<<<<<< HEAD
-=======
-/// Reads a configuration and everything it names. The daemon starts and reloads through this, so that `check` and `run`
-/// never disagree.
-pub fn check(file: &Path) -> Result<Config, Vec<Problem>> {
-    let (config, mut problems) = config::load_partly(file, &|name| std::env::var(name).ok());
-    if let Some(config) = &config {
-        for checker in CHECKERS {
-            checker(config, &mut problems);
-        }
-    }
-    match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(problems.into_sorted()),
-    }
-}
-
->>>>>>> config
 /// One problem a line, then their number.
 pub fn report(problems: &[Problem]) -> String {
     let mut text = String::new();
