@@ -1,6 +1,7 @@
 //! The demo's configuration: a district with four agencies, written as files so that it is read by the same code as a
 //! real one, with intervals fast enough to watch.
 
+use super::devices::Script;
 use anyhow::Context;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -16,6 +17,11 @@ pub struct Outside<'a> {
     pub mqtt_port: u16,
     pub smtp_port: u16,
     pub inventory_csv: &'a str,
+}
+
+/// The demo's time zone.
+pub fn zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::get("Asia/Ho_Chi_Minh").unwrap_or(jiff::tz::TimeZone::UTC)
 }
 
 /// Writes everything under `dir` and returns the configuration file.
@@ -79,19 +85,12 @@ services:
       columns: {{txn_ref: Mã GD, dossier: Mã hồ sơ, amount: Số tiền, status: Kết quả, time: Thời gian GD}}
       status_map: {{Thành công: settled}}
       time_format: "%d/%m/%Y %H:%M:%S"
-mqtt:
-  - id: district
-    url: mqtt://127.0.0.1:{mqtt}
-    version: 3.1.1
-    topics:
-      - filter: "ioc/{{agency}}/{{kind}}/{{device}}/telemetry"
-        decode: json
-        fields:
-          fps: camera_frames_per_second
-          bitrate_kbps: {{metric: camera_bitrate_bits_per_second, multiply: 1000}}
-          recording: camera_recording
-          clients: hotspot_clients
-          uplink_up: hotspot_uplink_up
+{mqtt}
+usage:
+  - app: qoffice
+    feed:
+      csv: {{dir: usage}}
+      columns: {{agency: Đơn vị, active_users: Người dùng, from: Từ, to: Đến}}
 devices: {{inventory: devices.csv, offline_after: 8s}}
 host: {{every: 5s}}
 incidents: {{group_wait: 2s, group_interval: 5s}}
@@ -100,7 +99,7 @@ email:
   from: "IOC Thăng Bình <ioc@vn.example>"
 evaluation: {{schedule: "Mon 07:00", recipients: [truc-ioc]}}
 "#,
-        mqtt = outside.mqtt_port,
+        mqtt = Script::mqtt_yaml(outside.mqtt_port),
         smtp = outside.smtp_port,
     );
     text
