@@ -3,6 +3,7 @@
 
 pub mod check;
 mod init;
+mod mail_test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ enum Command {
     Check(check::Check),
     /// Writes a minimal, commented configuration to start from
     Init(init::Init),
+    /// Sends one test mail to one person
+    MailTest(mail_test::MailTest),
 }
 
 /// Parses the arguments and runs the subcommand.
@@ -28,5 +31,6 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Check(command) => command.run(),
         Command::Init(command) => command.run(),
+        Command::MailTest(command) => command.run(),
     }
 }
