@@ -214,3 +214,7 @@ mod tests {
         );
     }
 }
+
+#[cfg(all(test, feature = "demo"))]
+#[path = "send_tests.rs"]
+mod server_tests;
