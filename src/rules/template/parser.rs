@@ -59,14 +59,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
     };
     let (nodes, end) = parser.block()?;
     match end {
-        End::Template => Ok(nodes),
-        End::Else(_) => Err("{{ else }} without an if, with or range".to_owned()),
-        End::End => Err("{{ end }} without an if, with or range".to_owned()),
+        Ending::Template => Ok(nodes),
+        Ending::Else(_) => Err("{{ else }} without an if, with or range".to_owned()),
+        Ending::End => Err("{{ end }} without an if, with or range".to_owned()),
     }
 }
 
 /// What ended a block.
-enum End {
+enum Ending {
     Template,
     End,
     /// With what follows the word.
@@ -82,7 +82,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn block(&mut self) -> Result<(Vec<Node>, End), String> {
+    fn block(&mut self) -> Result<(Vec<Node>, Ending), String> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(format!("blocks are nested deeper than {MAX_DEPTH}"));
@@ -91,7 +91,7 @@ impl Parser<'_> {
         let mut nodes = Vec::new();
         let end = loop {
             let action = match self.parts.next() {
-                None => break End::Template,
+                None => break Ending::Template,
                 Some(Part::Text(text)) => {
                     nodes.push(Node::Text(text.to_owned()));
                     continue;
@@ -103,8 +103,8 @@ impl Parser<'_> {
                 continue;
             };
             match word.as_str() {
-                "end" if action.len() == 1 => break End::End,
-                "else" => break End::Else(action[1..].to_vec()),
+                "end" if action.len() == 1 => break Ending::End,
+                "else" => break Ending::Else(action[1..].to_vec()),
                 "if" => nodes.push(self.branches(&action[1..], false)?),
                 "with" => nodes.push(self.branches(&action[1..], true)?),
                 "range" => nodes.push(self.range(&action[1..])?),
@@ -133,11 +133,11 @@ impl Parser<'_> {
             self.dot_is_root = root;
             branches.push((pipeline, body));
             match end {
-                End::Template => return Err(format!("{{{{ {word} }}}} without an end")),
-                End::End => break Vec::new(),
-                End::Else(rest) if rest.is_empty() => break self.otherwise(word)?,
-                End::Else(rest) if rest[0] == Token::Name(word.to_owned()) => condition = rest[1..].to_vec(),
-                End::Else(_) => return Err(format!("after else only {word} may follow here")),
+                Ending::Template => return Err(format!("{{{{ {word} }}}} without an end")),
+                Ending::End => break Vec::new(),
+                Ending::Else(rest) if rest.is_empty() => break self.otherwise(word)?,
+                Ending::Else(rest) if rest[0] == Token::Name(word.to_owned()) => condition = rest[1..].to_vec(),
+                Ending::Else(_) => return Err(format!("after else only {word} may follow here")),
             }
         };
         self.scope.truncate(n_outer);
@@ -147,7 +147,7 @@ impl Parser<'_> {
     /// The body after a plain `else`.
     fn otherwise(&mut self, word: &str) -> Result<Vec<Node>, String> {
         match self.block()? {
-            (body, End::End) => Ok(body),
+            (body, Ending::End) => Ok(body),
             _ => Err(format!("the else of {{{{ {word} }}}} is without an end")),
         }
     }
@@ -168,10 +168,10 @@ impl Parser<'_> {
         self.dot_is_root = root;
         self.scope.truncate(n_outer);
         let otherwise = match end {
-            End::Template => return Err("{{ range }} without an end".to_owned()),
-            End::End => Vec::new(),
-            End::Else(rest) if rest.is_empty() => self.otherwise("range")?,
-            End::Else(_) => return Err("after else nothing may follow here".to_owned()),
+            Ending::Template => return Err("{{ range }} without an end".to_owned()),
+            Ending::End => Vec::new(),
+            Ending::Else(rest) if rest.is_empty() => self.otherwise("range")?,
+            Ending::Else(_) => return Err("after else nothing may follow here".to_owned()),
         };
         Ok(Node::Range(index, element, pipeline, body, otherwise))
     }

@@ -13,7 +13,7 @@ pub(super) fn shortest(value: f64) -> String {
         return text.to_owned();
     }
     let exponent = if value == 0.0 { 0 } else { exponent_of(&format!("{value:e}")) };
-    if exponent < -4 || exponent >= 21 { go_exponent(&format!("{value:e}")) } else { format!("{value}") }
+    if (-4..21).contains(&exponent) { format!("{value}") } else { go_exponent(&format!("{value:e}")) }
 }
 
 /// `%.{precision}g`: at most that many significant digits, without trailing zeros.

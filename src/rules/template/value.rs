@@ -83,7 +83,7 @@ impl Value {
             Value::Labels(map) => print_map(out, map.iter().map(|(name, text)| (name, text.clone()))),
             Value::Map(map) => print_map(out, map.iter().map(|(name, value)| (name, value.to_text()))),
             Value::Sample(sample) => {
-                out.push_str("{");
+                out.push('{');
                 print_map(out, sample.labels.iter().map(|(name, text)| (name, text.clone())));
                 let _ = write!(out, " {}}}", printf::shortest(sample.value));
             }
