@@ -33,13 +33,13 @@ enum Command {
     #[cfg(feature = "demo")]
     Demo(demo::Demo),
     /// Reconcile two payment files once
-    Reconcile(reconcile::Arguments),
+    Reconcile(reconcile::Reconcile),
     /// Check a service or an address once and print the phases
     Probe(probe::Arguments),
     /// Render a week's report again and compare it with the stored one
     Evaluate(evaluate::Arguments),
     /// Send one mail to a person, to see that the way works
-    MailTest(mail_test::Arguments),
+    MailTest(mail_test::MailTest),
 }
 
 /// Parses the arguments and runs the subcommand.
@@ -54,6 +54,6 @@ pub fn main() -> ExitCode {
         Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
-        Command::MailTest(arguments) => mail_test::run(&arguments),
+        Command::MailTest(command) => command.run(),
     }
 }

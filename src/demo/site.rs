@@ -28,10 +28,9 @@ pub fn zone() -> jiff::tz::TimeZone {
 pub fn write(dir: &Path, outside: &Outside<'_>) -> anyhow::Result<PathBuf> {
     std::fs::write(dir.join("ca.pem"), outside.ca_pem)?;
     std::fs::write(dir.join("devices.csv"), outside.inventory_csv)?;
-    let rules = dir.join("alerts");
-    std::fs::create_dir_all(&rules)?;
-    for (name, text) in crate::rules::BUILTIN {
-        std::fs::write(rules.join(name), faster(text))?;
+    std::fs::create_dir_all(dir.join("alerts"))?;
+    for (name, text) in crate::rules::SHIPPED {
+        std::fs::write(dir.join(name), faster(text))?;
     }
     let file = dir.join("ioc-watch.yml");
     std::fs::write(&file, configuration(outside)).with_context(|| format!("writing {}", file.display()))?;

@@ -20,7 +20,7 @@ mod state;
 pub mod template;
 pub mod unit_test;
 
-pub use load::{builtin, load, parse_duration};
+pub use load::{SHIPPED, builtin, load, parse_duration};
 pub use ruler::{Failure, Outcome, Ruler};
 
 use crate::promql::{Labels, Query, QueryError, Value};

@@ -1,3 +1,77 @@
 //! One axum router: access, metrics, query API, alert API, pages.
+//!
+//! `access.rs` says who may do what, `guard.rs` sees to it for every request; the other files are the routes. A new
+//! route needs a line in the table of `access.rs`, or it is refused.
 
+pub mod access;
+mod admin;
 pub mod alerts_v2;
+mod guard;
+mod language;
+mod query;
+mod state;
+
+pub use state::{AppState, Parts, ReloadRequest, StatusBoard, TaskStatus};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::timeout::TimeoutLayer;
+
+/// A request that takes longer is answered 503. Longer than any query or reload should take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the opening of a connection to the end of a request's header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For open requests when the daemon stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// Of a request's body. A batch of some thousand alerts fits.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// The whole router. `extra` are routers of other rooms (the alert API) with their state given; their routes pass the
+/// same access table.
+pub fn router(state: AppState, extra: Router) -> Router {
+    Router::new()
+        .route("/-/healthy", get(admin::healthy))
+        .route("/-/ready", get(admin::ready))
+        .route("/-/reload", axum::routing::post(admin::reload))
+        .route("/metrics", get(admin::metrics))
+        .route("/api/v1/query", get(query::instant).post(query::instant_form))
+        .route("/api/v1/query_range", get(query::range).post(query::range_form))
+        .route("/api/v1/status/buildinfo", get(query::build_info))
+        .with_state(state.clone())
+        .merge(extra)
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        // A scrape is the largest answer and a daily thousandfold: the fastest level already makes it a tenth.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(from_fn_with_state(state, guard::guard))
+}
+
+/// Serves until `shutdown`, then lets open requests finish for a while.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let handle = axum_server::Handle::new();
+    let mut server = axum_server::from_tcp(listener.into_std()?)?.handle(handle.clone());
+    server.http_builder().http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stop = async {
+        shutdown.cancelled().await;
+        handle.graceful_shutdown(Some(GRACE));
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        served = server.serve(service) => served,
+        () = stop => Ok(()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Health, readiness, reload, and the scrape.
+
+use super::AppState;
+use crate::metrics::Format;
+use axum::extract::State;
+use axum::http::header::{self, HeaderMap};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+pub(super) async fn healthy() -> &'static str {
+    "ioc-watch is healthy.\n"
+}
+
+pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, &'static str) {
+    if state.is_ready() {
+        (StatusCode::OK, "ioc-watch is ready.\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "ioc-watch is not ready yet.\n")
+    }
+}
+
+/// Waits for the outcome: a script that reloads must learn that it failed.
+pub(super) async fn reload(State(state): State<AppState>) -> (StatusCode, String) {
+    let (answer, outcome) = tokio::sync::oneshot::channel();
+    if state.reload().send(answer).await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n".into());
+    }
+    match outcome.await {
+        Ok(Ok(())) => (StatusCode::OK, "reloaded\n".into()),
+        Ok(Err(problems)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("nothing was changed:\n{problems}\n")),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n".into()),
+    }
+}
+
+pub(super) async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Format::negotiate(accept);
+    let metrics = state.metrics().clone();
+    // Some milliseconds for a large fleet, and it takes the tables' locks.
+    match tokio::task::spawn_blocking(move || metrics.render(format)).await {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "rendering the metrics failed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
