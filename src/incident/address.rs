@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn what_is_misaddressed_goes_to_the_site_agency_and_says_why() {
-        let rows: [(&[(&str, &str)], Option<Misaddressed>); 7] = [
+        type Row = (&'static [(&'static str, &'static str)], Option<Misaddressed>);
+        let rows: [Row; 7] = [
             (&[("agency", "tam-ky"), ("area", "service"), ("severity", "critical")], None),
             (&[("area", "service"), ("severity", "critical")], Some(Misaddressed::NoAgency)),
             (&[("agency", "hue"), ("area", "service"), ("severity", "critical")], Some(Misaddressed::UnknownAgency)),

@@ -247,7 +247,7 @@ impl Desk {
             is_nobodys: who.is_nobodys,
             told,
             rows: if members.len() > 1 {
-                members.iter().take(ROWS).map(|member| row(member, &date, language, now)).collect()
+                members.iter().take(ROWS).map(|member| row(member, date, language, now)).collect()
             } else {
                 Vec::new()
             },

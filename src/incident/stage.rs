@@ -138,12 +138,17 @@ impl Incidents {
         let settings = self.settings();
         let mut change = Change::default();
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        // Counted when they begin to fire, not each time they are posted.
+        let mut misaddressed = HashMap::new();
         for alert in alerts {
             let is_agency = |id: &str| settings.desk.org.agency(id).is_some();
             let address = address::address(alert, is_agency, settings.desk.org.site());
             if address.is_recorded_only(alert) {
                 self.record(&mut tx, alert, &address, now, &mut change).await?;
                 continue;
+            }
+            if let Some(reason) = address.misaddressed {
+                misaddressed.insert(alert.fingerprint(), reason);
             }
             let key = address.group_key(alert, &settings.group_by);
             let severity = address.severity;
@@ -163,15 +168,10 @@ impl Incidents {
                     Open { incident, told: Vec::new(), seq: 0 }
                 }
             };
-            let misaddressed = |fingerprint: &str| {
-                let alert = group.alerts.iter().find(|(alert, _)| alert.fingerprint() == fingerprint)?;
-                let is_agency = |id: &str| settings.desk.org.agency(id).is_some();
-                address::address(&alert.0, is_agency, settings.desk.org.site()).misaddressed
-            };
             let events = self.advance(&mut tx, &settings, open, &group.alerts, now, &mut change).await?;
             for event in events {
                 if let Event::Fired(fingerprint) = event
-                    && let Some(reason) = misaddressed(&fingerprint)
+                    && let Some(reason) = misaddressed.get(&fingerprint)
                 {
                     self.metrics.own.alerts_misaddressed.with_label_values(&[reason.as_str()]).inc();
                 }

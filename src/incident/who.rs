@@ -79,7 +79,8 @@ mod tests {
         use Role::{Duty, Leader, Site, Superior};
         use Severity::{Critical, Warning};
         let site = responsible(None, Some("site"), None);
-        let rows: [(&str, Responsible, Severity, &[(&str, Role)], bool); 7] = [
+        type Row = (&'static str, Responsible, Severity, &'static [(&'static str, Role)], bool);
+        let rows: [Row; 7] = [
             ("duty", responsible(Some("d"), Some("l"), Some("s")), Warning, &[("d", Duty)], false),
             ("no duty", responsible(None, Some("l"), Some("s")), Warning, &[("l", Leader)], false),
             ("critical", responsible(Some("d"), Some("l"), None), Critical, &[("d", Duty), ("l", Leader)], false),
