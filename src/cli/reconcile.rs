@@ -182,17 +182,19 @@ fn progress(length: u64) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn json(outcome: &Outcome) -> serde_json::Value {
-    let mismatches: serde_json::Map<String, serde_json::Value> =
-        Kind::ALL.iter().map(|kind| (kind.to_string(), outcome.count(*kind).into())).collect();
-    serde_json::json!({
-        "portal_rows": outcome.portal_rows,
-        "gateway_rows": outcome.gateway_rows,
-        "matched": outcome.matched,
-        "waiting": outcome.waiting,
-        "rejected": outcome.rejected,
-        "mismatches": mismatches,
-    })
+/// In the order in which the kinds take precedence, which a map of serde_json would not keep.
+fn json(outcome: &Outcome) -> String {
+    let kinds: Vec<String> = Kind::ALL.iter().map(|kind| format!("\"{kind}\": {}", outcome.count(*kind))).collect();
+    format!(
+        "{{\"portal_rows\": {}, \"gateway_rows\": {}, \"matched\": {}, \"waiting\": {}, \"rejected\": {}, \
+         \"mismatches\": {{{}}}}}",
+        outcome.portal_rows,
+        outcome.gateway_rows,
+        outcome.matched,
+        outcome.waiting,
+        outcome.rejected,
+        kinds.join(", ")
+    )
 }
 
 fn summary(outcome: &Outcome, language: Language) -> String {

@@ -118,7 +118,7 @@ impl<R: Read> Records<R> {
     }
 
     /// The next record; empty lines are skipped.
-    pub fn next(&mut self) -> Result<Option<Record<'_>>, CsvError> {
+    pub fn read(&mut self) -> Result<Option<Record<'_>>, CsvError> {
         if self.place.offset == 0 && self.start == 0 && self.end == 0 {
             while self.end < 3 && !self.exhausted {
                 self.refill()?;
@@ -314,7 +314,7 @@ mod tests {
     fn read(text: &[u8], drip: usize) -> Vec<Vec<Vec<u8>>> {
         let mut records = Records::new(Drip(text, drip), b',', Place::START);
         let mut all = Vec::new();
-        while let Some(record) = records.next().unwrap() {
+        while let Some(record) = records.read().unwrap() {
             all.push(record.iter().map(<[u8]>::to_vec).collect());
         }
         all
@@ -324,32 +324,32 @@ mod tests {
     fn a_byte_order_mark_and_empty_lines_are_skipped_and_lines_counted() {
         let text = b"\xef\xbb\xbfa,b\r\n\r\n1,\"x\ny\"\n2,z";
         let mut records = Records::new(&text[..], b',', Place::START);
-        let header = records.next().unwrap().unwrap();
+        let header = records.read().unwrap().unwrap();
         assert_eq!((header.raw, header.line), (&b"a,b"[..], 1));
-        let row = records.next().unwrap().unwrap();
+        let row = records.read().unwrap().unwrap();
         assert_eq!((row.raw, row.line, row.ended), (&b"1,\"x\ny\""[..], 3, true));
         assert_eq!(row.get(1), Some(&b"x\ny"[..]));
         let place = records.place();
         assert_eq!(&text[place.offset as usize..], b"2,z");
-        let last = records.next().unwrap().unwrap();
+        let last = records.read().unwrap().unwrap();
         assert_eq!((last.line, last.ended), (5, false));
-        assert!(records.next().unwrap().is_none());
+        assert!(records.read().unwrap().is_none());
     }
 
     #[test]
     fn an_unclosed_quote_damages_one_line_only() {
         let mut records = Records::new(&b"1,\"x\n2,y\n3,z\n"[..], b',', Place::START);
-        let first = records.next().unwrap().unwrap();
+        let first = records.read().unwrap().unwrap();
         assert!(first.damaged);
         assert_eq!(first.raw, b"1,\"x");
-        let second = records.next().unwrap().unwrap();
+        let second = records.read().unwrap().unwrap();
         assert_eq!((second.damaged, second.get(1)), (false, Some(&b"y"[..])));
     }
 
     #[test]
     fn a_record_without_end_is_refused_in_bounded_memory() {
         let mut records = Records::new(std::io::repeat(b'x').take(1 << 30), b',', Place::START);
-        assert!(matches!(records.next(), Err(CsvError::TooLong(1))));
+        assert!(matches!(records.read(), Err(CsvError::TooLong(1))));
         assert!(records.buffer.len() <= CHUNK);
     }
 

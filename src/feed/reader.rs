@@ -89,7 +89,7 @@ impl Reader {
         let mut records = Records::new(open().map_err(failed)?, delimiter, Place::START);
         let refused =
             |raw: &[u8], rejection| Ok(Opened::Refused(RejectedRow { line: 1, rejection, raw: raw.to_vec() }));
-        let columns = match records.next() {
+        let columns = match records.read() {
             Ok(Some(header)) => {
                 if header.raw.starts_with(b"\xff\xfe") || header.raw.starts_with(b"\xfe\xff") || header.raw.contains(&0)
                 {
@@ -119,7 +119,7 @@ impl Reader {
         let (mut rows, mut rejected) = (Vec::new(), Vec::new());
         let (mut finished, mut broken) = (false, false);
         while rows.len() + rejected.len() < BATCH_ROWS && self.records.place().offset - begin < BATCH_BYTES {
-            let record = match self.records.next() {
+            let record = match self.records.read() {
                 Ok(Some(record)) => record,
                 Ok(None) => {
                     finished = true;

@@ -140,7 +140,7 @@ impl Reconciliation {
     ) -> Result<(), FilesError> {
         let failed = |error| FilesError::Read(side.as_str(), error);
         let mut records = Records::new(input, delimiter, Place::START);
-        let mapping = match records.next().map_err(failed)? {
+        let mapping = match records.read().map_err(failed)? {
             Some(header) => Mapping::guess(&header).map_err(|error| FilesError::Header(side.as_str(), error))?,
             None => {
                 let rejection = Rejection::new(Reason::FileHeader, "the file is empty");
@@ -149,7 +149,7 @@ impl Reconciliation {
         };
         mapped(&mapping);
         let mut n_rows = 0;
-        while let Some(record) = records.next().map_err(failed)? {
+        while let Some(record) = records.read().map_err(failed)? {
             n_rows += 1;
             match typed(side, &record, &mapping, &self.time) {
                 Ok(row) => {
