@@ -99,11 +99,7 @@ impl Fixed {
 }
 
 impl Daemon {
-    async fn start(
-        file: &Path,
-        prepared: Prepared,
-        listener: tokio::net::TcpListener,
-    ) -> Result<Daemon, DaemonError> {
+    async fn start(file: &Path, prepared: Prepared, listener: tokio::net::TcpListener) -> Result<Daemon, DaemonError> {
         let started = Timestamp::now();
         let metrics = Arc::new(Metrics::new());
         let foundation = lay_foundation(&prepared, metrics.clone(), started).await?;
@@ -213,8 +209,7 @@ async fn lay_foundation(
         Incidents::resume(store.clone(), outbox.clone(), org.clone(), config, metrics.clone(), started).await?;
     let dossiers = wires::Dossiers { store: store.clone(), zone: config.site.timezone.clone() };
     let settings = Settings::new(config);
-    let fleet =
-        Fleet::open(metrics.clone(), ledger.clone(), store.clone(), settings, inventory, Now::read()).await?;
+    let fleet = Fleet::open(metrics.clone(), ledger.clone(), store.clone(), settings, inventory, Now::read()).await?;
     Ok(Foundation {
         history: Arc::new(History::new(&config.history)),
         history_since: started,
@@ -306,5 +301,9 @@ fn note_loaded(metrics: &Metrics, successful: bool) {
 
 /// What is watched, in one line.
 fn describe(prepared: &Prepared) -> String {
-    format!("watching: {}; listening on http://{}/", crate::cli::check::summary(&prepared.config), prepared.config.server.listen)
+    format!(
+        "watching: {}; listening on http://{}/",
+        crate::cli::check::summary(&prepared.config),
+        prepared.config.server.listen
+    )
 }

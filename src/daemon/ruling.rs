@@ -124,7 +124,10 @@ async fn evaluate(parts: &Parts, mut ruler: Ruler, group: usize, told: &mut Told
         }
         Err(error) if !told.database => {
             told.database = true;
-            tracing::error!(error = &error as &dyn std::error::Error, "alerts cannot be kept; they will be tried again");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "alerts cannot be kept; they will be tried again"
+            );
         }
         Err(_) => {}
     }

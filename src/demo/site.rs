@@ -3,6 +3,7 @@
 
 use super::devices::Script;
 use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub fn write(dir: &Path, outside: &Outside<'_>) -> anyhow::Result<PathBuf> {
     std::fs::write(dir.join("ca.pem"), outside.ca_pem)?;
     std::fs::write(dir.join("devices.csv"), outside.inventory_csv)?;
     std::fs::create_dir_all(dir.join("alerts"))?;
+    std::fs::create_dir_all(dir.join("usage"))?;
+    std::fs::write(dir.join("usage/qoffice.csv"), usage(Timestamp::now()))?;
     for (name, text) in crate::rules::SHIPPED {
         std::fs::write(dir.join(name), faster(text))?;
     }
@@ -75,21 +78,22 @@ services:
   grace: 10s
   settlement_lag: 1d
   portal:
-    - csv: {{dir: payments/portal}}
-      columns: {{txn_ref: Mã giao dịch, dossier: Mã hồ sơ, agency: Đơn vị, amount: Số tiền, status: Trạng thái, time: Thời gian}}
-      status_map: {{Đã thanh toán: paid, Lỗi: failed}}
-      time_format: "%d/%m/%Y %H:%M:%S"
+    - csv:
+        dir: payments/portal
+        columns: {{txn_ref: Mã giao dịch, dossier: Mã hồ sơ, agency: Đơn vị, amount: Số tiền, status: Trạng thái, time: Thời gian}}
+        status_map: {{Đã thanh toán: paid, Lỗi: failed}}
+        time_format: "%d/%m/%Y %H:%M:%S"
   gateway:
-    - csv: {{dir: payments/gateway}}
-      columns: {{txn_ref: Mã GD, dossier: Mã hồ sơ, amount: Số tiền, status: Kết quả, time: Thời gian GD}}
-      status_map: {{Thành công: settled}}
-      time_format: "%d/%m/%Y %H:%M:%S"
+    - csv:
+        dir: payments/gateway
+        columns: {{txn_ref: Mã GD, dossier: Mã hồ sơ, amount: Số tiền, status: Kết quả, time: Thời gian GD}}
+        status_map: {{Thành công: settled}}
+        time_format: "%d/%m/%Y %H:%M:%S"
 {mqtt}
 usage:
   - app: qoffice
     feed:
-      csv: {{dir: usage}}
-      columns: {{agency: Đơn vị, active_users: Người dùng, from: Từ, to: Đến}}
+      csv: {{dir: usage, columns: {{agency: Đơn vị, active_users: Người dùng, from: Từ, to: Đến}}}}
 devices: {{inventory: devices.csv, offline_after: 8s}}
 host: {{every: 5s}}
 incidents: {{group_wait: 2s, group_interval: 5s}}
@@ -101,6 +105,20 @@ evaluation: {{schedule: "Mon 07:00", recipients: [truc-ioc]}}
         mqtt = Script::mqtt_yaml(outside.mqtt_port),
         smtp = outside.smtp_port,
     );
+    text
+}
+
+/// Users of the office application a day, for the last ten days.
+fn usage(now: Timestamp) -> String {
+    let mut text = String::from("Đơn vị,Người dùng,Từ,Đến\n");
+    let today = now.to_zoned_datetime(zone()).date();
+    for days in (0..10).rev() {
+        let from = today - SignedDuration::from_hours(24 * days);
+        let to = from + SignedDuration::from_hours(24);
+        for (agency, users) in [("tam-ky", 42 - days), ("hoi-an", 35), ("thang-binh", 3 + days % 2)] {
+            let _ = writeln!(text, "{agency},{users},{from}T00:00:00,{to}T00:00:00");
+        }
+    }
     text
 }
 

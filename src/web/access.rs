@@ -209,7 +209,12 @@ mod tests {
 
     fn token(name: &str, may: &[Right], agency: Option<&str>) -> Token {
         let agency = agency.and_then(Id::parse);
-        Token { name: name.into(), secret: Secret::new(format!("s-{name}")), may: may.iter().copied().collect(), agency }
+        Token {
+            name: name.into(),
+            secret: Secret::new(format!("s-{name}")),
+            may: may.iter().copied().collect(),
+            agency,
+        }
     }
 
     fn tokens() -> Vec<Token> {
@@ -250,17 +255,47 @@ mod tests {
             ("a name that looks local", Situation { host: Some("127.0.0.1.evil.example"), ..l }, [Err(ForeignHost); 3]),
             ("no host", Situation { host: None, ..l }, [Err(ForeignHost); 3]),
             ("the external name", Situation { host: Some("ioc.example"), ..l }, [ok, ok, Err(ForeignHost)]),
-            ("through a proxy", Situation { host: Some("ioc.example"), forwarded: true, ..l }, [ok, Err(NotLocal), Err(NotLocal)]),
-            ("through a proxy that hides the name", Situation { forwarded: true, ..l }, [ok, Err(NotLocal), Err(NotLocal)]),
+            (
+                "through a proxy",
+                Situation { host: Some("ioc.example"), forwarded: true, ..l },
+                [ok, Err(NotLocal), Err(NotLocal)],
+            ),
+            (
+                "through a proxy that hides the name",
+                Situation { forwarded: true, ..l },
+                [ok, Err(NotLocal), Err(NotLocal)],
+            ),
             ("from elsewhere", Situation { peer: peer("192.0.2.7"), ..l }, [ok, Err(NotLocal), Err(NotLocal)]),
             ("no peer known", Situation { peer: None, ..l }, [ok, Err(NotLocal), Err(NotLocal)]),
-            ("our page", Situation { origin: Some("http://127.0.0.1:9470"), fetch_site: Some("same-origin"), ..l }, [ok, ok, ok]),
+            (
+                "our page",
+                Situation { origin: Some("http://127.0.0.1:9470"), fetch_site: Some("same-origin"), ..l },
+                [ok, ok, ok],
+            ),
             ("a foreign page", Situation { origin: Some("https://evil.example"), ..l }, [ok, ok, Err(ForeignOrigin)]),
-            ("another local program's page", Situation { origin: Some("http://127.0.0.1:3000"), ..l }, [ok, ok, Err(ForeignOrigin)]),
+            (
+                "another local program's page",
+                Situation { origin: Some("http://127.0.0.1:3000"), ..l },
+                [ok, ok, Err(ForeignOrigin)],
+            ),
             ("a page without an origin", Situation { origin: Some("null"), ..l }, [ok, ok, Err(ForeignOrigin)]),
-            ("a browser says cross-site", Situation { fetch_site: Some("cross-site"), ..l }, [ok, ok, Err(ForeignOrigin)]),
+            (
+                "a browser says cross-site",
+                Situation { fetch_site: Some("cross-site"), ..l },
+                [ok, ok, Err(ForeignOrigin)],
+            ),
             ("a good token", Situation { authorization: Some("Bearer s-all"), ..l }, [ok, ok, ok]),
-            ("a good token from elsewhere", Situation { authorization: Some("bearer s-all"), peer: peer("192.0.2.7"), host: Some("ioc.example"), forwarded: true, ..l }, [ok, ok, ok]),
+            (
+                "a good token from elsewhere",
+                Situation {
+                    authorization: Some("bearer s-all"),
+                    peer: peer("192.0.2.7"),
+                    host: Some("ioc.example"),
+                    forwarded: true,
+                    ..l
+                },
+                [ok, ok, ok],
+            ),
             ("a wrong token", Situation { authorization: Some("Bearer s-al"), ..l }, [Err(BadToken); 3]),
             ("an empty token", Situation { authorization: Some("Bearer "), ..l }, [Err(BadToken); 3]),
             ("another scheme", Situation { authorization: Some("Basic czphbGw="), ..l }, [Err(BadToken); 3]),

@@ -3,8 +3,8 @@
 use super::AppState;
 use crate::metrics::Format;
 use axum::extract::State;
-use axum::http::header::{self, HeaderMap};
 use axum::http::StatusCode;
+use axum::http::header::{self, HeaderMap};
 use axum::response::{IntoResponse, Response};
 
 pub(super) async fn healthy() -> &'static str {
@@ -38,9 +38,7 @@ pub(super) async fn metrics(State(state): State<AppState>, headers: HeaderMap) -
     let metrics = state.metrics().clone();
     // Some milliseconds for a large fleet, and it takes the tables' locks.
     match tokio::task::spawn_blocking(move || metrics.render(format)).await {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response(),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "rendering the metrics failed");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 
 /// Pages carry no script at all; their style is a file of ours, but for reports, which carry their own to stand alone.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 pub(super) const REPORT_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -185,7 +185,16 @@ mod tests {
         assert_eq!(time_ms("1764000000.5"), Some(1_764_000_000_500));
         assert_eq!(time_ms("2026-11-23T00:00:00Z"), Some(1_795_392_000_000));
         assert_eq!((time_ms("x"), time_ms("1e300"), time_ms("NaN")), (None, None, None));
-        let steps = [("15", Some(15_000)), ("1m30s", Some(90_000)), ("0.5", Some(500)), ("0", None), ("-1", None), ("5x", None), ("", None), ("m", None)];
+        let steps = [
+            ("15", Some(15_000)),
+            ("1m30s", Some(90_000)),
+            ("0.5", Some(500)),
+            ("0", None),
+            ("-1", None),
+            ("5x", None),
+            ("", None),
+            ("m", None),
+        ];
         for (text, expected) in steps {
             assert_eq!(step_ms(text), expected, "{text}");
         }
