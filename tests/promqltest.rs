@@ -204,21 +204,23 @@ impl<'a> Runner<'a> {
             Err(_) if case.fails && case.message.is_none() => return Ok(()),
             Err(error) => return Err(Miss::Wrong(format!("parse: {error}"))),
         };
-        // Series of native histograms were not loaded, so what reads them cannot be judged.
-        if self.reads_histograms(&query) || case.expected.iter().any(|line| line.contains("{{")) {
+        if case.expected.iter().any(|line| line.contains("{{")) {
             return Err(Miss::Unsupported);
         }
-        if case.fails {
-            return self.check_failure(case, &query);
-        }
+        let result = if case.fails { self.check_failure(case, &query) } else { self.check_value(case, &query) };
+        // Native histograms are not loaded. Most functions pass them over, so the result may be right without them; if
+        // it is not, that says nothing.
+        result.map_err(|miss| if self.reads_histograms(&query) { Miss::Unsupported } else { miss })
+    }
+
+    fn check_value(&self, case: &Case<'_>, query: &Query) -> Result<(), Miss> {
         match case.time {
             Time::Instant(at) => {
-                let value =
-                    promql::instant(&self.loaded, &query, at).map_err(|error| Miss::Wrong(error.to_string()))?;
+                let value = promql::instant(&self.loaded, query, at).map_err(|error| Miss::Wrong(error.to_string()))?;
                 compare_instant(case, value)
             }
             Time::Range { from, to, step } => {
-                let result = promql::range(&self.loaded, &query, from, to, step);
+                let result = promql::range(&self.loaded, query, from, to, step);
                 let series = result.map_err(|error| Miss::Wrong(error.to_string()))?;
                 let expected = expected_range(&case.expected, from, step)?;
                 let found = series.into_iter().map(|series| (series.labels, series.samples)).collect();
