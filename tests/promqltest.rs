@@ -110,7 +110,6 @@ struct Case<'a> {
     expected: Vec<&'a str>,
 }
 
-/// Why a case did not pass.
 enum Miss {
     Unsupported,
     Wrong(String),
@@ -267,7 +266,7 @@ fn wrong(why: impl Into<String>) -> Miss {
 fn parse_case<'a>(line: usize, text: &'a str, block: &[&'a str]) -> Result<Case<'a>, Miss> {
     let (command, rest) = text.split_once(' ').ok_or_else(|| wrong("no expression"))?;
     let mut words = rest.splitn(2, ' ');
-    let mut take = |rest: &mut &'a str| -> Option<&'a str> {
+    let take = |rest: &mut &'a str| -> Option<&'a str> {
         let (word, tail) = rest.trim_start().split_once(' ')?;
         *rest = tail.trim_start();
         Some(word)
@@ -313,7 +312,6 @@ fn parse_case<'a>(line: usize, text: &'a str, block: &[&'a str]) -> Result<Case<
             }
             Some(text) if text.starts_with("range vector") => case.expected.push(line),
             Some(_) => {}
-            None if line.starts_with("expected_fail_message") || line.starts_with("expected_fail_regexp") => {}
             None => case.expected.push(line),
         }
     }
@@ -414,10 +412,10 @@ fn series_line(line: &str) -> Option<(Labels, &str)> {
     }
     let inside = inside.strip_suffix('}')?.trim();
     if !inside.is_empty() {
-        // The engine's parser reads label sets as matchers; `x` keeps it content if all values are empty.
-        let query = Query::parse(&format!("{{{},__x__!=\"x\",__y__=~\"y\"}}", inside.trim_end_matches(','))).ok()?;
+        // The engine's parser reads the label set as matchers; `__y__` keeps it content if all values are empty.
+        let query = Query::parse(&format!("{{{},__y__=~\"y\"}}", inside.trim_end_matches(','))).ok()?;
         let (matchers, _) = query.lookback().into_iter().next()?;
-        let kept = matchers.matchers.into_iter().filter(|matcher| matcher.name != "__x__" && matcher.name != "__y__");
+        let kept = matchers.matchers.into_iter().filter(|matcher| matcher.name != "__y__");
         pairs.extend(kept.map(|matcher| (Arc::from(matcher.name.as_str()), Arc::from(matcher.value.as_str()))));
     }
     Some((Labels::new(pairs), values.trim()))
