@@ -88,11 +88,12 @@ pub async fn rule(
             },
         }
         let now = Instant::now();
-        for group in 0..due.len() {
-            if due[group] > now {
+        for (group, due) in due.iter_mut().enumerate() {
+            if *due > now {
                 continue;
             }
-            due[group] = now + ruler.groups()[group].interval.saturating_sub(Duration::from_millis(100));
+            // A little early is in time: ticks jitter.
+            *due = now + ruler.groups()[group].interval.saturating_sub(Duration::from_millis(100));
             ruler = evaluate(&parts, ruler, group, &mut told).await?;
         }
     }

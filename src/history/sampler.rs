@@ -122,8 +122,11 @@ fn own_labels(store: &mut Store, name: &str, metric: &Metric, le: Option<&str>) 
     Labels::new(pairs)
 }
 
+/// Takes name, metric, `le` and value.
+type EachSample<'a> = dyn FnMut(&str, &Metric, Option<&str>, f64) + 'a;
+
 /// The samples of a family as a scrape would give them: name, metric, `le`, value.
-fn each_own(family: &MetricFamily, each: &mut dyn FnMut(&str, &Metric, Option<&str>, f64)) {
+fn each_own(family: &MetricFamily, each: &mut EachSample<'_>) {
     let name = family.name();
     for metric in family.get_metric() {
         match family.get_field_type() {

@@ -30,7 +30,7 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn new() -> Metrics {
-        Metrics { tables: catalogue::TABLES.iter().map(|definition| Table::new(definition)).collect(), own: Own::new() }
+        Metrics { tables: catalogue::TABLES.iter().map(Table::new).collect(), own: Own::new() }
     }
 
     /// The table of a subject: `metrics.table(columns::service::TABLE)`.

@@ -127,7 +127,23 @@ impl<'a> Side<'a> {
     }
 }
 
+/// The left elements that have (or have not) a partner on the right.
 fn in_right(matching: &Matching, mut left: Vec<Element>, right: &[Element], wanted: bool) -> Vec<Element> {
+    if left.len() < right.len() {
+        // The smaller side is indexed: mostly a few elements that a comparison has left.
+        let side = Side::new(matching, &left);
+        let mut found = vec![false; left.len()];
+        for element in right {
+            if let Some(first) = side.find(&left, element, side.key.hash(element)) {
+                found[first] = true;
+            }
+        }
+        let firsts: Vec<Option<usize>> =
+            left.iter().map(|element| side.find(&left, element, side.key.hash(element))).collect();
+        let mut firsts = firsts.into_iter();
+        left.retain(|_| firsts.next().flatten().is_some_and(|first| found[first]) == wanted);
+        return left;
+    }
     let side = Side::new(matching, right);
     left.retain(|element| side.find(right, element, side.key.hash(element)).is_some() == wanted);
     left

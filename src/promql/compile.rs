@@ -115,10 +115,10 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, QueryError> + Send) -
 
 /// Tells what the parser does not know from what it refuses.
 fn refusal(text: &str, message: String) -> QueryError {
-    if let Some(name) = message.strip_prefix("unknown function with name '").and_then(|rest| rest.strip_suffix('\'')) {
-        if matches!(name, "range" | "step" | "holt_winters" | "max_of" | "min_of") {
-            return QueryError::Unsupported(format!("the experimental function {name}"));
-        }
+    if let Some(name) = message.strip_prefix("unknown function with name '").and_then(|rest| rest.strip_suffix('\''))
+        && matches!(name, "range" | "step" | "holt_winters" | "max_of" | "min_of")
+    {
+        return QueryError::Unsupported(format!("the experimental function {name}"));
     }
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     if let Some(word) = words.find(|word| matches!(*word, "smoothed" | "anchored")) {

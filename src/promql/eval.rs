@@ -288,7 +288,7 @@ impl<'s> Evaluation<'s> {
                 let mut locator = Locator::new(from_ms, to_ms);
                 for series in self.series(selector) {
                     if let Some(view) = RangeView::new(series.ticks, series.runs, locator.locate(series.ticks)) {
-                        self.touch(view.segments().count() as u64 + 1)?;
+                        self.touch(view.cost())?;
                         each(series.labels, Name::Kept, view);
                     }
                 }

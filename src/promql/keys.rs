@@ -4,6 +4,7 @@ use super::eval::{Element, Name};
 use super::labels::{Labels, NAME};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 /// Which labels tell elements apart.
 #[derive(Clone, Copy)]
@@ -15,29 +16,32 @@ pub enum Key<'a, L> {
 
 impl<L: AsRef<str>> Key<'_, L> {
     pub fn hash(&self, element: &Element) -> u64 {
-        let mut hasher = Mixer::default();
         match self {
             Key::Only(names) => {
-                for name in *names {
-                    hasher.text(element.get(name.as_ref()));
-                }
+                let mut hasher = Mixer::default();
+                names.iter().for_each(|name| hasher.text(element.get(name.as_ref())));
+                hasher.0
             }
-            Key::Except(_) => {
-                for (name, value) in element.labels.iter().filter(|(name, _)| self.has(name)) {
-                    hasher.text(name);
-                    hasher.text(value);
-                }
-            }
+            Key::Except([]) => element.labels.hash_without_name(),
+            Key::Except(_) => Mixer::of(element.labels.iter().filter(|(name, _)| self.has(name))),
         }
-        hasher.0
     }
 
     pub fn same(&self, a: &Element, b: &Element) -> bool {
         match self {
             Key::Only(names) => names.iter().all(|name| a.get(name.as_ref()) == b.get(name.as_ref())),
             Key::Except(_) => {
-                let (a, b) = (a.labels.iter(), b.labels.iter());
-                a.filter(|(name, _)| self.has(name)).eq(b.filter(|(name, _)| self.has(name)))
+                let mut a = a.labels.iter().filter(|(name, _)| self.has(name));
+                let mut b = b.labels.iter().filter(|(name, _)| self.has(name));
+                // Equal texts of one storage are mostly one text.
+                let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+                loop {
+                    match (a.next(), b.next()) {
+                        (Some(a), Some(b)) if same(&a.0, &b.0) && same(&a.1, &b.1) => {}
+                        (None, None) => return true,
+                        _ => return false,
+                    }
+                }
             }
         }
     }
@@ -92,6 +96,16 @@ impl Index {
 pub struct Mixer(u64);
 
 impl Mixer {
+    /// The hash of label pairs.
+    pub fn of<'a>(pairs: impl Iterator<Item = &'a (Arc<str>, Arc<str>)>) -> u64 {
+        let mut hasher = Mixer::default();
+        for (name, value) in pairs {
+            hasher.text(name);
+            hasher.text(value);
+        }
+        hasher.0
+    }
+
     fn text(&mut self, text: &str) {
         self.write(text.as_bytes());
         // So that ("a", "bc") and ("ab", "c") differ.

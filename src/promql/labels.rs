@@ -1,18 +1,55 @@
 //! Label sets.
 
+use super::keys::Mixer;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The label that holds the metric's name.
 pub(super) const NAME: &str = "__name__";
 
 /// A label set, sorted by name, without empty values; `__name__` is a label like any other. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+#[derive(Clone)]
+pub struct Labels {
+    pairs: Arc<[(Arc<str>, Arc<str>)]>,
+    /// Of all labels but the name: what vector matching asks for most.
+    hash: u64,
+}
 
 impl Default for Labels {
     fn default() -> Labels {
-        Labels(Arc::from([]))
+        Labels::from_sorted(Arc::from([]))
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Labels) -> bool {
+        let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+        self.hash == other.hash
+            && (Arc::ptr_eq(&self.pairs, &other.pairs)
+                || (self.len() == other.len()
+                    && self.iter().zip(other.iter()).all(|(a, b)| same(&a.0, &b.0) && same(&a.1, &b.1))))
+    }
+}
+
+impl Eq for Labels {}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+        self.name().hash(state);
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Labels) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Labels) -> std::cmp::Ordering {
+        self.pairs.cmp(&other.pairs)
     }
 }
 
@@ -20,13 +57,23 @@ impl Labels {
     /// Sorts; drops empty values; of two labels with one name the last wins.
     pub fn new(pairs: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) -> Labels {
         let sorted: std::collections::BTreeMap<Arc<str>, Arc<str>> = pairs.into_iter().collect();
-        Labels(sorted.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+        Labels::from_sorted(sorted.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    fn from_sorted(pairs: Arc<[(Arc<str>, Arc<str>)]>) -> Labels {
+        let hash = Mixer::of(pairs.iter().filter(|(name, _)| **name != *NAME));
+        Labels { pairs, hash }
+    }
+
+    /// A hash of all labels but the name.
+    pub(super) fn hash_without_name(&self) -> u64 {
+        self.hash
     }
 
     /// The label's value; "" if it is not there, which PromQL does not tell apart.
     pub fn get(&self, name: &str) -> &str {
         // Label sets are short; a linear scan beats a binary search.
-        self.0.iter().find(|(candidate, _)| &**candidate == name).map_or("", |(_, value)| value)
+        self.pairs.iter().find(|(candidate, _)| &**candidate == name).map_or("", |(_, value)| value)
     }
 
     pub fn name(&self) -> &str {
@@ -34,24 +81,24 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Arc<str>, Arc<str>)> {
-        self.0.iter()
+        self.pairs.iter()
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pairs.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
 
     /// The labels that `keep` accepts by name; shares the set if it accepts all.
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Labels {
-        if self.0.iter().all(|(name, _)| keep(name)) {
+        if self.pairs.iter().all(|(name, _)| keep(name)) {
             return self.clone();
         }
         // A filter keeps the order.
-        Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+        Labels::from_sorted(self.pairs.iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
     /// With `name` set to `value`; an empty value removes it.
@@ -60,12 +107,12 @@ impl Labels {
             return self.clone();
         }
         let mut pairs: Vec<(Arc<str>, Arc<str>)> =
-            self.0.iter().filter(|(candidate, _)| &**candidate != name).cloned().collect();
+            self.pairs.iter().filter(|(candidate, _)| &**candidate != name).cloned().collect();
         if !value.is_empty() {
             let place = pairs.partition_point(|(candidate, _)| &**candidate < name);
             pairs.insert(place, (Arc::from(name), Arc::from(value)));
         }
-        Labels(pairs.into())
+        Labels::from_sorted(pairs.into())
     }
 }
 
@@ -73,7 +120,7 @@ impl fmt::Display for Labels {
     /// As Prometheus writes it: `name{a="b", c="d"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        let mut pairs = self.0.iter().filter(|(name, _)| &**name != NAME).peekable();
+        let mut pairs = self.pairs.iter().filter(|(name, _)| &**name != NAME).peekable();
         if pairs.peek().is_none() && !self.name().is_empty() {
             return Ok(());
         }

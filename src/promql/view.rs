@@ -47,6 +47,11 @@ impl<'a> RangeView<'a> {
         )
     }
 
+    /// About how many runs it has, without looking.
+    pub fn cost(&self) -> u64 {
+        (self.runs.len() as u64).min(u64::from(self.end - self.first))
+    }
+
     /// Every sample: time in milliseconds, value.
     pub fn samples(&self) -> impl Iterator<Item = (i64, f64)> + 'a {
         let ticks = self.ticks;

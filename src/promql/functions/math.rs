@@ -1,6 +1,9 @@
 //! Functions of one number, some with parameters.
 
-pub fn find(name: &str) -> Option<fn(f64, &[f64]) -> Option<f64>> {
+/// From the value and the scalar arguments; no result takes the element away.
+type Compute = fn(f64, &[f64]) -> Option<f64>;
+
+pub fn find(name: &str) -> Option<Compute> {
     Some(match name {
         "abs" => |v, _| Some(v.abs()),
         "acos" => |v, _| Some(v.acos()),
