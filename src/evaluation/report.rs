@@ -259,8 +259,8 @@ fn reason(indicator: &IndicatorProfile, measured: Option<&Measured>, judged: &Ju
     if let Some(scored) = judged.scored {
         let scored = number(indicator.shape, scored, language);
         if scored != written {
-            let (before, after) = (pick("tính điểm theo", "scored as"), pick("(số lượng nhỏ)", "(small count)"));
-            text.push_str(&format!("; {before} {scored} {after}"));
+            let bound = pick("tính điểm theo cận Wilson", "scored by its Wilson bound,");
+            text.push_str(&format!("; {bound} {scored}"));
         }
     }
     text
@@ -369,7 +369,7 @@ pub(crate) mod tests {
         for expected in [
             "UBND TP. Tam Kỳ: ",
             "95,24 % (160,0/168,0 giờ); 0,5 giờ không tính do nguyên nhân bên ngoài",
-            "21,35 % (3.234/15.147); tính điểm theo 21,9",
+            "21,35 % (3.234/15.147); tính điểm theo cận Wilson 21,90 %",
             "chưa đủ dữ liệu: chỉ quan sát được 50,00 % thời gian trong tuần (cần 80 %)",
             "chưa đủ dữ liệu: mẫu số 4, cần ít nhất 30",
             "UBND huyện Phú Ninh: chưa đủ dữ liệu",
@@ -379,7 +379,7 @@ pub(crate) mod tests {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
         let text = sample().text(Language::En);
-        assert!(text.contains("21.35 % (3,234/15,147); scored as 21.9"), "{text}");
+        assert!(text.contains("21.35 % (3,234/15,147); scored by its Wilson bound, 21.90 %"), "{text}");
     }
 
     #[test]

@@ -220,6 +220,12 @@ impl Snapshot<'_> {
         &self.inner.rows[row].text
     }
 
+    /// One cell.
+    pub fn value(&self, row: usize, column: Column) -> Option<f64> {
+        let value = self.inner.columns[column.0][row];
+        (!is_absent(value)).then_some(value)
+    }
+
     /// The values of the n-th family, absent ones included; see [`is_absent`].
     pub fn column(&self, family: usize) -> &[f64] {
         &self.inner.columns[family]

@@ -6,9 +6,14 @@
 pub mod access;
 mod admin;
 pub mod alerts_v2;
+mod api;
 mod guard;
+mod incidents;
 mod language;
+mod overview;
+mod pages;
 mod query;
+mod runbooks;
 mod state;
 
 pub use state::{AppState, Parts, ReloadRequest, StatusBoard, TaskStatus};
@@ -45,6 +50,18 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/v1/query", get(query::instant).post(query::instant_form))
         .route("/api/v1/query_range", get(query::range).post(query::range_form))
         .route("/api/v1/status/buildinfo", get(query::build_info))
+        .route("/api/ioc/v1/agencies", get(api::agencies))
+        .route("/api/ioc/v1/services", get(api::services))
+        .route("/api/ioc/v1/incidents", get(api::incidents))
+        .route("/api/ioc/v1/scorecards", get(api::scorecards))
+        .route("/", get(pages::overview))
+        .route("/incidents", get(pages::incidents))
+        .route("/incidents/{id}", get(pages::incident))
+        .route("/reports", get(pages::reports))
+        .route("/reports/{week}", get(pages::report))
+        .route("/status", get(pages::status))
+        .route("/runbooks/{name}", get(pages::runbook))
+        .route("/assets/style.css", get(pages::style))
         .with_state(state.clone())
         .merge(extra)
         .fallback(|| async { StatusCode::NOT_FOUND })
@@ -75,3 +92,6 @@ pub async fn serve(
         () = stop => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

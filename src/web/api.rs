@@ -1,0 +1,80 @@
+//! The product's own API: what the pages show, as JSON.
+
+use super::{AppState, incidents as rows, overview};
+use crate::config::site::Language;
+use crate::evaluation::archive;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+type Answer = Result<Json<Value>, StatusCode>;
+
+/// Logs what went wrong; strangers need not know.
+fn internal(error: impl std::error::Error + 'static) -> StatusCode {
+    tracing::error!(error = &error as &dyn std::error::Error, "a page or API request failed");
+    StatusCode::INTERNAL_SERVER_ERROR
+}
+
+pub(super) async fn agencies(State(state): State<AppState>) -> Json<Value> {
+    Json(json!({"agencies": overview::agencies(&state, Language::En, Timestamp::now())}))
+}
+
+pub(super) async fn services(State(state): State<AppState>) -> Json<Value> {
+    let services: Vec<Value> = overview::services(&state, &state.config(), Language::En, Timestamp::now())
+        .into_iter()
+        .map(|(agency, service)| json!({"agency": agency, "service": service}))
+        .collect();
+    Json(json!({"services": services}))
+}
+
+pub(super) async fn incidents(State(state): State<AppState>) -> Answer {
+    let incidents: Vec<Value> = rows::list(state.store())
+        .await
+        .map_err(internal)?
+        .into_iter()
+        .map(|incident| {
+            json!({
+                "id": incident.id, "agency": incident.agency, "area": incident.area, "severity": incident.severity,
+                "subject": incident.subject, "openedAt": time(incident.opened_us),
+                "resolvedAt": incident.resolved_us.map(time),
+            })
+        })
+        .collect();
+    Ok(Json(json!({"incidents": incidents})))
+}
+
+fn time(us: i64) -> String {
+    crate::store::from_micros(us).to_string()
+}
+
+/// Of the latest evaluated week.
+pub(super) async fn scorecards(State(state): State<AppState>) -> Answer {
+    let weeks = archive::weeks(state.store(), 1).await.map_err(internal)?;
+    let Some(week) = weeks.first() else { return Ok(Json(json!({"week": null, "scorecards": []}))) };
+    let Some(kept) = archive::load(state.store(), *week).await.map_err(internal)? else {
+        return Ok(Json(json!({"week": null, "scorecards": []})));
+    };
+    let cards: Vec<Value> = kept
+        .report
+        .scorecards()
+        .map(|(agency, card)| {
+            let indicators: Vec<Value> = kept
+                .report
+                .profile
+                .indicators
+                .iter()
+                .zip(&card.indicators)
+                .map(|(indicator, judged)| {
+                    let measured = agency.measured.get(&indicator.id);
+                    json!({"indicator": indicator.id, "measured": measured, "points": judged.points,
+                           "weight": indicator.weight, "colour": judged.colour})
+                })
+                .collect();
+            json!({"agency": agency.id, "score": card.score, "colour": card.colour,
+                   "underperforming": card.underperforming, "indicators": indicators})
+        })
+        .collect();
+    Ok(Json(json!({"week": week.to_string(), "sha256": kept.sha256, "scorecards": cards})))
+}

@@ -1,0 +1,123 @@
+//! Reads incidents for pages and API. The tables belong to `incident/`; here are only reading statements.
+
+use crate::store::{Doing, Store, StoreError};
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+/// As a list shows it.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    pub id: i64,
+    pub agency: String,
+    pub area: String,
+    pub severity: String,
+    pub subject: String,
+    pub opened_us: i64,
+    pub resolved_us: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct IncidentAlert {
+    pub labels: serde_json::Value,
+    pub annotations: serde_json::Value,
+    pub severity: String,
+    pub starts_us: i64,
+    pub resolved_us: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub at_us: i64,
+    pub event: String,
+    pub person: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Detail {
+    pub incident: Incident,
+    pub alerts: Vec<IncidentAlert>,
+    pub timeline: Vec<Event>,
+}
+
+/// Rows a page or an answer holds at most.
+const MAX_ROWS: i64 = 200;
+const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us";
+
+/// Open ones first, then the latest.
+pub async fn list(store: &Store) -> Result<Vec<Incident>, StoreError> {
+    const DOING: &str = "listing the incidents";
+    let sql = format!(
+        "SELECT {COLUMNS} FROM incidents \
+         ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, opened_us DESC LIMIT $1"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MAX_ROWS).fetch_all(store.reader()).await.doing(DOING)?;
+    rows.iter().map(incident).collect::<Result<_, _>>().doing(DOING)
+}
+
+pub async fn find(store: &Store, id: i64) -> Result<Option<Detail>, StoreError> {
+    const DOING: &str = "reading an incident";
+    let sql = format!("SELECT {COLUMNS} FROM incidents WHERE id = $1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(store.reader()).await.doing(DOING)?;
+    let Some(row) = row else { return Ok(None) };
+    let alerts = sqlx::query(
+        "SELECT labels, annotations, severity, starts_us, resolved_us FROM alerts WHERE incident = $1 \
+         ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, starts_us LIMIT $2",
+    )
+    .bind(id)
+    .bind(MAX_ROWS)
+    .fetch_all(store.reader())
+    .await
+    .doing(DOING)?;
+    let timeline = sqlx::query(
+        "SELECT at_us, event, person, detail FROM incident_timeline WHERE incident = $1 ORDER BY seq DESC LIMIT $2",
+    )
+    .bind(id)
+    .bind(MAX_ROWS)
+    .fetch_all(store.reader())
+    .await
+    .doing(DOING)?;
+    let detail = || -> Result<Detail, sqlx::Error> {
+        Ok(Detail {
+            incident: incident(&row)?,
+            alerts: alerts.iter().map(alert).collect::<Result<_, _>>()?,
+            timeline: timeline.iter().map(event).collect::<Result<_, _>>()?,
+        })
+    };
+    detail().map(Some).doing(DOING)
+}
+
+fn incident(row: &AnyRow) -> Result<Incident, sqlx::Error> {
+    Ok(Incident {
+        id: row.try_get("id")?,
+        agency: row.try_get("agency")?,
+        area: row.try_get("area")?,
+        severity: row.try_get("severity")?,
+        subject: row.try_get("subject")?,
+        opened_us: row.try_get("opened_us")?,
+        resolved_us: row.try_get("resolved_us")?,
+    })
+}
+
+fn alert(row: &AnyRow) -> Result<IncidentAlert, sqlx::Error> {
+    let json = |column: &str| -> Result<serde_json::Value, sqlx::Error> {
+        let text: String = row.try_get(column)?;
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    };
+    Ok(IncidentAlert {
+        labels: json("labels")?,
+        annotations: json("annotations")?,
+        severity: row.try_get("severity")?,
+        starts_us: row.try_get("starts_us")?,
+        resolved_us: row.try_get("resolved_us")?,
+    })
+}
+
+fn event(row: &AnyRow) -> Result<Event, sqlx::Error> {
+    Ok(Event {
+        at_us: row.try_get("at_us")?,
+        event: row.try_get("event")?,
+        person: row.try_get("person")?,
+        detail: row.try_get("detail")?,
+    })
+}

@@ -1,0 +1,303 @@
+//! The pages: server-rendered, in Vietnamese or English, without a script.
+
+use super::{AppState, guard, incidents as rows, language, overview as wall, runbooks};
+use crate::config::site::Language;
+use crate::evaluation::{Week, archive};
+use crate::format;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{self, HeaderMap};
+use axum::http::{StatusCode, request::Parts};
+use axum::response::{Html, IntoResponse, Response};
+use jiff::Timestamp;
+use minijinja::{Environment, Value, context};
+use serde::Deserialize;
+use std::sync::OnceLock;
+
+type Page = Result<Response, StatusCode>;
+
+/// How often the wall renews itself, in seconds.
+const REFRESH: u32 = 15;
+
+#[derive(Deserialize)]
+struct Parameters {
+    lang: Option<String>,
+}
+
+/// What every page needs of a request.
+pub(super) struct Reader {
+    language: Language,
+    /// Carried along by links when the language was chosen by hand.
+    suffix: &'static str,
+    now: Timestamp,
+}
+
+impl axum::extract::FromRequestParts<AppState> for Reader {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Reader, Self::Rejection> {
+        let chosen = Query::<Parameters>::try_from_uri(&parts.uri).ok().and_then(|Query(given)| given.lang);
+        let accept = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let language = language::negotiate(chosen.as_deref(), accept, state.language());
+        let suffix = match (chosen, language) {
+            (None, _) => "",
+            (Some(_), Language::Vi) => "?lang=vi",
+            (Some(_), Language::En) => "?lang=en",
+        };
+        Ok(Reader { language, suffix, now: Timestamp::now() })
+    }
+}
+
+impl Reader {
+    fn pick<'a>(&self, vi: &'a str, en: &'a str) -> &'a str {
+        if self.language == Language::Vi { vi } else { en }
+    }
+
+    fn render(&self, state: &AppState, template: &str, content: Value) -> Page {
+        let config = state.config();
+        let vi = self.language == Language::Vi;
+        let frame = context! {
+            lang => if vi { "vi" } else { "en" },
+            other => if vi { "en" } else { "vi" },
+            suffix => self.suffix,
+            site => &config.site.name,
+            now => format::date_time(self.now, &config.site.timezone),
+            L => Value::from_function(move |vietnamese: String, english: String| if vi { vietnamese } else { english }),
+        };
+        let rendered = templates().get_template(template).and_then(|page| page.render(context! { ..content, ..frame }));
+        rendered.map(|html| Html(html).into_response()).map_err(internal)
+    }
+}
+
+fn templates() -> &'static Environment<'static> {
+    static TEMPLATES: OnceLock<Environment<'static>> = OnceLock::new();
+    TEMPLATES.get_or_init(|| {
+        let files = [
+            ("base.html", include_str!("templates/base.html")),
+            ("overview.html", include_str!("templates/overview.html")),
+            ("incidents.html", include_str!("templates/incidents.html")),
+            ("incident.html", include_str!("templates/incident.html")),
+            ("reports.html", include_str!("templates/reports.html")),
+            ("status.html", include_str!("templates/status.html")),
+            ("runbook.html", include_str!("templates/runbook.html")),
+        ];
+        let mut environment = Environment::new();
+        for (name, source) in files {
+            if let Err(error) = environment.add_template(name, source) {
+                // A test renders every page; this can only be a mistake in the program.
+                tracing::error!(error = &error as &dyn std::error::Error, template = name, "a template is broken");
+            }
+        }
+        environment
+    })
+}
+
+fn internal(error: impl std::error::Error + 'static) -> StatusCode {
+    tracing::error!(error = &error as &dyn std::error::Error, "rendering a page failed");
+    StatusCode::INTERNAL_SERVER_ERROR
+}
+
+pub(super) async fn style() -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=300")];
+    (headers, include_str!("templates/style.css")).into_response()
+}
+
+pub(super) async fn overview(State(state): State<AppState>, reader: Reader) -> Page {
+    let agencies = wall::agencies(&state, reader.language, reader.now);
+    let count = |colour: &str| agencies.iter().filter(|agency| agency.colour == colour).count();
+    let counts = context! {
+        red => count("red"), orange => count("orange"), green => count("green"), none => count("none"),
+    };
+    let agencies: Vec<Value> = agencies.iter().map(|agency| agency_value(agency, reader.language)).collect();
+    reader.render(&state, "overview.html", context! { agencies, counts, refresh => REFRESH })
+}
+
+fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
+    let services: Vec<Value> = agency
+        .services
+        .iter()
+        .map(|service| {
+            context! {
+                name => &service.name, state => service.state, lasting => service.lasting.clone(),
+                certificate_days => service.certificate_days,
+            }
+        })
+        .collect();
+    let devices = |devices: wall::Devices| {
+        let wall::Devices { installed, up, usable, unknown } = devices;
+        context! { installed, up, usable, unknown }
+    };
+    context! {
+        name => &agency.name, colour => agency.colour, services,
+        cameras => devices(agency.cameras), hotspots => devices(agency.hotspots),
+        mismatches => agency.mismatches, money => format::dong(agency.mismatch_dong as i64, language),
+        incidents => agency.incidents, critical => agency.critical,
+        score => agency.score, score_text => agency.score.map(|score| format::decimal(score, 1, language)),
+    }
+}
+
+fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) -> Value {
+    let config = state.config();
+    let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
+    let agency = config.agencies.iter().find(|agency| *agency.id == *incident.agency);
+    let (colour, word) = match (incident.resolved_us, incident.severity.as_str()) {
+        (Some(_), _) => ("green", reader.pick("● đã khắc phục", "● resolved")),
+        (None, "critical") => ("red", reader.pick("▼ nghiêm trọng", "▼ critical")),
+        (None, _) => ("orange", reader.pick("◆ cảnh báo", "◆ warning")),
+    };
+    context! {
+        id => incident.id, colour, state => word, subject => &incident.subject,
+        area => area_word(&incident.area, reader),
+        agency => agency.map_or(incident.agency.as_str(), |agency| agency.name.as_str()),
+        opened => at(incident.opened_us), resolved => incident.resolved_us.map(at),
+    }
+}
+
+fn area_word<'a>(area: &'a str, reader: &Reader) -> &'a str {
+    match area {
+        "service" => reader.pick("dịch vụ", "services"),
+        "payment" => reader.pick("thanh toán", "payments"),
+        "camera" => "camera",
+        "hotspot" => reader.pick("điểm wifi", "hotspots"),
+        "usage" => reader.pick("sử dụng ứng dụng", "use of applications"),
+        "host" => reader.pick("máy chủ", "host"),
+        "dependency" => reader.pick("hạ tầng dùng chung", "shared infrastructure"),
+        "self" => "ioc-watch",
+        other => other,
+    }
+}
+
+pub(super) async fn incidents(State(state): State<AppState>, reader: Reader) -> Page {
+    let list = rows::list(state.store()).await.map_err(internal)?;
+    let incidents: Vec<Value> = list.iter().map(|incident| incident_value(&state, &reader, incident)).collect();
+    reader.render(&state, "incidents.html", context! { incidents, refresh => REFRESH })
+}
+
+pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path(id): Path<i64>) -> Page {
+    let Some(detail) = rows::find(state.store(), id).await.map_err(internal)? else {
+        return Err(StatusCode::NOT_FOUND);
+    };
+    let config = state.config();
+    let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
+    let alerts: Vec<Value> = detail
+        .alerts
+        .iter()
+        .map(|alert| {
+            let text = |key: &str| alert.annotations.get(key).and_then(|value| value.as_str()).unwrap_or("");
+            let said = |key: &str| {
+                let english = text(&format!("{key}_en"));
+                if reader.language == Language::En && !english.is_empty() { english } else { text(key) }.to_string()
+            };
+            let colour = match (alert.resolved_us, alert.severity.as_str()) {
+                (Some(_), _) => "green",
+                (None, "critical") => "red",
+                (None, _) => "orange",
+            };
+            context! {
+                name => alert.labels.get("alertname").and_then(|name| name.as_str()).unwrap_or(""),
+                summary => said("summary"), description => said("description"), runbook => runbook_link(text("runbook")),
+                colour, starts => at(alert.starts_us), resolved => alert.resolved_us.map(at),
+            }
+        })
+        .collect();
+    let timeline: Vec<Value> = detail
+        .timeline
+        .iter()
+        .map(|event| {
+            let person = config.people.iter().find(|person| *person.id == *event.person);
+            context! {
+                at => at(event.at_us), event => event_word(&event.event, &reader), detail => &event.detail,
+                person => person.map_or(event.person.as_str(), |person| person.name.as_str()),
+            }
+        })
+        .collect();
+    let incident = incident_value(&state, &reader, &detail.incident);
+    reader.render(&state, "incident.html", context! { incident, alerts, timeline })
+}
+
+/// Ours become pages here; of others' only what a browser opens as a page. Never `javascript:`.
+fn runbook_link(link: &str) -> Option<String> {
+    let name = link.rsplit('/').next().unwrap_or("").trim_end_matches(".md");
+    if runbooks::find(name).is_some() {
+        return Some(format!("/runbooks/{name}"));
+    }
+    (link.starts_with("https://") || link.starts_with("http://")).then(|| link.to_string())
+}
+
+fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
+    match event {
+        "opened" => reader.pick("mở sự cố", "opened"),
+        "fired" => reader.pick("thêm cảnh báo", "alert fired"),
+        "ended" => reader.pick("cảnh báo kết thúc", "alert ended"),
+        "reopened" => reader.pick("tái diễn", "reopened"),
+        "resolved" => reader.pick("đã khắc phục", "resolved"),
+        "mailed" => reader.pick("đã gửi thư", "mailed"),
+        "nobody" => reader.pick("chưa có người chịu trách nhiệm", "no one responsible"),
+        "closed" => reader.pick("đóng sự cố", "closed"),
+        other => other,
+    }
+}
+
+pub(super) async fn reports(State(state): State<AppState>, reader: Reader) -> Page {
+    let weeks = archive::weeks(state.store(), 104).await.map_err(internal)?;
+    let weeks: Vec<Value> = weeks
+        .iter()
+        .map(|week| {
+            let (from, to) = (format::date(week.monday()), format::date(week.sunday()));
+            context! { week => week.to_string(), from, to }
+        })
+        .collect();
+    reader.render(&state, "reports.html", context! { weeks })
+}
+
+/// The stored bytes; in the other language rendered from the stored values.
+pub(super) async fn report(State(state): State<AppState>, reader: Reader, Path(week): Path<String>) -> Page {
+    let week = Week::parse(&week).ok_or(StatusCode::NOT_FOUND)?;
+    let kept = archive::load(state.store(), week).await.map_err(internal)?.ok_or(StatusCode::NOT_FOUND)?;
+    let html = if kept.language == reader.language {
+        kept.html
+    } else {
+        kept.report.html(reader.language).map_err(internal)?
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(guard::REPORT_POLICY));
+    Ok((headers, Html(html)).into_response())
+}
+
+pub(super) async fn status(State(state): State<AppState>, reader: Reader) -> Page {
+    let config = state.config();
+    let board = state.status().snapshot();
+    let at = |time| format::date_time(time, &config.site.timezone);
+    let count = |n: usize, vi, en| format!("{n} {}", reader.pick(vi, en));
+    let facts = [
+        config.file.display().to_string(),
+        count(config.agencies.len(), "đơn vị", "agencies"),
+        count(config.services.len(), "dịch vụ", "services"),
+        count(config.mqtt.len(), "máy chủ MQTT", "MQTT brokers"),
+        count(config.usage.len(), "nguồn số liệu sử dụng", "usage sources"),
+        count(config.people.len(), "người nhận", "people"),
+    ];
+    let tasks: Vec<Value> = board
+        .tasks
+        .iter()
+        .map(|(name, task)| {
+            context! {
+                name, running => task.running, since => at(task.since), restarts => task.restarts,
+                last_error => &task.last_error,
+            }
+        })
+        .collect();
+    let (reload_at, reload_error) = match board.last_reload {
+        Some((time, outcome)) => (Some(at(time)), outcome.err()),
+        None => (None, None),
+    };
+    let content = context! {
+        version => env!("CARGO_PKG_VERSION"), ready => state.is_ready(), started => at(board.started),
+        facts => facts.join(" · "), reload_at, reload_error, tasks, refresh => REFRESH,
+    };
+    reader.render(&state, "status.html", content)
+}
+
+pub(super) async fn runbook(State(state): State<AppState>, reader: Reader, Path(name): Path<String>) -> Page {
+    let text = runbooks::find(&name).ok_or(StatusCode::NOT_FOUND)?;
+    reader.render(&state, "runbook.html", context! { name, body => runbooks::html(text) })
+}

@@ -1,0 +1,239 @@
+//! The whole router, called in process.
+
+use super::{AppState, Parts, StatusBoard, router};
+use crate::attribution::{Ledger, State, Subject, SubjectKind};
+use crate::config;
+use crate::history::History;
+use crate::metrics::{Metrics, columns};
+use crate::store::Store;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tower::ServiceExt;
+
+const CONFIG: &str = r#"
+site: {name: IOC huyện Thăng Bình, agency: ioc, external_url: "http://ioc.example"}
+data_dir: data
+people:
+  - {id: truc, name: Trực IOC, email: truc@ioc.vn.example}
+agencies:
+  - {id: ioc, name: Trung tâm IOC, leader: truc}
+  - {id: tam-ky, name: UBND TP. Tam Kỳ, leader: truc}
+  - {id: hoi-an, name: UBND TP. <Hội An>, leader: truc}
+  - {id: nui-thanh, name: UBND huyện Núi Thành, leader: truc}
+services:
+  - {id: dvc-tam-ky, name: Cổng dịch vụ công TP. Tam Kỳ, agency: tam-ky, kind: portal, http: {url: "http://127.0.0.1:1/"}}
+  - {id: motcua-tam-ky, name: Một cửa điện tử, agency: tam-ky, kind: application, http: {url: "http://127.0.0.1:1/"}}
+  - {id: dvc-hoi-an, name: Cổng dịch vụ công Hội An, agency: hoi-an, kind: portal, http: {url: "http://127.0.0.1:1/"}}
+  - {id: qoffice, name: Q-office, agency: ioc, kind: application, http: {url: "http://127.0.0.1:1/"}}
+email: {smtp: "smtp://127.0.0.1:25", from: "IOC <ioc@vn.example>"}
+"#;
+
+struct House {
+    router: Router,
+    state: AppState,
+    _dir: tempfile::TempDir,
+}
+
+/// A daemon's web room with something to show.
+async fn house() -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ioc-watch.yml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let config = Arc::new(config::load(&file).unwrap());
+    let store = Store::open(&config.state, &config.data_dir).await.unwrap();
+    let ledger = Ledger::resume(store.clone()).await.unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let now = Timestamp::now();
+    fill(&ledger, &metrics, now);
+    fill_store(&store, now).await;
+    let status = StatusBoard::new(now);
+    status.task_started("service", now);
+    status.task_failed("mqtt district", "connection refused <x>", now);
+    status.reloaded(Err("ioc-watch.yml:3:1: error: unknown key".into()), now);
+    let (reload, mut requests) = tokio::sync::mpsc::channel::<super::ReloadRequest>(1);
+    tokio::spawn(async move {
+        while let Some(answer) = requests.recv().await {
+            let _ = answer.send(Err("ioc-watch.yml:3:1: error: unknown key".into()));
+        }
+    });
+    let history = Arc::new(History::new(&config.history));
+    let ready = Arc::new(AtomicBool::new(false));
+    let state = AppState::new(Parts { config, metrics, history, store, ledger, ready, reload, status });
+    // As the alert API comes: nested, with a state of its own.
+    let extra = Router::new().route("/api/v2/secret", axum::routing::get(|| async { "never" }));
+    House { router: router(state.clone(), extra), state, _dir: dir }
+}
+
+fn fill(ledger: &Ledger, metrics: &Metrics, now: Timestamp) {
+    let ago = |minutes: i64| now - jiff::SignedDuration::from_mins(minutes);
+    let subject = |id: &str| Subject { kind: SubjectKind::Service, id: id.into() };
+    ledger.observe(&subject("dvc-tam-ky"), "tam-ky", State::Down, ago(6), "hang");
+    ledger.observe(&subject("motcua-tam-ky"), "tam-ky", State::Up, ago(3_000), "");
+    ledger.observe(&subject("dvc-hoi-an"), "hoi-an", State::Up, ago(20), "");
+    let tls = metrics.table(columns::service_tls::TABLE);
+    let row = tls.row(&["hoi-an", "dvc-hoi-an", "portal", "leaf"]);
+    tls.set(row, columns::service_tls::EXPIRY, now.as_second() as f64 + 9.5 * 86_400.0);
+    let devices = metrics.table(columns::device::TABLE);
+    for index in 0..20 {
+        let (kind, agency) = if index < 12 { ("camera", "nui-thanh") } else { ("hotspot", "hoi-an") };
+        let row = devices.row(&[agency, kind, "nvh-1", &format!("d-{index}")]);
+        devices.set(row, columns::device::INSTALLED, 1.0);
+        devices.set(row, columns::device::UP, if index % 6 == 0 && index < 12 { 0.0 } else { 1.0 });
+        devices.set(row, columns::device::USABLE, f64::from(u8::from(index % 3 != 0)));
+    }
+    let mismatches = metrics.table(columns::payment_mismatch::TABLE);
+    let row = mismatches.row(&["tam-ky", "paid_not_recorded"]);
+    mismatches.set(row, columns::payment_mismatch::OPEN, 2.0);
+    mismatches.set(row, columns::payment_mismatch::AMOUNT, 1_250_000.0);
+    let incidents = metrics.table(columns::incidents::TABLE);
+    let row = incidents.row(&["tam-ky", "service", "critical"]);
+    incidents.set(row, columns::incidents::OPEN, 1.0);
+    let scores = metrics.table(columns::agency_score::TABLE);
+    let row = scores.row(&["hoi-an"]);
+    scores.set(row, columns::agency_score::SCORE, 87.25);
+}
+
+async fn fill_store(store: &Store, now: Timestamp) {
+    let us = crate::store::micros(now) - 360_000_000;
+    let mut tx = store.begin().await.unwrap();
+    let statements = [
+        format!(
+            "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, mails, told) VALUES (7, 'k', 'tam-ky', 'service', 'critical', 'Cổng dịch vụ công TP. Tam Kỳ bị treo 6 phút', {us}, 1, '[]')"
+        ),
+        format!(
+            "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us) VALUES (7, 'f', 'critical', '{{\"alertname\":\"ServiceHanging\"}}', '{{\"summary\":\"Cổng <b> bị treo\",\"summary_en\":\"The portal hangs\",\"runbook\":\"docs/runbooks/service-hanging.md\"}}', '', {us})"
+        ),
+        format!(
+            "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES (7, 1, {us}, 'opened', '', ''), (7, 2, {us}, 'mailed', 'truc', '')"
+        ),
+    ];
+    for statement in statements {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *tx).await.unwrap();
+    }
+    let report = crate::evaluation::report::tests::sample();
+    let language = config::site::Language::Vi;
+    let html = report.html(language).unwrap();
+    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(7));
+    crate::evaluation::archive::keep(&mut tx, &report, language, &html, &zone, now).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+fn request(method: Method, path: &str) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = method;
+    *request.uri_mut() = path.parse().unwrap();
+    request.headers_mut().insert(header::HOST, "127.0.0.1:9470".parse().unwrap());
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 40_000))));
+    request
+}
+
+async fn ask(house: &House, request: Request<Body>) -> (StatusCode, header::HeaderMap, String) {
+    let response = house.router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (parts.status, parts.headers, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test]
+async fn every_page_answers_in_both_languages_and_escapes() {
+    let house = house().await;
+    let rows = [
+        ("/", "đơn vị có gián đoạn", "agencies with an outage"),
+        ("/incidents", "nghiêm trọng", "critical"),
+        ("/incidents/7", "Diễn biến", "Timeline"),
+        ("/reports", "Đánh giá tuần", "Weekly evaluation"),
+        ("/reports/2026-W47", "Chi tiết và lý do", "Details and reasons"),
+        ("/status", "chờ khởi động lại", "waits to restart"),
+        ("/runbooks/watchdog", "<h1>", "<h1>"),
+    ];
+    for (path, vi, en) in rows {
+        for (lang, expected) in [("vi", vi), ("en", en)] {
+            let (status, headers, body) = ask(&house, request(Method::GET, &format!("{path}?lang={lang}"))).await;
+            assert_eq!(status, StatusCode::OK, "{path}");
+            assert!(body.contains(expected), "{path}: {expected:?} is not in\n{body}");
+            assert!(!body.contains("<script") && !body.contains("<b> bị") && !body.contains("<Hội"), "{path}");
+            assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("default-src 'none'"));
+            assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        }
+    }
+    let (_, _, wall) = ask(&house, request(Method::GET, "/?lang=vi")).await;
+    for expected in ["6 phút", "1.250.000 đ", "87,3/100", "10/12", "Chứng thư số hết hạn sau 9 ngày"] {
+        assert!(wall.contains(expected), "{expected:?} is not in\n{wall}");
+    }
+    for path in ["/incidents/8", "/reports/2026-W46", "/reports/x", "/runbooks/nothing", "/nothing"] {
+        assert_eq!(ask(&house, request(Method::GET, path)).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_access_table_does_not_know_is_refused() {
+    let house = house().await;
+    assert_eq!(ask(&house, request(Method::GET, "/api/v2/secret")).await.0, StatusCode::FORBIDDEN);
+    let mut foreign = request(Method::GET, "/");
+    foreign.headers_mut().insert(header::HOST, "evil.example".parse().unwrap());
+    assert_eq!(ask(&house, foreign).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(ask(&house, request(Method::PUT, "/metrics")).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    // Every route of the table that is ours exists, or answers for its parameters.
+    for (method, path, _) in super::access::ROUTES.iter().filter(|(_, path, _)| !path.starts_with("/api/v2")) {
+        let path = path.replace("{id}", "7").replace("{week}", "2026-W47").replace("{name}", "watchdog");
+        let (status, ..) = ask(&house, request(method.clone(), &path)).await;
+        assert!(!matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN), "{method} {path}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_reload_scrape_and_api() {
+    let house = house().await;
+    assert_eq!(ask(&house, request(Method::GET, "/-/ready")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let (status, _, body) = ask(&house, request(Method::POST, "/-/reload")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(body.contains("ioc-watch.yml:3:1: error: unknown key"), "{body}");
+
+    let mut scrape = request(Method::GET, "/metrics");
+    scrape.headers_mut().insert(header::ACCEPT, "application/openmetrics-text;version=1.0.0".parse().unwrap());
+    let (_, headers, body) = ask(&house, scrape).await;
+    assert!(headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(body.ends_with("# EOF\n") && body.contains("ioc_device_up{agency="));
+    assert!(body.contains(r#"ioc_http_requests_total{route="/-/reload",status="500"} 1"#), "{body}");
+    let mut zipped = request(Method::GET, "/metrics");
+    zipped.headers_mut().insert(header::ACCEPT_ENCODING, "gzip".parse().unwrap());
+    assert_eq!(ask(&house, zipped).await.1[header::CONTENT_ENCODING], "gzip");
+
+    house.state.history().sample(house.state.metrics(), Timestamp::now());
+    let query = "/api/v1/query?query=sum(ioc_device_up%7Bkind%3D%22camera%22%7D)";
+    let (status, _, body) = ask(&house, request(Method::GET, query)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert!(body.contains(r#""10"]"#), "{body}");
+    let (status, _, body) = ask(&house, request(Method::GET, "/api/v1/query?query=sum(")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains(r#""errorType":"bad_data""#), "{body}");
+
+    let (_, _, body) = ask(&house, request(Method::GET, "/api/ioc/v1/scorecards")).await;
+    let cards: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(cards["week"], "2026-W47");
+    assert_eq!(cards["scorecards"][0]["underperforming"], true);
+    let (_, _, body) = ask(&house, request(Method::GET, "/api/ioc/v1/incidents")).await;
+    assert!(body.contains(r#""id":7"#), "{body}");
+}
+
+/// Serves the sample for a look with a browser: `IOC_WATCH_SHOW=127.0.0.1:9999 cargo test --lib web::tests::show`.
+#[tokio::test]
+async fn show() {
+    let Ok(address) = std::env::var("IOC_WATCH_SHOW") else { return };
+    let house = house().await;
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_secs(90)).await;
+        stop.cancel();
+    });
+    super::serve(listener, house.router, shutdown).await.unwrap();
+}
