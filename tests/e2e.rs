@@ -13,6 +13,8 @@ mod support;
 
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/dashboards.rs"]
+mod dashboards;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[path = "e2e/external.rs"]
