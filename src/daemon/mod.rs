@@ -131,7 +131,8 @@ impl Daemon {
     async fn serve(&mut self, shutdown: impl Future<Output = ()>, mut hangups: mpsc::Receiver<()>) {
         self.ready.store(true, Ordering::Release);
         // Outside systemd there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let watched = crate::cli::check::summary(&self.state.config());
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&watched)]);
         let mut shutdown = std::pin::pin!(shutdown);
         let mut hangups_open = true;
         loop {
