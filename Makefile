@@ -1,6 +1,6 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager nginx-light postgresql openssl
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager nginx-light postgresql python3-aiosmtpd openssl
 BENCH_PACKAGES := prometheus-blackbox-exporter
 CARGO := cargo
 

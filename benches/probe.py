@@ -123,6 +123,8 @@ def main():
     started, cpu = [], {"ioc-watch": [], "blackbox_exporter": []}
     with tempfile.TemporaryDirectory() as directory:
         try:
+            # nginx started by root serves as another user, who must come to the page.
+            os.chmod(directory, 0o755)
             make_certificates(directory)
             nginx, url = start_nginx(directory)
             started.append(nginx)

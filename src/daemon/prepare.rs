@@ -53,9 +53,19 @@ fn queries(config: &Config, problems: &mut Problems) -> Vec<Query> {
     for (place, text) in keep.chain(indicators) {
         match Query::parse(text) {
             Ok(query) => queries.push(query),
-            // The configuration keeps no positions of these texts.
-            Err(error) => problems.add(&config.file, 0, 0, format!("{place}: {text:?}: {error}")),
+            Err(error) => {
+                let (line, column) = locate(&config.file, text);
+                problems.add(&config.file, line, column, format!("{place}: {text:?}: {error}"));
+            }
         }
     }
     queries
+}
+
+/// Where `text` stands in `file`, both from 1: the configuration keeps no positions of queries. 0 and 0 if it is written
+/// there in another way (escaped, folded).
+fn locate(file: &Path, text: &str) -> (u32, u32) {
+    let Ok(whole) = std::fs::read_to_string(file) else { return (0, 0) };
+    let place = whole.lines().zip(1..).find_map(|(content, line)| Some((line, content.find(text)?, content)));
+    place.map_or((0, 0), |(line, offset, content)| (line, content[..offset].chars().count() as u32 + 1))
 }

@@ -100,7 +100,11 @@ incidents: {{group_wait: 2s, group_interval: 5s}}
 email:
   smtp: smtp://127.0.0.1:{smtp}
   from: "IOC Thăng Bình <ioc@vn.example>"
-evaluation: {{schedule: "Mon 07:00", recipients: [truc-ioc]}}
+evaluation:
+  schedule: "Mon 07:00"
+  recipients: [truc-ioc]
+  indicators:
+    - {{id: device_availability, title: Tỷ lệ thời gian thiết bị trực tuyến, availability: {{of: device}}, target: 0.98, floor: 0.8, weight: 30}}
 "#,
         mqtt = Script::mqtt_yaml(outside.mqtt_port),
         smtp = outside.smtp_port,

@@ -253,7 +253,9 @@ impl Desk {
             },
             more: more(members.len().saturating_sub(ROWS), language),
             evidence: lines,
-            runbook: first.map(|alert| one_line(annotation(alert, "runbook", language))).unwrap_or_default(),
+            runbook: first
+                .map(|alert| runbook(annotation(alert, "runbook", language), &self.site.external_url))
+                .unwrap_or_default(),
             url: format!("{}/incidents/{}", self.site.external_url, incident.id),
             site: self.site.name.clone(),
         }
@@ -308,6 +310,17 @@ fn annotation<'a>(alert: &'a Alert, name: &str, language: Language) -> &'a str {
     };
     let url = format!("{name}_url");
     get(first).or_else(|| get(second)).or_else(|| get(&url)).unwrap_or("")
+}
+
+/// Where the instructions are. The shipped rules give a path of this site, which a mail must name in full; anything that
+/// is neither such a path nor an address stays as it is and is shown as text.
+fn runbook(given: &str, external_url: &str) -> String {
+    let given = one_line(given);
+    // `//host` and, to some readers, `/\host` lead to another host.
+    if given.starts_with('/') && !given.starts_with("//") && !given.contains('\\') {
+        return format!("{}{given}", external_url.trim_end_matches('/'));
+    }
+    given
 }
 
 fn row(member: &Member, date: impl Fn(Timestamp) -> String, language: Language, now: Timestamp) -> RowView {
@@ -366,4 +379,28 @@ fn more(left_out: usize, language: Language) -> String {
 
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_of_this_site_is_completed_in_a_runbook() {
+        let rows = [
+            ("/runbooks/service-down", "https://ioc.example/runbooks/service-down"),
+            (" /runbooks/service-down\n", "https://ioc.example/runbooks/service-down"),
+            ("https://wiki.example/a", "https://wiki.example/a"),
+            ("http://wiki.example/a", "http://wiki.example/a"),
+            ("//elsewhere.example/a", "//elsewhere.example/a"),
+            ("/\\elsewhere.example/a", "/\\elsewhere.example/a"),
+            ("javascript:alert(1)", "javascript:alert(1)"),
+            ("gọi 0235", "gọi 0235"),
+            ("", ""),
+        ];
+        for (given, expected) in rows {
+            assert_eq!(runbook(given, "https://ioc.example"), expected, "{given:?}");
+            assert_eq!(runbook(given, "https://ioc.example/"), expected, "{given:?} with a slash");
+        }
+    }
 }

@@ -101,8 +101,8 @@ impl Own {
         own
     }
 
-    fn register(&self) {
-        let collectors: Vec<Box<dyn prometheus::core::Collector>> = vec![
+    fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
+        vec![
             Box::new(self.build_info.clone()),
             Box::new(self.task_restarts.clone()),
             Box::new(self.config_last_reload_successful.clone()),
@@ -120,8 +120,11 @@ impl Own {
             Box::new(self.http_requests.clone()),
             Box::new(self.probes_skipped.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
-        ];
-        for collector in collectors {
+        ]
+    }
+
+    fn register(&self) {
+        for collector in self.collectors() {
             // The names above are constants and distinct; a test renders them all.
             self.registry.register(collector).expect("a family registered twice");
         }
@@ -131,6 +134,52 @@ impl Own {
     /// The families as the crate gathers them, for exposition and the sampler.
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.registry.gather()
+    }
+}
+
+/// A family as the reference shows it.
+#[cfg(test)]
+pub(crate) struct Described {
+    pub name: String,
+    pub kind: &'static str,
+    pub labels: Vec<String>,
+    pub help: String,
+}
+
+#[cfg(test)]
+impl Own {
+    /// Every family, those without a series too.
+    pub(crate) fn described(&self) -> Vec<Described> {
+        self.task_restarts.with_label_values(&["x"]);
+        self.emails.with_label_values(&["x"]);
+        self.alerts_misaddressed.with_label_values(&["x"]);
+        self.incident_ack.with_label_values(&["x"]);
+        self.rule_failures.with_label_values(&["x"]);
+        self.rule_group_duration.with_label_values(&["x"]);
+        self.http_requests.with_label_values(&["x", "x"]);
+        self.probes_skipped.with_label_values(&["x"]);
+        let kinds: std::collections::BTreeMap<String, &'static str> = self
+            .gather()
+            .iter()
+            .map(|family| {
+                let kind = match family.get_field_type() {
+                    prometheus::proto::MetricType::COUNTER => "counter",
+                    prometheus::proto::MetricType::HISTOGRAM => "histogram",
+                    _ => "gauge",
+                };
+                (family.name().to_owned(), kind)
+            })
+            .collect();
+        let collectors = self.collectors();
+        let descriptions = collectors.iter().flat_map(|collector| collector.desc());
+        descriptions
+            .map(|described| Described {
+                kind: kinds.get(&described.fq_name).unwrap_or_else(|| panic!("{} has no series", described.fq_name)),
+                name: described.fq_name.clone(),
+                labels: described.variable_labels.clone(),
+                help: described.help.clone(),
+            })
+            .collect()
     }
 }
 

@@ -20,7 +20,7 @@ impl Prometheus {
             format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]}}]}}\n")
         });
         let config = format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\n{alerting}\
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s, external_labels: {{agency: ioc}}}}\nrule_files: [{}]\n{alerting}\
              scrape_configs: [{{job_name: ioc-watch, honor_labels: true, \
              static_configs: [{{targets: [\"127.0.0.1:{target}\"]}}]}}]\n",
             rules.join(", ")

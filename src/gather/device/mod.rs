@@ -7,7 +7,7 @@
 //! keeps the session meanwhile and nothing known is forgotten.
 
 mod broker;
-mod decode;
+pub mod decode;
 pub mod fleet;
 pub mod inventory;
 mod link;

@@ -30,7 +30,8 @@ async fn judges_status_and_body() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\ndE\r\n0\r\n\r\n";
     let until_close = "HTTP/1.1 200 OK\r\n\r\nabc".to_string();
     // (name, answer, body_contains, body_not_contains, result)
-    let rows: Vec<(&str, String, Option<&str>, Option<&str>, CheckResult)> = vec![
+    type Judged = (&'static str, String, Option<&'static str>, Option<&'static str>, CheckResult);
+    let rows: Vec<Judged> = vec![
         ("ok", page("200 OK", "", text), Some("Dịch vụ"), None, CheckResult::Ok),
         ("no body", "HTTP/1.1 204 No Content\r\n\r\n".into(), None, None, CheckResult::Ok),
         ("wrong status", page("503 Busy", "", text), None, None, CheckResult::Status),

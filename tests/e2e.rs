@@ -1,0 +1,27 @@
+//! The whole daemon against real servers: nginx, mosquitto, an SMTP server, Prometheus, PostgreSQL, amtool. Each test
+//! starts its own on free loopback ports. One file a capability under `e2e/`; what is shared stands in `e2e/site.rs`.
+//!
+//! Tests of one room alone are elsewhere.
+
+#[allow(dead_code, reason = "other test binaries use the rest")]
+#[path = "support/mosquitto.rs"]
+mod mosquitto;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "support/mod.rs"]
+mod support;
+
+#[path = "e2e/crash.rs"]
+mod crash;
+#[path = "e2e/dashboards.rs"]
+mod dashboards;
+#[path = "e2e/examples.rs"]
+mod examples;
+#[path = "e2e/external.rs"]
+mod external;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/reload.rs"]
+mod reload;
+#[path = "e2e/site.rs"]
+mod site;
