@@ -50,6 +50,8 @@ pub struct Devices {
     pub installed: u32,
     pub up: u32,
     pub usable: u32,
+    /// Known not to do what they are for, speaking or not.
+    pub unusable: u32,
     /// Neither up nor down.
     pub unknown: u32,
 }
@@ -112,7 +114,7 @@ impl AgencyView {
             "red"
         } else if self.incidents > 0.0
             || self.mismatches > 0.0
-            || devices.iter().any(|d| d.up + d.unknown < d.installed)
+            || devices.iter().any(|d| d.unusable > 0 || d.up + d.unknown < d.installed)
         {
             "orange"
         } else if self.services.iter().any(|service| service.state == "up") || devices.iter().any(|d| d.up > 0) {
@@ -167,6 +169,7 @@ fn devices(metrics: &Metrics, view: &mut impl FnMut(&str, &mut dyn FnMut(&mut Ag
             devices.up += u32::from(up == Some(1.0));
             devices.unknown += u32::from(up.is_none());
             devices.usable += u32::from(usable == Some(1.0));
+            devices.unusable += u32::from(usable == Some(0.0));
         });
     });
 }

@@ -123,8 +123,8 @@ fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
         })
         .collect();
     let devices = |devices: wall::Devices| {
-        let wall::Devices { installed, up, usable, unknown } = devices;
-        context! { installed, up, usable, unknown }
+        let wall::Devices { installed, up, usable, unusable, unknown } = devices;
+        context! { installed, up, usable, unusable, unknown }
     };
     context! {
         name => &agency.name, colour => agency.colour, services,
