@@ -164,6 +164,8 @@ class Workspace(tempfile.TemporaryDirectory):
     """A directory, and all processes stopped before it goes."""
 
     def __enter__(self):
+        # nginx reads its pages as another user.
+        os.chmod(self.name, 0o755)
         return self
 
     def __exit__(self, *error):
