@@ -1,9 +1,8 @@
-//! MQTT ingest beside a bare rumqttc counter, and the scrape of what was ingested.
+//! The parts of the MQTT measurement, each to be a process of its own; `benches/mqtt.py` and `benches/scrape.py` run them.
 //!
-//! `cargo bench --bench mqtt [-- ROUNDS [MESSAGES [DEVICES]]]` starts mosquitto with its default queue, and interleaved:
-//! the counter (rumqttc, MQTT 3.1.1, one thread, does nothing but count), ours over 3.1.1 and ours over 5. Each is a
-//! process of its own whose CPU seconds (user and system) are compared while a publisher sends 200,000 JSON messages over
-//! 5,000 topics at QoS 1, as fast as the broker takes them. Printed: each run, then medians and ratios.
+//! `publish PORT MESSAGES DEVICES` sends JSON telemetry at QoS 1, as fast as the broker takes it. `count PORT MESSAGES` is
+//! the bare rumqttc counter (MQTT 3.1.1, one thread, does nothing but count). `ours-v3` and `ours-v5 PORT MESSAGES
+//! DEVICES` are our ingest over either version. A receiver prints `ready`, then one line with what it received and used.
 //!
 //! `cargo bench --bench mqtt -- sweep [DEVICES]` measures what judging silence costs a large fleet.
 
@@ -16,9 +15,6 @@ use ioc_watch::gather::device::{self, Fleet, Inventory, Now, Settings};
 use ioc_watch::metrics::{Format, Metrics};
 use ioc_watch::store::Store;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +22,6 @@ use tokio_util::sync::CancellationToken;
 const N_AGENCIES: usize = 50;
 /// A subject that hears nothing for so long is done.
 const IDLE: Duration = Duration::from_secs(6);
-/// What the budget allows.
-const BUDGET: f64 = 1.5;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -38,82 +32,9 @@ fn main() {
         Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
         Some("ours-v5") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V5),
         Some("sweep") => sweep(number(1, 100_000)),
-        _ => compare(number(0, 5), number(1, 200_000), number(2, 5_000)),
+        // `cargo bench` without arguments, or a test run of all targets: nothing to measure against.
+        _ => println!("usage: mqtt publish|count|ours-v3|ours-v5 PORT MESSAGES [DEVICES] | sweep [DEVICES]"),
     }
-}
-
-/// One run of one subject.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    cpu_per_100k: f64,
-    lost: f64,
-}
-
-fn compare(n_rounds: usize, n_messages: usize, n_devices: usize) {
-    const SUBJECTS: [&str; 3] = ["count", "ours-v3", "ours-v5"];
-    let mut runs: [Vec<Run>; 3] = Default::default();
-    for round in 1..=n_rounds {
-        for (subject, runs) in SUBJECTS.iter().zip(&mut runs) {
-            let (line, run) = measure(subject, n_messages, n_devices);
-            println!("round {round} {subject}: {line}");
-            runs.push(run);
-        }
-    }
-    let median = |values: Vec<f64>| {
-        let mut values = values;
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let cpu = runs.each_ref().map(|runs| median(runs.iter().map(|run| run.cpu_per_100k).collect()));
-    for (place, subject) in SUBJECTS.iter().enumerate() {
-        let lost: f64 = runs[place].iter().map(|run| run.lost).sum();
-        let ratio = cpu[place] / cpu[0];
-        println!("{subject}: median {:.3} CPU s per 100,000, {ratio:.2} x the counter, lost {lost}", cpu[place]);
-    }
-    let worst = cpu[1].max(cpu[2]) / cpu[0];
-    println!("budget {BUDGET} x: {}", if worst <= BUDGET { "kept" } else { "MISSED" });
-}
-
-fn measure(subject: &str, n_messages: usize, n_devices: usize) -> (String, Run) {
-    let (port, mut mosquitto, _directory) = start_mosquitto();
-    let arguments = [subject.to_string(), port.to_string(), n_messages.to_string(), n_devices.to_string()];
-    let mut child = this_program(&arguments).stdout(Stdio::piped()).spawn().expect("the subject starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
-    let ready = lines.next();
-    assert_eq!(ready.as_deref(), Some("ready"));
-    let sender = ["publish".to_string(), port.to_string(), n_messages.to_string(), n_devices.to_string()];
-    let sent = this_program(&sender).status().expect("the publisher starts");
-    assert!(sent.success());
-    let line = lines.next().unwrap_or_default();
-    let _ = child.wait();
-    let _ = mosquitto.kill();
-    let _ = mosquitto.wait();
-    let field = |name: &str| {
-        let value = line.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-        value.and_then(|value| value.parse::<f64>().ok()).unwrap_or(f64::NAN)
-    };
-    let (received, cpu) = (field("received"), field("cpu_s"));
-    let run = Run { cpu_per_100k: cpu / received * 1e5, lost: n_messages as f64 - received };
-    (line, run)
-}
-
-fn this_program(arguments: &[String]) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("our own path"));
-    command.args(arguments);
-    command
-}
-
-fn start_mosquitto() -> (u16, Child, tempfile::TempDir) {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let file = directory.path().join("mosquitto.conf");
-    let config = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n");
-    std::fs::write(&file, config).expect("the configuration is written");
-    let child = Command::new("/usr/sbin/mosquitto").arg("-c").arg(&file).spawn().expect("mosquitto is installed");
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    (port, child, directory)
 }
 
 /// CPU seconds of this process so far.

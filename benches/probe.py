@@ -1,51 +1,29 @@
 #!/usr/bin/env python3
 """CPU of one HTTPS check (full TLS 1.3 handshake, CA verified), ours beside blackbox_exporter's.
 
-usage: benches/probe.py OUR_BENCH_BINARY [RUNS]
+usage: benches/probe.py [RUNS]
 
-An nginx of its own on 127.0.0.1 serves one page; each run makes 2,000 checks at concurrency 16 with either program, in
-turns. CPU is user + system time from /proc/PID/stat. Prints one JSON line a run and a summary with the medians and
+An nginx of its own on 127.0.0.1 serves one page, with an RSA-2048 certificate and with an ECDSA P-256 one; each run makes
+2,000 checks at concurrency 16 with either program, in turns. CPU is user + system time from /proc/PID/stat. Prints one JSON line a run and a summary with the medians and
 their ratio. Needs nginx, openssl and prometheus-blackbox-exporter.
 """
 import http.client
 import json
 import os
-import socket
-import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
 
+from support import ROUNDS, Workspace, bench_program, compare, cpu, free_port, start, wait_port
+
 CHECKS, CONCURRENCY = 2000, 16
+KEYS = {"RSA-2048": "-newkey rsa:2048 -nodes", "ECDSA P-256": "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"}
+PEER = "blackbox_exporter"
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def make_certificates(directory):
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+def make_certificates(directory, key):
     with open(f"{directory}/names", "w") as names:
         names.write("subjectAltName=IP:127.0.0.1\n")
     for command in (
@@ -71,9 +49,9 @@ def start_nginx(directory):
             f"ssl_certificate_key {directory}/server.key; ssl_protocols TLSv1.3; root {directory}/www; }} }}\n"
         )
     command = ["nginx", "-e", f"{directory}/nginx.err", "-c", f"{directory}/nginx.conf"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(port)
-    return process, f"https://127.0.0.1:{port}/"
+    process = start(command)
+    wait_port(port)
+    return f"https://127.0.0.1:{port}/"
 
 
 def start_blackbox(directory):
@@ -83,8 +61,8 @@ def start_blackbox(directory):
         config.write(f"modules: {{http_2xx: {{prober: http, timeout: 5s, http: {{preferred_ip_protocol: ip4, tls_config: {tls}}}}}}}\n")
     command = ["prometheus-blackbox-exporter", f"--config.file={directory}/blackbox.yml"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(port)
+    process = start(command)
+    wait_port(port)
     return process, port
 
 
@@ -102,13 +80,13 @@ def run_blackbox(process, port, url):
             if b"\nprobe_success 1" in client.getresponse().read():
                 good.append(1)
 
-    before, begin = cpu_seconds(process.pid), time.time()
+    before, begin = cpu(process), time.time()
     threads = [threading.Thread(target=work) for _ in range(CONCURRENCY)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {"probes": CHECKS, "ok": len(good), "cpu_s": cpu_seconds(process.pid) - before, "wall_s": round(time.time() - begin, 3)}
+    return {"probes": CHECKS, "ok": len(good), "cpu_s": cpu(process) - before, "wall_s": round(time.time() - begin, 3)}
 
 
 def run_ours(binary, url, ca_file):
@@ -117,33 +95,27 @@ def run_ours(binary, url, ca_file):
 
 
 def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    binary, runs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    started, cpu = [], {"ioc-watch": [], "blackbox_exporter": []}
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            # nginx started by root serves as another user, who must come to the page.
-            os.chmod(directory, 0o755)
-            make_certificates(directory)
-            nginx, url = start_nginx(directory)
-            started.append(nginx)
-            blackbox, port = start_blackbox(directory)
-            started.append(blackbox)
-            for _ in range(runs):
-                for name in cpu:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    binary = bench_program("probe")
+    with Workspace() as workspace:
+        subjects = {}
+        for number, (name, key) in enumerate(KEYS.items()):
+            directory = workspace.fresh(f"key-{number}")
+            make_certificates(directory, key)
+            url = start_nginx(directory)
+            subjects[name] = (url, f"{directory}/ca.pem", *start_blackbox(directory))
+        runs = {name: {"ioc-watch": [], PEER: []} for name in KEYS}
+        for number in range(1, rounds + 1):
+            for key, (url, ca_file, blackbox, port) in subjects.items():
+                for name, cpu_ms in runs[key].items():
                     ours = name == "ioc-watch"
-                    result = run_ours(binary, url, f"{directory}/ca.pem") if ours else run_blackbox(blackbox, port, url)
+                    result = run_ours(binary, url, ca_file) if ours else run_blackbox(blackbox, port, url)
                     if result["ok"] != CHECKS:
                         sys.exit(f"{name}: only {result['ok']} of {CHECKS} checks were ok")
-                    cpu[name].append(result["cpu_s"] / CHECKS * 1000)
-                    print(json.dumps({"program": name, **result}), flush=True)
-        finally:
-            for process in started:
-                process.terminate()
-                process.wait()
-    ours, peer = (statistics.median(cpu[name]) for name in cpu)
-    print(f"probe: {ours:.3f} ms CPU a check, blackbox_exporter {peer:.3f} ms, ratio {ours / peer:.2f}")
+                    cpu_ms.append(result["cpu_s"] / CHECKS * 1000)
+                    print(f"round {number} {key} {name}: {json.dumps(result)}", flush=True)
+    for key, values in runs.items():
+        compare(f"probe {key}", "ms CPU", values, "ioc-watch", PEER, 0.4)
 
 
 if __name__ == "__main__":

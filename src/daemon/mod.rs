@@ -103,7 +103,8 @@ impl Daemon {
         let started = Timestamp::now();
         let metrics = Arc::new(Metrics::new());
         let foundation = lay_foundation(&prepared, metrics.clone(), started).await?;
-        let supervisor = Supervisor::new(metrics.clone());
+        let board = StatusBoard::new(started);
+        let supervisor = Supervisor::new(metrics.clone(), board.clone());
         let (reload, reloads) = mpsc::channel(1);
         let ready = Arc::new(AtomicBool::new(false));
         let state = AppState::new(web::Parts {
@@ -114,7 +115,7 @@ impl Daemon {
             ledger: foundation.ledger.clone(),
             ready: ready.clone(),
             reload,
-            status: StatusBoard::new(started),
+            status: board,
         });
         let permanent = supervisor.group();
         spawn_web(&permanent, &state, &foundation, listener, started);

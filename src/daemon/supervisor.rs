@@ -5,7 +5,9 @@
 //! no business of this file.
 
 use crate::metrics::Metrics;
+use crate::web::StatusBoard;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,7 @@ type Factory = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, anyhow::Resul
 /// All supervised tasks of the process.
 pub struct Supervisor {
     metrics: Arc<Metrics>,
+    board: StatusBoard,
     shutdown: CancellationToken,
     groups: Mutex<Vec<Group>>,
 }
@@ -34,6 +37,7 @@ pub struct Supervisor {
 #[derive(Clone)]
 pub struct Group {
     metrics: Arc<Metrics>,
+    board: StatusBoard,
     token: CancellationToken,
     tasks: Arc<Mutex<Vec<Task>>>,
 }
@@ -44,8 +48,9 @@ struct Task {
 }
 
 impl Supervisor {
-    pub fn new(metrics: Arc<Metrics>) -> Supervisor {
-        Supervisor { metrics, shutdown: CancellationToken::new(), groups: Mutex::default() }
+    /// `board` is told how each task fares.
+    pub fn new(metrics: Arc<Metrics>, board: StatusBoard) -> Supervisor {
+        Supervisor { metrics, board, shutdown: CancellationToken::new(), groups: Mutex::default() }
     }
 
     /// Cancelled when the shutdown begins.
@@ -55,7 +60,12 @@ impl Supervisor {
 
     /// An empty group. Stopped by [`Group::stop`] or, at the latest, by [`Supervisor::shutdown`].
     pub fn group(&self) -> Group {
-        let group = Group { metrics: self.metrics.clone(), token: self.shutdown.child_token(), tasks: Arc::default() };
+        let group = Group {
+            metrics: self.metrics.clone(),
+            board: self.board.clone(),
+            token: self.shutdown.child_token(),
+            tasks: Arc::default(),
+        };
         let mut groups = lock(&self.groups);
         // A group that was stopped has nothing to join any more.
         groups.retain(|group| !group.token.is_cancelled() || !lock(&group.tasks).is_empty());
@@ -87,7 +97,13 @@ impl Group {
             let future = run(token);
             Box::pin(async move { future.await.map_err(Into::into) })
         });
-        let handle = tokio::spawn(supervise(name.to_string(), self.metrics.clone(), self.token.clone(), factory));
+        let handle = tokio::spawn(supervise(
+            name.to_string(),
+            self.metrics.clone(),
+            self.board.clone(),
+            self.token.clone(),
+            factory,
+        ));
         lock(&self.tasks).push(Task { name: name.to_string(), handle });
     }
 
@@ -99,10 +115,17 @@ impl Group {
     }
 }
 
-async fn supervise(name: String, metrics: Arc<Metrics>, token: CancellationToken, factory: Factory) {
+async fn supervise(
+    name: String,
+    metrics: Arc<Metrics>,
+    board: StatusBoard,
+    token: CancellationToken,
+    factory: Factory,
+) {
     let mut failures = 0;
     while !token.is_cancelled() {
         let started = Instant::now();
+        board.task_started(&name, Timestamp::now());
         let run = {
             let (factory, token) = (factory.clone(), token.clone());
             // Called inside the task, so that a panic of the factory itself is caught too.
@@ -124,6 +147,7 @@ async fn supervise(name: String, metrics: Arc<Metrics>, token: CancellationToken
         }
         let wait = backoff(failures);
         failures += 1;
+        board.task_failed(&name, &message, Timestamp::now());
         metrics.own.task_restarts.with_label_values(&[&name]).inc();
         tracing::error!(
             task = name,
@@ -205,6 +229,10 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    fn board() -> StatusBoard {
+        StatusBoard::new(Timestamp::UNIX_EPOCH)
+    }
+
     fn restarts(metrics: &Metrics, task: &str) -> u64 {
         metrics.own.task_restarts.with_label_values(&[task]).get()
     }
@@ -219,7 +247,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_that_fails_panics_or_returns_is_started_again_and_counted() {
         let metrics = Arc::new(Metrics::new());
-        let supervisor = Supervisor::new(metrics.clone());
+        let supervisor = Supervisor::new(metrics.clone(), board());
         let runs = Arc::new(AtomicU32::new(0));
         let seen = runs.clone();
         supervisor.group().spawn("moody", move |token| {
@@ -247,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ten_healthy_minutes_shorten_the_wait_again() {
         let metrics = Arc::new(Metrics::new());
-        let supervisor = Supervisor::new(metrics.clone());
+        let supervisor = Supervisor::new(metrics.clone(), board());
         let starts = Arc::new(Mutex::new(Vec::new()));
         let (seen, begin) = (starts.clone(), Instant::now());
         supervisor.group().spawn("long", move |_| {
@@ -266,7 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_stops_alone_and_the_shutdown_names_who_did_not_stop() {
-        let supervisor = Supervisor::new(Arc::new(Metrics::new()));
+        let supervisor = Supervisor::new(Arc::new(Metrics::new()), board());
         let (old, kept) = (supervisor.group(), supervisor.group());
         let alive = Arc::new(());
         for (group, name) in [(&old, "old"), (&kept, "kept")] {
@@ -300,7 +328,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiting_restart_does_not_delay_the_stop() {
-        let supervisor = Supervisor::new(Arc::new(Metrics::new()));
+        let supervisor = Supervisor::new(Arc::new(Metrics::new()), board());
         let group = supervisor.group();
         group.spawn("failing", |_| async { Err::<(), _>(anyhow::anyhow!("no")) });
         tokio::time::sleep(Duration::from_secs(100)).await;
