@@ -75,9 +75,7 @@ impl Store {
             State::Sqlite => {
                 std::fs::create_dir_all(data_dir).map_err(|error| StoreError::DataDir(data_dir.into(), error))?;
                 let file = data_dir.join("state.db");
-                let mut url = url::Url::parse("sqlite:///").expect("a constant URL");
-                url.set_path(&file.to_string_lossy());
-                Store::connect(&format!("{url}?mode=rwc"), &file.display().to_string(), true).await
+                Store::connect(&sqlite_url(&file)?, &file.display().to_string(), true).await
             }
             State::Postgres { url, password } => {
                 let full = with_password(url, password.as_ref()).map_err(|e| StoreError::Url(url.clone(), e))?;
@@ -152,6 +150,15 @@ impl DerefMut for Tx {
     }
 }
 
+/// A URL has no relative paths: what is relative is so to the working directory, as for any other file.
+fn sqlite_url(file: &Path) -> Result<String, StoreError> {
+    let absolute = std::path::absolute(file).map_err(|error| StoreError::DataDir(file.into(), error))?;
+    let mut url = url::Url::parse("sqlite:///").expect("a constant URL");
+    // The one character that `set_path` takes for an escape already made.
+    url.set_path(&absolute.to_string_lossy().replace('%', "%25"));
+    Ok(format!("{url}?mode=rwc"))
+}
+
 fn with_password(url: &str, password: Option<&Secret>) -> Result<String, url::ParseError> {
     let mut url = url::Url::parse(url)?;
     if let Some(password) = password {
@@ -181,4 +188,26 @@ pub fn from_micros(micros: i64) -> jiff::Timestamp {
     } else {
         jiff::Timestamp::MAX
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_directory_is_below_the_working_directory() {
+        let here = std::env::current_dir().unwrap();
+        let url = sqlite_url(Path::new("du-lieu/state.db")).unwrap();
+        assert!(url.ends_with("/du-lieu/state.db?mode=rwc"), "{url}");
+        assert!(url.len() > here.as_os_str().len() + "sqlite:///du-lieu/state.db".len(), "{url}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_may_have_any_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("dữ liệu 100%25 #1?");
+        let store = Store::open(&State::Sqlite, &dir).await.unwrap();
+        store.close().await;
+        assert!(dir.join("state.db").is_file());
+    }
 }
