@@ -1,8 +1,9 @@
 //! A real Prometheus that scrapes the daemon every second and evaluates the same rule files.
 
-use super::{Process, encode, free_port, get, wait_for_port};
+use super::{Process, encode, free_port, get, wait_for, wait_for_port};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 pub struct Prometheus {
     pub port: u16,
@@ -36,6 +37,10 @@ impl Prometheus {
             .expect("prometheus is installed");
         let prometheus = Prometheus { port, _process: Process(child) };
         wait_for_port("prometheus", port);
+        // It listens before it answers queries.
+        wait_for("prometheus to be ready", Duration::from_secs(30), || {
+            get(port, "/-/ready").ok().filter(|(status, _)| *status == 200)
+        });
         prometheus
     }
 
