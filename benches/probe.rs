@@ -1,7 +1,7 @@
 //! The CPU that our own checks cost: `probe URL CA_FILE N CONCURRENCY` makes N checks through the prober of the daemon
 //! and prints one JSON line. `benches/probe.py` runs it beside blackbox_exporter.
 
-use ioc_watch::config::services::{HttpProbe, Probe};
+use ioc_watch::config::probes::{Probe, http::HttpProbe};
 use ioc_watch::gather::service::{Check, CheckResult, Trust};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,18 +15,7 @@ fn main() {
         return;
     };
     ioc_watch::install_tls_provider();
-    let probe = HttpProbe {
-        url: url.parse().expect("a URL"),
-        method: "GET".into(),
-        headers: Vec::new(),
-        status: (200..300).collect(),
-        body_contains: None,
-        body_not_contains: None,
-        max_redirects: 5,
-        slow_after: None,
-        ca_file: Some(ca_file.into()),
-        max_body: 1 << 20,
-    };
+    let probe = HttpProbe { ca_file: Some(ca_file.into()), ..HttpProbe::get(url.parse().expect("a URL")) };
     let (n, concurrency): (usize, usize) = (n.parse().expect("a number"), concurrency.parse().expect("a number"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

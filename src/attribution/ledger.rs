@@ -125,6 +125,11 @@ impl Ledger {
         self.lock().current.get(subject).map(|current| (current.state, from_micros(current.from_us)))
     }
 
+    /// Why `subject` is not to blame for what is wrong with it at `now`; `None` when it is.
+    pub fn excuse(&self, _subject: &Subject, _now: Timestamp) -> Option<super::Excuse> {
+        None
+    }
+
     /// Writes what was observed since the last flush. On an error nothing is lost: the next flush writes it.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let pending = std::mem::take(&mut self.lock().pending);

@@ -3,8 +3,12 @@
 //! Gatherers report each observed state; the ledger keeps only changes. Every minute of a subject belongs to exactly one
 //! interval. The daemon's own absence is unknown. Causes other than `own` come with the dependency graph.
 
+mod cause;
+mod excuse;
 mod ledger;
 
+pub use cause::Cause;
+pub use excuse::Excuse;
 pub use ledger::{Interval, Ledger};
 
 use crate::config::devices::DeviceKind;

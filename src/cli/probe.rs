@@ -1,7 +1,7 @@
 //! `ioc-watch probe`: one check of a configured service or of a URL, its phases printed.
 
 use crate::config::Config;
-use crate::config::services::{HttpProbe, Probe};
+use crate::config::probes::{Probe, http::HttpProbe};
 use crate::config::site::Language;
 use crate::format;
 use crate::gather::service::{Check, CompileError, Outcome, Phase, Trust};
@@ -100,15 +100,14 @@ fn plan(arguments: &Arguments) -> Result<Plan, (Vec<String>, u8)> {
             if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
                 return Err(usage(format!("{url} is not an http or https address")));
             }
-            (url.to_string(), Probe::Http(default_probe(url.clone())), TIMEOUT)
+            (url.to_string(), Probe::Http(HttpProbe::get(url.clone())), TIMEOUT)
         }
         (None, Some(id), Some(config)) => configured(config, id).map_err(usage)?,
         // clap asks for one of them.
         _ => return Err(usage("give a URL, or --config FILE --service ID".into())),
     };
-    let Probe::Http(http) = &mut probe;
-    if arguments.ca_file.is_some() {
-        http.ca_file.clone_from(&arguments.ca_file);
+    if let (Probe::Http(http), Some(ca_file)) = (&mut probe, &arguments.ca_file) {
+        http.ca_file = Some(ca_file.clone());
     }
     Ok(Plan { name, probe, timeout: arguments.timeout.unwrap_or(timeout), language })
 }
@@ -120,22 +119,6 @@ fn configured(config: &Config, id: &str) -> Result<(String, Probe, Duration), St
             let known: Vec<&str> = config.services.iter().map(|service| service.id.as_str()).collect();
             Err(format!("no service {id}; the configuration has {}", known.join(", ")))
         }
-    }
-}
-
-/// A service that gives only its URL.
-fn default_probe(url: url::Url) -> HttpProbe {
-    HttpProbe {
-        url,
-        method: "GET".into(),
-        headers: Vec::new(),
-        status: (200..300).collect(),
-        body_contains: None,
-        body_not_contains: None,
-        max_redirects: 5,
-        slow_after: None,
-        ca_file: None,
-        max_body: 1 << 20,
     }
 }
 

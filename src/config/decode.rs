@@ -33,13 +33,24 @@ pub(super) struct Context<'a> {
     /// Ids that are declared, sound or not: a reference to a broken entry is not a second problem.
     pub people: Vec<String>,
     pub agencies: Vec<String>,
+    pub dependencies: Vec<String>,
+    pub services: Vec<String>,
     /// The key being read, for messages.
     field: String,
 }
 
 impl<'a> Context<'a> {
     pub fn new(file: &'a Path, problems: &'a mut Problems, zone: TimeZone) -> Context<'a> {
-        Context { file, problems, zone, people: Vec::new(), agencies: Vec::new(), field: String::new() }
+        Context {
+            file,
+            problems,
+            zone,
+            people: Vec::new(),
+            agencies: Vec::new(),
+            dependencies: Vec::new(),
+            services: Vec::new(),
+            field: String::new(),
+        }
     }
 
     /// Records a problem at a place, as it is.
@@ -116,6 +127,11 @@ impl<'n> Section<'n> {
             cx.error(entry.place, message);
         }
         Some(Section { name, place: node.place, entries })
+    }
+
+    /// What the mapping is called in messages.
+    pub fn name(&self) -> &'n str {
+        self.name
     }
 
     pub fn get(&self, key: &str) -> Option<&'n Node> {
@@ -210,24 +226,52 @@ pub(super) fn id(cx: &mut Context<'_>, node: &Node) -> Option<Id> {
 
 /// The id of a declared person.
 pub(super) fn person(cx: &mut Context<'_>, node: &Node) -> Option<Id> {
-    let id = id(cx, node)?;
-    if cx.people.iter().any(|known| known.as_str() == id.as_str()) {
-        return Some(id);
-    }
-    let near = nearest(&id, &cx.people);
-    cx.wrong(node, format!("no person has the id {}{near}", quote(&id)));
-    None
+    reference(cx, node, "person", |cx| &cx.people)
 }
 
 /// The id of a declared agency.
 pub(super) fn agency(cx: &mut Context<'_>, node: &Node) -> Option<Id> {
+    reference(cx, node, "agency", |cx| &cx.agencies)
+}
+
+/// The id of a declared dependency.
+pub(super) fn dependency(cx: &mut Context<'_>, node: &Node) -> Option<Id> {
+    reference(cx, node, "dependency", |cx| &cx.dependencies)
+}
+
+/// The id of a declared service.
+pub(super) fn service(cx: &mut Context<'_>, node: &Node) -> Option<Id> {
+    reference(cx, node, "service", |cx| &cx.services)
+}
+
+fn reference(
+    cx: &mut Context<'_>,
+    node: &Node,
+    what: &str,
+    known: impl for<'c> Fn(&'c Context<'_>) -> &'c Vec<String>,
+) -> Option<Id> {
     let id = id(cx, node)?;
-    if cx.agencies.iter().any(|known| known.as_str() == id.as_str()) {
+    if known(cx).iter().any(|known| known.as_str() == id.as_str()) {
         return Some(id);
     }
-    let near = nearest(&id, &cx.agencies);
-    cx.wrong(node, format!("no agency has the id {}{near}", quote(&id)));
+    let near = nearest(&id, known(cx));
+    cx.wrong(node, format!("no {what} has the id {}{near}", quote(&id)));
     None
+}
+
+/// The `timeout` of a check made every `every`: 10 s if it is not given, never longer than `every`.
+pub(super) fn timeout(cx: &mut Context<'_>, section: &Section<'_>, every: Duration) -> Duration {
+    match section.optional(cx, "timeout", duration(SECOND / 10..=DAY)) {
+        Some(timeout) if timeout > every => {
+            if let Some(node) = section.get("timeout") {
+                let every = write_duration(every);
+                cx.error(node.place, format!("timeout: found {}, longer than every ({every})", node.found()));
+            }
+            every
+        }
+        Some(timeout) => timeout,
+        None => every.min(10 * SECOND),
+    }
 }
 
 pub(super) fn boolean(cx: &mut Context<'_>, node: &Node) -> Option<bool> {

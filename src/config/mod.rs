@@ -5,6 +5,7 @@
 
 mod calendar;
 mod decode;
+pub mod dependencies;
 pub mod devices;
 pub mod email;
 mod environment;
@@ -13,13 +14,16 @@ pub mod feeds;
 pub mod glob;
 mod id;
 pub mod incidents;
+pub mod maintenance;
 pub mod mqtt;
 pub mod node;
 pub mod organisation;
+pub mod probes;
 mod problems;
 mod secret;
 pub mod services;
 pub mod site;
+pub mod sites;
 mod units;
 
 pub use id::Id;
@@ -45,6 +49,9 @@ pub struct Config {
     pub people: Vec<organisation::Person>,
     pub agencies: Vec<organisation::Agency>,
     pub calendar: organisation::Calendar,
+    pub dependencies: Vec<dependencies::Dependency>,
+    pub sites: Vec<sites::DeviceSite>,
+    pub maintenance: Vec<maintenance::Maintenance>,
     pub services: Vec<services::Service>,
     pub payments: Option<feeds::Payments>,
     pub usage: Vec<feeds::UsageSource>,
@@ -105,6 +112,9 @@ const SECTIONS: &[&str] = &[
     "people",
     "agencies",
     "calendar",
+    "dependencies",
+    "sites",
+    "maintenance",
     "services",
     "payments",
     "usage",
@@ -117,7 +127,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections that the design names but this version cannot use.
-const LATER: &[&str] = &["dependencies", "sites", "maintenance", "escalation"];
+const LATER: &[&str] = &["escalation"];
 
 fn decode_text(
     file: &Path,
@@ -134,13 +144,20 @@ fn decode_text(
 
 fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let ids = |list| decode::declared(root.get(list), "id");
-    for (list, what) in
-        [("people", "person id"), ("agencies", "agency id"), ("services", "service id"), ("mqtt", "broker id")]
-    {
+    for (list, what) in [
+        ("people", "person id"),
+        ("agencies", "agency id"),
+        ("dependencies", "dependency id"),
+        ("sites", "site id"),
+        ("services", "service id"),
+        ("mqtt", "broker id"),
+    ] {
         decode::unique(cx, what, &ids(list));
     }
     cx.people = ids("people").into_iter().map(|(id, _)| id.to_owned()).collect();
     cx.agencies = ids("agencies").into_iter().map(|(id, _)| id.to_owned()).collect();
+    cx.dependencies = ids("dependencies").into_iter().map(|(id, _)| id.to_owned()).collect();
+    cx.services = ids("services").into_iter().map(|(id, _)| id.to_owned()).collect();
 
     let server = root.optional(cx, "server", site::Server::decode).unwrap_or_default();
     let site = root.required(cx, "site", |cx, node| site::Site::decode(cx, node, server.listen));
@@ -152,6 +169,10 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let agencies = root.required(cx, "agencies", decode::list(organisation::Agency::decode));
     organisation::check_agencies(cx, root.get("agencies"));
     let calendar = root.optional(cx, "calendar", organisation::Calendar::decode);
+    let dependencies = root.optional(cx, "dependencies", decode::list(dependencies::Dependency::decode));
+    dependencies::check_cycles(cx, root.get("dependencies"));
+    let sites = root.optional(cx, "sites", decode::list(sites::DeviceSite::decode));
+    let maintenance = root.optional(cx, "maintenance", decode::list(maintenance::Maintenance::decode));
     let services = root.optional(cx, "services", decode::list(services::Service::decode));
     let payments = root.optional(cx, "payments", feeds::Payments::decode);
     let usage = root.optional(cx, "usage", decode::list(feeds::UsageSource::decode)).unwrap_or_default();
@@ -176,6 +197,9 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         people: people?,
         agencies: agencies?,
         calendar: calendar.unwrap_or_default(),
+        dependencies: dependencies.unwrap_or_default(),
+        sites: sites.unwrap_or_default(),
+        maintenance: maintenance.unwrap_or_default(),
         services: services.unwrap_or_default(),
         payments,
         usage,

@@ -12,6 +12,7 @@
 //! `/metrics` names subjects and their state. Once a token for it exists the operator has said who reads it: a local
 //! process that came directly, or a holder of the token; no longer what a proxy forwards.
 
+use crate::config::Id;
 use crate::config::site::{Right, Token};
 use axum::http::Method;
 use std::net::IpAddr;
@@ -86,6 +87,26 @@ pub struct Situation<'a> {
     pub authorization: Option<&'a str>,
 }
 
+/// Who asks, as the guard found out; every handler finds it in the request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's or token's name; `local` for who comes from this machine without either. For timelines and records.
+    pub name: String,
+    /// Sees and writes this agency only; `None` all of them.
+    pub agency: Option<Id>,
+}
+
+impl Identity {
+    /// Someone on this machine, where no users file asks for more.
+    pub fn local() -> Identity {
+        Identity { name: "local".to_owned(), agency: None }
+    }
+
+    pub fn sees(&self, agency: &str) -> bool {
+        self.agency.as_ref().is_none_or(|own| own.as_str() == agency)
+    }
+}
+
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
@@ -122,21 +143,22 @@ pub fn decide(
     situation: &Situation<'_>,
     tokens: &[Token],
     external_host: Option<&str>,
-) -> Result<(), Denial> {
+) -> Result<Identity, Denial> {
     let right = match access {
-        Public => return Ok(()),
+        Public => return Ok(Identity::local()),
         Read(right) | Write(right) => right,
     };
     if let Some(authorization) = situation.authorization {
         let token = bearer(authorization).and_then(|secret| find(tokens, secret)).ok_or(Denial::BadToken)?;
         // None of today's routes limits what it shows or takes to one agency, so a token that is limited opens none.
         let may = right.is_some_and(|right| token.may.contains(&right)) && token.agency.is_none();
-        return if may { Ok(()) } else { Err(Denial::NoRight) };
+        let identity = Identity { name: token.name.clone(), agency: token.agency.clone() };
+        return if may { Ok(identity) } else { Err(Denial::NoRight) };
     }
     let is_local = situation.peer.is_some_and(|peer| peer.to_canonical().is_loopback()) && !situation.forwarded;
     let host = situation.host.map(without_port).ok_or(Denial::ForeignHost)?;
     match access {
-        Public => Ok(()),
+        Public => Ok(Identity::local()),
         Write(_) => {
             if !is_local {
                 return Err(Denial::NotLocal);
@@ -144,14 +166,14 @@ pub fn decide(
             if !is_loopback_name(host) {
                 return Err(Denial::ForeignHost);
             }
-            same_origin(situation)
+            same_origin(situation).map(|()| Identity::local())
         }
         Read(right) => {
             if !is_loopback_name(host) && !external_host.is_some_and(|external| external.eq_ignore_ascii_case(host)) {
                 return Err(Denial::ForeignHost);
             }
             let guarded = right == Some(Right::Metrics) && tokens.iter().any(|t| t.may.contains(&Right::Metrics));
-            if guarded && !is_local { Err(Denial::NotLocal) } else { Ok(()) }
+            if guarded && !is_local { Err(Denial::NotLocal) } else { Ok(Identity::local()) }
         }
     }
 }
@@ -312,7 +334,7 @@ mod tests {
                     Read(_) => read,
                     Write(_) => write,
                 };
-                let decided = decide(*access, &situation, &tokens(), Some("ioc.example"));
+                let decided = decide(*access, &situation, &tokens(), Some("ioc.example")).map(|_| ());
                 assert_eq!(decided, expected, "{name}: {method} {path}");
             }
         }
@@ -322,7 +344,7 @@ mod tests {
     fn metrics_are_guarded_only_once_there_is_a_token_for_them() {
         let forwarded = Situation { forwarded: true, ..local() };
         let access = of(&Method::GET, "/metrics").unwrap();
-        assert_eq!(decide(access, &forwarded, &[token("a", &[Right::Alerts], None)], None), Ok(()));
+        assert_eq!(decide(access, &forwarded, &[token("a", &[Right::Alerts], None)], None).map(|_| ()), Ok(()));
         assert_eq!(decide(access, &forwarded, &[token("m", &[Right::Metrics], None)], None), Err(Denial::NotLocal));
     }
 
@@ -338,7 +360,8 @@ mod tests {
             (Method::POST, "/api/v2/silences", Err(Denial::NoRight)),
         ];
         for (method, path, expected) in rows {
-            assert_eq!(decide(of(&method, path).unwrap(), &situation, &tokens, None), expected, "{method} {path}");
+            let decided = decide(of(&method, path).unwrap(), &situation, &tokens, None).map(|_| ());
+            assert_eq!(decided, expected, "{method} {path}");
         }
         assert_eq!(of(&Method::PUT, "/metrics"), None);
         assert_eq!(of(&Method::HEAD, "/metrics"), of(&Method::GET, "/metrics"));

@@ -17,18 +17,21 @@ pub(super) const REPORT_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The outermost layer: decides, runs, counts.
-pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_string());
     let mut response = match &route {
         None => (StatusCode::NOT_FOUND, "not found\n").into_response(),
         Some(route) => match permitted(&state, &request, route) {
-            Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-                Ok(response) => response,
-                Err(_) => {
-                    tracing::error!(route = %route, "a request to {route} panicked");
-                    (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n").into_response()
+            Ok(identity) => {
+                request.extensions_mut().insert(identity);
+                match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+                    Ok(response) => response,
+                    Err(_) => {
+                        tracing::error!(route = %route, "a request to {route} panicked");
+                        (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n").into_response()
+                    }
                 }
-            },
+            }
             Err(denial) => refuse(denial),
         },
     };
@@ -39,7 +42,7 @@ pub(super) async fn guard(State(state): State<AppState>, request: Request, next:
     response
 }
 
-fn permitted(state: &AppState, request: &Request, route: &str) -> Result<(), access::Denial> {
+fn permitted(state: &AppState, request: &Request, route: &str) -> Result<access::Identity, access::Denial> {
     let config = state.config();
     let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
@@ -55,7 +58,7 @@ fn permitted(state: &AppState, request: &Request, route: &str) -> Result<(), acc
         // The router answers 405 for a method that a known path does not have.
         let known = access::ROUTES.iter().any(|(_, path, _)| *path == route);
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        return if known && !reads { Ok(()) } else { Err(access::Denial::UnknownRoute) };
+        return if known && !reads { Ok(access::Identity::local()) } else { Err(access::Denial::UnknownRoute) };
     };
     let external = url::Url::parse(&config.site.external_url).ok();
     let external_host = external.as_ref().and_then(url::Url::host_str);

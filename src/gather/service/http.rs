@@ -6,7 +6,7 @@ use super::outcome::{CheckResult, Expiry, Outcome, Phase, Phases};
 use super::search::Needle;
 use super::tls::Anchor;
 use super::watch::{Arrivals, Watched};
-use crate::config::services::HttpProbe;
+use crate::config::probes::http::HttpProbe;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -93,13 +93,12 @@ impl HttpCheck {
             Err(_) => trace.at_deadline(timeout),
         };
         Outcome {
-            result,
             phases: trace.phases,
             status: trace.status,
             expiry: trace.expiry,
             address: trace.address,
             redirects: trace.redirects,
-            detail,
+            ..Outcome::new(result, detail)
         }
     }
 

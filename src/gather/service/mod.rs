@@ -5,11 +5,17 @@
 
 mod connect;
 mod detail;
+mod dns;
+mod handshake;
 mod http;
+mod icmp;
+mod journey;
 mod outcome;
 mod record;
 mod schedule;
 mod search;
+mod sql;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -17,12 +23,12 @@ mod watch;
 
 pub use detail::Detail;
 pub use http::{HttpCheck, HttpCheckError};
-pub use outcome::{CheckResult, Expiry, Outcome, Phase, Phases};
+pub use outcome::{CheckResult, Expiry, Outcome, Phase, Phases, Step};
 pub use record::Series;
 pub use schedule::{ServiceError, run};
 pub use tls::{Anchor, Trust, TrustError};
 
-use crate::config::services::Probe;
+use crate::config::probes::Probe;
 use std::time::Duration;
 
 /// Why a check could not be made ready. Trying again may help: files are read again.
@@ -38,23 +44,41 @@ pub enum CompileError {
 #[derive(Debug)]
 pub enum Check {
     Http(Box<HttpCheck>),
+    Journey(Box<journey::JourneyCheck>),
+    Tcp(Box<tcp::TcpCheck>),
+    Tls(Box<handshake::TlsCheck>),
+    Dns(Box<dns::DnsCheck>),
+    Icmp(Box<icmp::IcmpCheck>),
+    Sql(Box<sql::SqlCheck>),
 }
 
 impl Check {
     /// Reads what the probe needs (its CA file, the system's CAs) and parses the rest.
     pub async fn compile(probe: &Probe, trust: &Trust) -> Result<Check, CompileError> {
-        match probe {
+        Ok(match probe {
             Probe::Http(http) => {
                 let anchor = trust.anchor(http.ca_file.as_deref()).await?;
-                Ok(Check::Http(Box::new(HttpCheck::new(http, anchor)?)))
+                Check::Http(Box::new(HttpCheck::new(http, anchor)?))
             }
-        }
+            Probe::Journey(probe) => Check::Journey(Box::new(journey::JourneyCheck::new(probe, trust).await?)),
+            Probe::Tcp(probe) => Check::Tcp(Box::new(tcp::TcpCheck::new(probe, trust).await?)),
+            Probe::Tls(probe) => Check::Tls(Box::new(handshake::TlsCheck::new(probe, trust).await?)),
+            Probe::Dns(probe) => Check::Dns(Box::new(dns::DnsCheck::new(probe, trust).await?)),
+            Probe::Icmp(probe) => Check::Icmp(Box::new(icmp::IcmpCheck::new(probe, trust).await?)),
+            Probe::Sql(probe) => Check::Sql(Box::new(sql::SqlCheck::new(probe, trust).await?)),
+        })
     }
 
     /// Makes the check; ends after `timeout` at the latest.
     pub async fn run(&self, timeout: Duration) -> Outcome {
         match self {
             Check::Http(check) => check.run(timeout).await,
+            Check::Journey(check) => check.run(timeout).await,
+            Check::Tcp(check) => check.run(timeout).await,
+            Check::Tls(check) => check.run(timeout).await,
+            Check::Dns(check) => check.run(timeout).await,
+            Check::Icmp(check) => check.run(timeout).await,
+            Check::Sql(check) => check.run(timeout).await,
         }
     }
 }

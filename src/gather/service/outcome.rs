@@ -129,6 +129,15 @@ impl Expiry {
     }
 }
 
+/// One step of a journey that was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub name: String,
+    /// From its request to the end of its answer, captures included.
+    pub took: Duration,
+    pub ok: bool,
+}
+
 /// Everything a check found.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -142,10 +151,37 @@ pub struct Outcome {
     pub address: Option<SocketAddr>,
     /// Redirects followed.
     pub redirects: u8,
+    /// The steps of a journey, in order, up to the one that failed.
+    pub steps: Vec<Step>,
+    /// The number that a database query gave.
+    pub value: Option<f64>,
+    /// The time of the newest row of a database.
+    pub newest: Option<Timestamp>,
     pub detail: Detail,
 }
 
 impl Outcome {
+    /// A result and its reason; everything else is empty.
+    pub(super) fn new(result: CheckResult, detail: Detail) -> Outcome {
+        Outcome {
+            result,
+            phases: Phases::default(),
+            status: None,
+            expiry: None,
+            address: None,
+            redirects: 0,
+            steps: Vec::new(),
+            value: None,
+            newest: None,
+            detail,
+        }
+    }
+
+    /// The check could not be made, for a reason of our own.
+    pub(super) fn unmade(cause: &str) -> Outcome {
+        Outcome::new(CheckResult::Error, Detail::Own { cause: cause.to_owned() })
+    }
+
     pub fn state(&self) -> State {
         if self.result.is_up() { State::Up } else { State::Down }
     }

@@ -3,7 +3,7 @@
 use super::super::{CheckResult, Detail, Phase};
 use super::servers::{Act, Authority, answer, page, probe, request_head, script, send, tcp};
 use super::{LONG, SHORT, check};
-use crate::config::services::HttpProbe;
+use crate::config::probes::http::HttpProbe;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

@@ -6,7 +6,7 @@ mod servers;
 mod tls;
 
 use super::{Check, Outcome, Trust};
-use crate::config::services::{HttpProbe, Probe};
+use crate::config::probes::{Probe, http::HttpProbe};
 use std::time::Duration;
 
 /// For checks that end by themselves, however busy the machine.

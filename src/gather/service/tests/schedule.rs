@@ -4,7 +4,8 @@ use super::super::{CheckResult, Detail, Expiry, Outcome, Phase, Phases, Series, 
 use super::servers::{Authority, answer, page, probe};
 use crate::attribution::{Ledger, State, Subject, SubjectKind};
 use crate::config::Id;
-use crate::config::services::{HttpProbe, Probe, Service, ServiceKind};
+use crate::config::probes::{Probe, http::HttpProbe};
+use crate::config::services::{Service, ServiceKind};
 use crate::config::site::{self, Language};
 use crate::metrics::{Format, Metrics, columns};
 use crate::store::Store;
@@ -22,6 +23,7 @@ fn service(id: &str, http: HttpProbe) -> Service {
         kind: ServiceKind::Portal,
         every: Duration::from_millis(300),
         timeout: Duration::from_millis(250),
+        depends_on: Vec::new(),
         probe: Probe::Http(http),
     }
 }
@@ -36,7 +38,7 @@ fn outcome(result: CheckResult, detail: Detail, expiry: Option<Expiry>) -> Outco
     if result.is_up() {
         phases.add(Phase::Processing, Duration::from_millis(500));
     }
-    Outcome { result, phases, status: None, expiry, address: None, redirects: 0, detail }
+    Outcome { phases, expiry, ..Outcome::new(result, detail) }
 }
 
 async fn ledger() -> (Ledger, tempfile::TempDir) {

@@ -1,6 +1,6 @@
 //! Small real servers on 127.0.0.1, and a CA of their own. They end with the test's runtime.
 
-use crate::config::services::HttpProbe;
+use crate::config::probes::http::HttpProbe;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::future::Future;
@@ -163,16 +163,5 @@ pub fn page(status: &str, headers: &str, body: &str) -> String {
 }
 
 pub fn probe(url: &str) -> HttpProbe {
-    HttpProbe {
-        url: url.parse().unwrap(),
-        method: "GET".into(),
-        headers: Vec::new(),
-        status: (200..300).collect(),
-        body_contains: None,
-        body_not_contains: None,
-        max_redirects: 5,
-        slow_after: None,
-        ca_file: None,
-        max_body: 1 << 20,
-    }
+    HttpProbe::get(url.parse().unwrap())
 }

@@ -3,7 +3,7 @@
 use super::super::{CheckResult, Detail, Phase};
 use super::servers::{Act, Authority, answer, page, probe, script, send, tcp};
 use super::{LONG, SHORT, check};
-use crate::config::services::HttpProbe;
+use crate::config::probes::http::HttpProbe;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
