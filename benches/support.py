@@ -146,8 +146,9 @@ def bench_program(name):
         return built
     command = ["cargo", "bench", "--locked", "--no-run", "--bench", name, "--message-format=json", "--quiet"]
     output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = (json.loads(line).get("executable") for line in output.splitlines() if line.startswith("{"))
-    return next(path for path in found if path)
+    artifacts = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    # The daemon is built along with it.
+    return next(a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == name)
 
 
 def compare(what, unit, runs, ours, peer, budget=None):
