@@ -1,6 +1,6 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager nginx-light postgresql python3-aiosmtpd openssl
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager nginx-light postgresql mariadb-server python3-aiosmtpd openssl
 BENCH_PACKAGES := prometheus-blackbox-exporter prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 
