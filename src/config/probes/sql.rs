@@ -227,7 +227,10 @@ fn target(cx: &mut Context<'_>, node: &Node, engine: Engine) -> Option<Target> {
     };
     let mut sound = true;
     if url.query().is_some() || url.fragment().is_some() {
-        cx.wrong(node, "what follows ? or # in the URL is not read: use the keys beside it, such as sslmode and ca_file");
+        cx.wrong(
+            node,
+            "what follows ? or # in the URL is not read: use the keys beside it, such as sslmode and ca_file",
+        );
         sound = false;
     }
     let port = url.port().unwrap_or(engine.port());
