@@ -265,7 +265,7 @@ fn query(cx: &mut Context<'_>, node: &Node) -> Option<String> {
     let first = first_word(text);
     if !READING.contains(&first.to_ascii_lowercase().as_str()) {
         let reading = READING.join(", ");
-        cx.wrong(node, format!("the query begins with {}, expected one that only reads: {reading}", quote(first)));
+        cx.wrong(node, format!("begins with {}, expected a query that only reads: {reading}", quote(first)));
         return None;
     }
     Some(text.to_owned())
