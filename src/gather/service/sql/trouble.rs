@@ -160,7 +160,7 @@ impl Trouble {
             }
             Trouble::Method { name } => format!("máy chủ đòi cách đăng nhập {name}, chưa được hỗ trợ"),
             Trouble::InClear => {
-                "máy chủ đòi mật khẩu ở dạng không mã hóa; chỉ gửi qua TLS với sslmode require hoặc chặt hơn".into()
+                "máy chủ đòi mật khẩu nguyên văn; chỉ gửi như vậy qua TLS với sslmode require hoặc chặt hơn".into()
             }
             Trouble::NoPassword => "máy chủ đòi mật khẩu mà password_file không có".into(),
             Trouble::Impostor => "máy chủ không chứng minh được là biết mật khẩu: có thể là máy khác".into(),
