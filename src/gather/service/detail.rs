@@ -212,7 +212,8 @@ impl Detail {
     }
 }
 
-fn seconds(length: Duration, language: Language) -> String {
+/// A short length in seconds, with tenths if there are any.
+pub(super) fn seconds(length: Duration, language: Language) -> String {
     let decimals = if length.subsec_millis() == 0 { 0 } else { 1 };
     let number = format::decimal(length.as_secs_f64(), decimals, language);
     let unit = if language == Language::Vi { "giây" } else { "s" };

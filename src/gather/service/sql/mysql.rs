@@ -170,7 +170,7 @@ pub(super) async fn receive(session: &mut Session<'_>) -> Result<(u8, Vec<u8>), 
 /// What the server's error says.
 pub(super) fn refusal(stage: Stage, body: &[u8]) -> Failure {
     let mut cursor = Cursor(body);
-    let parsed = || -> Option<(u16, String, String)> {
+    let mut parsed = || -> Option<(u16, String, String)> {
         cursor.take(1)?;
         let number = u16::from_le_bytes(cursor.take(2)?.try_into().ok()?);
         let mut state = String::new();
@@ -180,7 +180,6 @@ pub(super) fn refusal(stage: Stage, body: &[u8]) -> Failure {
         }
         Some((number, state, String::from_utf8_lossy(cursor.0).into_owned()))
     };
-    let mut parsed = parsed;
     let Some((number, mut state, message)) = parsed() else { return foreign() };
     // Errors of the server itself, that have no class of their own: too many connections, our host is blocked or not
     // allowed, it starts or stops, lock waits, limits of time.
@@ -211,6 +210,15 @@ mod tests {
         let row = text_row(&[0xfb], &columns).unwrap();
         assert_eq!(row, [Cell::new("n".into(), None, Kind::Other)]);
         assert_eq!(number(&mut Cursor(&[0xfd, 1, 2, 3])), Some(0x03_02_01));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_message_makes_us_panic(body: Vec<u8>) {
+            let columns = [("a".to_owned(), Kind::Other), ("b".to_owned(), Kind::Other)];
+            let _ = (text_row(&body, &columns), column(&body, None), number(&mut Cursor(&body)));
+            let _ = refusal(Stage::Query, &body);
+        }
     }
 
     #[test]

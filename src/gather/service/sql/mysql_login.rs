@@ -155,7 +155,9 @@ impl Door<'_> {
                 Some((0xff, _)) => return Err(refusal(session.talk.stage, &body)),
                 Some((0xfe, rest)) => {
                     let mut cursor = Cursor(rest);
-                    greeting.method = cursor.text().unwrap_or_default().to_vec();
+                    // Without a name it is the method of servers before 4.1.
+                    let old: &[u8] = b"mysql_old_password";
+                    greeting.method = cursor.text().unwrap_or(old).to_vec();
                     greeting.scramble = cursor.0.strip_suffix(&[0]).unwrap_or(cursor.0).to_vec();
                     self.proof(&greeting.method, &greeting.scramble)?
                 }
@@ -246,6 +248,13 @@ mod tests {
         assert_eq!(greeting.capabilities, 0x81ff_f7fe);
         for length in 0..55 {
             assert!(Greeting::parse(&whole[..length]).is_none_or(|cut| cut.scramble.len() < 20), "{length}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_greeting_makes_us_panic(body: Vec<u8>) {
+            let _ = Greeting::parse(&body);
         }
     }
 

@@ -114,7 +114,7 @@ async fn log_in(
         let mut cursor = Cursor(&body);
         match kind {
             b'R' => {}
-            b'E' => return Err(refusal(session, &body)),
+            b'E' => return Err(refusal(session.talk.stage, &body)),
             b'N' | b'S' => continue,
             _ => return Err(foreign()),
         }
@@ -198,7 +198,7 @@ async fn until_ready(
         }
         match kind {
             b'Z' => return Ok(()),
-            b'E' => return Err(refusal(session, &body)),
+            b'E' => return Err(refusal(session.talk.stage, &body)),
             _ => take(kind, &body)?,
         }
     }
@@ -215,7 +215,7 @@ async fn receive(session: &mut Session<'_>) -> Result<(u8, Vec<u8>), Failure> {
     Ok((head[0], session.read(length).await?))
 }
 
-fn refusal(session: &Session<'_>, body: &[u8]) -> Failure {
+fn refusal(stage: Stage, body: &[u8]) -> Failure {
     let (mut code, mut text) = (String::new(), String::new());
     let mut cursor = Cursor(body);
     while let Some(field) = cursor.u8().filter(|field| *field != 0) {
@@ -228,7 +228,7 @@ fn refusal(session: &Session<'_>, body: &[u8]) -> Failure {
     }
     let result = if code == CANCELED { CheckResult::Timeout } else { CheckResult::Error };
     let message = Trouble::harmless(&code, &text);
-    fail(result, Trouble::Server { stage: session.talk.stage, code, message })
+    fail(result, Trouble::Server { stage, code, message })
 }
 
 fn foreign() -> Failure {
@@ -325,6 +325,15 @@ mod tests {
     fn zones_are_written_the_posix_way() {
         assert_eq!(time_zone(Offset::constant(7)), "<+07:00>-07:00");
         assert_eq!(time_zone(Offset::from_seconds(-(3 * 3600 + 1800)).unwrap()), "<-03:30>+03:30");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_message_makes_us_panic(body: Vec<u8>) {
+            let columns = [("a".to_owned(), OID_BOOL), ("b".to_owned(), 23)];
+            let _ = (description(&body), data_row(&body, &columns), refusal(Stage::Query, &body));
+            let _ = mechanisms(&body).count();
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Never holds a password, and of the server's own messages only those that cannot repeat what stands in the tables.
 
+use super::super::detail::seconds;
 use crate::config::site::Language;
 use crate::format;
 use std::time::Duration;
@@ -105,7 +106,7 @@ impl Trouble {
                     Stage::Query => "after the query",
                     Stage::Newest => "after the query for the newest row",
                 };
-                format!("hangs: connected, then silence {before} (waited {})", length(limit))
+                format!("hangs: connected, then silence {before} (waited {})", seconds(*limit, Language::En))
             }
             Trouble::NoTls => "the server offers no TLS, which sslmode asks for".into(),
             Trouble::Server { stage, code, message } => {
@@ -147,7 +148,7 @@ impl Trouble {
                     Stage::Query => "sau câu truy vấn",
                     Stage::Newest => "sau câu truy vấn dòng mới nhất",
                 };
-                format!("bị treo: đã kết nối rồi im lặng {before} (đã chờ {})", length(limit))
+                format!("bị treo: đã kết nối rồi im lặng {before} (đã chờ {})", seconds(*limit, Language::Vi))
             }
             Trouble::NoTls => "máy chủ không có TLS, trong khi sslmode yêu cầu".into(),
             Trouble::Server { stage, code, message } => {
