@@ -13,7 +13,7 @@ use super::session::{Cursor, Duplex, Session, Talk, broken, fail};
 use super::trouble::{Stage, Trouble, shown};
 use super::{Settings, SqlCheck};
 use crate::config::Secret;
-use crate::config::probes::sql::SslMode;
+use crate::config::probes::sql::{SqlProbe, SslMode};
 use jiff::tz::Offset;
 use md5::{Digest, Md5};
 use std::fmt::Write;
@@ -79,13 +79,8 @@ async fn secure(
     Ok((Box::new(Watched::new(stream, talk.trace.app.clone())), false))
 }
 
-async fn log_in(
-    check: &SqlCheck,
-    session: &mut Session<'_>,
-    settings: Settings,
-    encrypted: bool,
-) -> Result<(), Failure> {
-    let probe = &check.probe;
+/// Who we are and how we want texts and times.
+fn startup(probe: &SqlProbe, settings: Settings) -> Vec<u8> {
     let mut startup = PROTOCOL.to_be_bytes().to_vec();
     let zone = settings.offset.map(time_zone);
     let database = probe.database.as_ref().unwrap_or(&probe.user);
@@ -107,7 +102,17 @@ async fn log_in(
     startup.push(0);
     let mut packet = length(4 + startup.len()).to_vec();
     packet.extend(startup);
-    session.send(&packet).await?;
+    packet
+}
+
+async fn log_in(
+    check: &SqlCheck,
+    session: &mut Session<'_>,
+    settings: Settings,
+    encrypted: bool,
+) -> Result<(), Failure> {
+    let probe = &check.probe;
+    session.send(&startup(probe, settings)).await?;
     let mut scram = None;
     loop {
         let (kind, body) = receive(session).await?;
@@ -133,6 +138,10 @@ async fn log_in(
             3 => return Err(fail(CheckResult::Error, Trouble::InClear)),
             5 => message(b'p', &[md5_answer(&probe.user, password()?, cursor.0).as_bytes(), b"\0"]),
             10 => {
+                // Each exchange costs us work: there is one.
+                if scram.is_some() {
+                    return Err(foreign());
+                }
                 if !mechanisms(cursor.0).any(|mechanism| mechanism == scram::NAME.as_bytes()) {
                     return Err(fail(CheckResult::Error, Trouble::Method { name: "SASL".into() }));
                 }

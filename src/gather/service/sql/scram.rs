@@ -97,7 +97,8 @@ impl Scram {
         let (nonce, salt, iterations) = (part("r=")?, part("s=")?, part("i=")?);
         let salt = STANDARD.decode(salt).map_err(|_| impostor())?;
         let iterations: NonZeroU32 = iterations.parse().map_err(|_| impostor())?;
-        if !nonce.starts_with(&self.nonce) || iterations.get() > ITERATIONS_MAX {
+        let again = self.expected.is_some();
+        if again || !nonce.starts_with(&self.nonce) || iterations.get() > ITERATIONS_MAX {
             return Err(impostor());
         }
         let salted = hmac::Key::new(hmac::HMAC_SHA256, &cache.salted(password, &salt, iterations).await?);
@@ -143,8 +144,9 @@ mod tests {
         let client = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"Client Key");
         let stored = digest::digest(&digest::SHA256, client.as_ref());
         assert_eq!(STANDARD.encode(stored.as_ref()), "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=");
-        let right = format!("v={}", STANDARD.encode(scram.expected.unwrap().as_ref()));
+        let right = format!("v={}", STANDARD.encode(scram.expected.as_ref().unwrap().as_ref()));
         assert!(scram.verify(right.as_bytes()).is_ok());
+        assert!(scram.prove(challenge.as_bytes(), "pencil", &cache).await.is_err(), "one challenge a login");
         for wrong in ["v=", "v=AAAA", "e=other-error", "", &right[..right.len() - 4]] {
             assert!(scram.verify(wrong.as_bytes()).is_err(), "{wrong}");
         }
