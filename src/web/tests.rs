@@ -235,7 +235,7 @@ async fn show() {
         tokio::time::sleep(std::time::Duration::from_secs(90)).await;
         stop.cancel();
     });
-    super::serve(listener, house.router, shutdown).await.unwrap();
+    super::serve(listener, house.router, None, shutdown).await.unwrap();
 }
 
 /// Every query of the shipped dashboard is PromQL that our own engine evaluates, too.
