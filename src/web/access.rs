@@ -223,7 +223,8 @@ impl Identity {
             person: user.person.clone(),
             language: user.language.or(person.and_then(|person| person.language)),
             csrf,
-            ..Identity::unbound(&user.name, Kind::User(user.roles.clone())).bound(user.agency.as_ref(), &config.agencies)
+            ..Identity::unbound(&user.name, Kind::User(user.roles.clone()))
+                .bound(user.agency.as_ref(), &config.agencies)
         }
     }
 

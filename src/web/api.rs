@@ -4,9 +4,9 @@ use super::access::Identity;
 use super::{AppState, incidents as rows, overview};
 use crate::config::site::Language;
 use crate::evaluation::archive;
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

@@ -176,12 +176,7 @@ fn failed(failure: &Failure) -> Response {
 }
 
 /// What a session writes must carry its token: in the form, or in a header. Nothing else has one.
-async fn check_form(
-    identity: &access::Identity,
-    route: &str,
-    request: &Parts,
-    body: Body,
-) -> Result<Body, Response> {
+async fn check_form(identity: &access::Identity, route: &str, request: &Parts, body: Body) -> Result<Body, Response> {
     let writes = access::of(&request.method, route).is_some_and(|line| line.access == access::Access::Write);
     let Some(expected) = identity.csrf.as_deref().filter(|_| writes) else { return Ok(body) };
     let denied = || refuse(access::Denial::NoFormToken, true);

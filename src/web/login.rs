@@ -37,11 +37,12 @@ pub(super) struct Given {
 pub(super) fn address(here: &str) -> String {
     match next(Some(here)) {
         "/" => "/login".to_owned(),
-        here => {
-            let query: String = url::form_urlencoded::byte_serialize(here.as_bytes()).collect();
-            format!("/login?next={query}")
-        }
+        here => format!("/login?next={}", query(here)),
     }
+}
+
+fn query(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// A path of this site, whatever was given: never another host's, and not this page again.
@@ -82,7 +83,7 @@ pub(super) async fn page(
     if state.config().server.users.is_none() || identity.csrf.is_some() {
         return Ok(Redirect::to(next).into_response());
     }
-    reader.render(&state, "login.html", context! { next, bare => true })
+    reader.render(&state, "login.html", context! { next, next_query => query(next), bare => true })
 }
 
 pub(super) async fn enter(
@@ -117,8 +118,10 @@ fn refused(state: &AppState, reader: &Reader, failure: &Failure, name: &str, nex
         Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         Failure::Store(_) => return Err(StatusCode::INTERNAL_SERVER_ERROR),
     };
-    let mut response =
-        reader.render(state, "login.html", context! { next, bare => true, name, wait, wrong => wait.is_none() })?;
+    let content = context! {
+        next, next_query => query(next), bare => true, name, wait, wrong => wait.is_none(),
+    };
+    let mut response = reader.render(state, "login.html", content)?;
     *response.status_mut() = status;
     if let Some(wait) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));

@@ -195,7 +195,10 @@ pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path
     let is_seen = |labels: &serde_json::Value| {
         // Groups need not be of one agency.
         reader.identity.visible().is_none()
-            || labels.get("agency").and_then(|agency| agency.as_str()).is_some_and(|agency| reader.identity.sees(agency))
+            || labels
+                .get("agency")
+                .and_then(|agency| agency.as_str())
+                .is_some_and(|agency| reader.identity.sees(agency))
     };
     let alerts: Vec<Value> = detail
         .alerts

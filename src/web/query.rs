@@ -3,9 +3,9 @@
 use super::AppState;
 use super::access::Identity;
 use crate::promql::{self, Query, QueryError, Series, Storage, Value};
-use axum::{Extension, Form, Json};
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
+use axum::{Extension, Form, Json};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
 use serde::Deserialize;
@@ -40,7 +40,10 @@ pub(super) async fn instant(
         Some(Some(at_ms)) => at_ms,
         Some(None) => return bad_data("time is neither seconds since 1970 nor RFC 3339"),
     };
-    evaluate(state, identity, given.query, move |storage, query| Ok(value(promql::instant(storage, query, at_ms)?, at_ms))).await
+    evaluate(state, identity, given.query, move |storage, query| {
+        Ok(value(promql::instant(storage, query, at_ms)?, at_ms))
+    })
+    .await
 }
 
 pub(super) async fn instant_form(

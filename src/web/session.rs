@@ -104,7 +104,11 @@ impl Sessions {
     pub async fn close(&self, token: &str) -> Result<(), StoreError> {
         const DOING: &str = "ending a session";
         let mut tx = self.0.begin().await?;
-        sqlx::query("DELETE FROM sessions WHERE token = $1").bind(digest(token)).execute(&mut *tx).await.doing(DOING)?;
+        sqlx::query("DELETE FROM sessions WHERE token = $1")
+            .bind(digest(token))
+            .execute(&mut *tx)
+            .await
+            .doing(DOING)?;
         tx.commit().await
     }
 
