@@ -305,6 +305,21 @@ impl Denial {
             Denial::InClear => "only the trusted proxies may ask without TLS",
         }
     }
+
+    /// [`Denial::message`] for Vietnamese readers.
+    pub fn message_vi(self) -> &'static str {
+        match self {
+            Denial::UnknownRoute => "không có trang này",
+            Denial::BadCredentials => "thông tin đăng nhập không đúng",
+            Denial::Unknown => "hãy đăng nhập",
+            Denial::NoRight => "bạn không có quyền này, hoặc chỉ có quyền với một đơn vị",
+            Denial::ForeignHost => "tên máy chủ trong địa chỉ không phải của hệ thống này (xem external_url)",
+            Denial::ForeignOrigin => "yêu cầu đến từ trang của một hệ thống khác",
+            Denial::NoFormToken => "biểu mẫu đã cũ: hãy tải lại trang",
+            Denial::NotLocal => "chỉ mở cho chính máy này, không qua máy chủ trung gian",
+            Denial::InClear => "không dùng TLS thì chỉ máy chủ trung gian tin cậy được truy cập",
+        }
+    }
 }
 
 /// Decides. `proven` is who the credentials prove, if there were any.

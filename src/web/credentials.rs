@@ -43,6 +43,8 @@ pub struct Door {
     /// Of `proven`; new at every start. Without a random source nothing is remembered.
     key: Option<hmac::Key>,
     turns: Arc<Semaphore>,
+    /// Who proves a Basic password that is not remembered.
+    line: tokio::sync::Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -91,6 +93,7 @@ impl Door {
             proven: Mutex::default(),
             key,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            line: tokio::sync::Mutex::default(),
             metrics,
         }
     }
@@ -121,25 +124,33 @@ impl Door {
         password: &str,
         client: Option<IpAddr>,
     ) -> Result<&'u User, Failure> {
-        let now = Instant::now();
         let place = users.find(name).and_then(|user| Some((user, self.place(user, password)?)));
-        if let Some((user, place)) = place
-            && lock(&self.proven).get(&place).is_some_and(|proven| now.duration_since(*proven) < PROVEN_FOR)
-        {
+        let Some((user, place)) = place else { return self.login(users, name, password, client).await };
+        if self.is_proven(&place) {
+            return Ok(user);
+        }
+        // A dashboard asks twenty times at once: one of them proves the password, the others wait for that. Guesses
+        // wait in this line, too, but the throttle moves it on.
+        let line = tokio::time::timeout(TURN, self.line.lock()).await;
+        let Ok(_line) = line else { return Err(Failure::Busy) };
+        if self.is_proven(&place) {
             return Ok(user);
         }
         let user = self.login(users, name, password, client).await?;
-        if let Some((_, place)) = place {
-            let mut proven = lock(&self.proven);
-            if proven.len() >= MAX_PROVEN {
-                proven.retain(|_, at| now.duration_since(*at) < PROVEN_FOR);
-            }
-            if proven.len() >= MAX_PROVEN {
-                proven.clear();
-            }
-            proven.insert(place, now);
+        let now = Instant::now();
+        let mut proven = lock(&self.proven);
+        if proven.len() >= MAX_PROVEN {
+            proven.retain(|_, at| now.duration_since(*at) < PROVEN_FOR);
         }
+        if proven.len() >= MAX_PROVEN {
+            proven.clear();
+        }
+        proven.insert(place, now);
         Ok(user)
+    }
+
+    fn is_proven(&self, place: &[u8; 32]) -> bool {
+        lock(&self.proven).get(place).is_some_and(|proven| proven.elapsed() < PROVEN_FOR)
     }
 
     /// Where a user with this very hash and password is remembered.

@@ -447,3 +447,27 @@ async fn where_the_browser_speaks_tls_the_cookie_is_for_tls_only() {
     let page = with(page, HeaderName::from_static("x-forwarded-proto"), "https");
     assert_eq!(ask(&house, page).await.0, StatusCode::UNAUTHORIZED, "a cookie that anybody could have set");
 }
+
+/// A dashboard's first look: none of its requests is taken for a guess.
+#[tokio::test]
+async fn many_at_once_with_one_password_prove_it_once() {
+    let house = locked("").await;
+    let asked = (0..40).map(|_| ask(&house, as_user(request(Method::GET, "/api/ioc/v1/agencies"), "viewer")));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().all(|(status, ..)| *status == StatusCode::OK));
+    assert_eq!(house.state.metrics().own.logins.with_label_values(&["ok"]).get(), 1);
+}
+
+/// Who is refused a page is told on a page, in their language; a program gets a line.
+#[tokio::test]
+async fn a_person_who_is_refused_gets_a_page() {
+    let house = locked("").await;
+    for (language, expected) in [("vi", "không có quyền"), ("en", "have not the right")] {
+        let asked = with(as_user(request(Method::GET, "/status"), "viewer-tk"), header::ACCEPT, "text/html");
+        let (status, _, body) = ask(&house, with(asked, header::ACCEPT_LANGUAGE, language)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(body.contains("<h1>") && body.contains(expected), "{body}");
+    }
+    let (_, _, body) = ask(&house, as_user(request(Method::GET, "/status"), "viewer-tk")).await;
+    assert!(!body.contains('<'), "{body}");
+}

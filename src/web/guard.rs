@@ -1,10 +1,11 @@
 //! What every request passes: access, the count by route, panics, the security headers of every answer.
 
 use super::credentials::{Credentials, Failure};
+use super::pages::Reader;
 use super::{AppState, access, login};
 use crate::config::Config;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
@@ -49,9 +50,10 @@ pub(super) async fn guard(State(state): State<AppState>, request: Request, next:
                     parts.extensions.insert(origin);
                     run(route, Request::from_parts(parts, body), next).await
                 }
-                Err(refusal) => refusal,
+                Err(Turned::Away(denial)) => Refusal::Denied(denial).answer(&state, &config, &mut parts, route).await,
+                Err(Turned::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the form is too long\n").into_response(),
             },
-            Err(refusal) => refusal.answer(&config, &parts, route),
+            Err(refusal) => refusal.answer(&state, &config, &mut parts, route).await,
         },
     };
     // The template, never the path: what strangers ask for must not become series.
@@ -127,7 +129,7 @@ async fn permitted(
 }
 
 impl Refusal {
-    fn answer(self, config: &Config, request: &Parts, route: &str) -> Response {
+    async fn answer(self, state: &AppState, config: &Config, request: &mut Parts, route: &str) -> Response {
         let denial = match self {
             Refusal::Denied(denial) => denial,
             Refusal::Failed(failure) => return failed(&failure),
@@ -138,16 +140,29 @@ impl Refusal {
             let here = if route == "/logout" { "/" } else { here };
             return Redirect::to(&login::address(here)).into_response();
         }
+        if !matches!(denial, access::Denial::BadCredentials | access::Denial::Unknown) && wants_page(request, route) {
+            let Ok(reader) = Reader::from_request_parts(request, state).await;
+            return reader.refusal(state, denial).unwrap_or_else(IntoResponse::into_response);
+        }
         refuse(denial, has_users)
     }
 }
 
+/// What became of a session's form.
+enum Turned {
+    Away(access::Denial),
+    TooLong,
+}
+
 /// Whether a person waits for the answer, who is better shown the login page.
 fn is_page(request: &Parts, route: &str) -> bool {
-    let is_read = matches!(request.method, Method::GET | Method::HEAD);
+    matches!(request.method, Method::GET | Method::HEAD) && wants_page(request, route)
+}
+
+fn wants_page(request: &Parts, route: &str) -> bool {
     let of_programs = ["/api/", "/-/", "/metrics", "/probe"].iter().any(|start| route.starts_with(start));
     let accept = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    is_read && !of_programs && accept.contains("text/html")
+    !of_programs && accept.contains("text/html")
 }
 
 fn refuse(denial: access::Denial, has_users: bool) -> Response {
@@ -176,10 +191,10 @@ fn failed(failure: &Failure) -> Response {
 }
 
 /// What a session writes must carry its token: in the form, or in a header. Nothing else has one.
-async fn check_form(identity: &access::Identity, route: &str, request: &Parts, body: Body) -> Result<Body, Response> {
+async fn check_form(identity: &access::Identity, route: &str, request: &Parts, body: Body) -> Result<Body, Turned> {
     let writes = access::of(&request.method, route).is_some_and(|line| line.access == access::Access::Write);
     let Some(expected) = identity.csrf.as_deref().filter(|_| writes) else { return Ok(body) };
-    let denied = || refuse(access::Denial::NoFormToken, true);
+    let denied = || Turned::Away(access::Denial::NoFormToken);
     if let Some(token) = request.headers.get(CSRF_HEADER) {
         return if same(token.as_bytes(), expected) { Ok(body) } else { Err(denied()) };
     }
@@ -188,7 +203,7 @@ async fn check_form(identity: &access::Identity, route: &str, request: &Parts, b
         return Err(denied());
     }
     let Ok(bytes) = axum::body::to_bytes(body, MAX_FORM).await else {
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, "the form is too long\n").into_response());
+        return Err(Turned::TooLong);
     };
     let token = url::form_urlencoded::parse(&bytes).find(|(name, _)| name == "csrf").map(|(_, value)| value);
     if !token.is_some_and(|token| same(token.as_bytes(), expected)) {

@@ -1,6 +1,6 @@
 //! The pages: server-rendered, in Vietnamese or English, without a script.
 
-use super::access::Identity;
+use super::access::{Denial, Identity};
 use super::{AppState, guard, incidents as rows, language, overview as wall, runbooks};
 use crate::config::site::Language;
 use crate::evaluation::{Week, archive};
@@ -77,11 +77,22 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The page of somebody who is refused.
+    pub(super) fn refusal(&self, state: &AppState, denial: Denial) -> Page {
+        let message = self.pick(denial.message_vi(), denial.message());
+        let mut response = self.render(state, "denied.html", context! { message })?;
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        Ok(response)
+    }
+}
+
 fn templates() -> &'static Environment<'static> {
     static TEMPLATES: OnceLock<Environment<'static>> = OnceLock::new();
     TEMPLATES.get_or_init(|| {
         let files = [
             ("base.html", include_str!("templates/base.html")),
+            ("denied.html", include_str!("templates/denied.html")),
             ("login.html", include_str!("templates/login.html")),
             ("overview.html", include_str!("templates/overview.html")),
             ("incidents.html", include_str!("templates/incidents.html")),
