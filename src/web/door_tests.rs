@@ -471,3 +471,24 @@ async fn a_person_who_is_refused_gets_a_page() {
     let (_, _, body) = ask(&house, as_user(request(Method::GET, "/status"), "viewer-tk")).await;
     assert!(!body.contains('<'), "{body}");
 }
+
+/// In clear over a network nobody's password is even looked at, but for the proxies that are trusted.
+#[tokio::test]
+async fn in_clear_only_trusted_proxies_may_ask() {
+    let house = locked(", trusted_proxies: [10.0.0.0/24]").await;
+    let from = |request: Request<Body>, peer: [u8; 4]| {
+        let mut request = with(request, HeaderName::from_static("x-forwarded-for"), "10.0.0.7, 127.0.0.1");
+        request.extensions_mut().insert(axum::extract::ConnectInfo(std::net::SocketAddr::from((peer, 40_000))));
+        request
+    };
+    let page = || as_user(request(Method::GET, "/api/ioc/v1/agencies"), "viewer");
+    let token = || with(request(Method::GET, "/metrics"), header::AUTHORIZATION, "Bearer secret-of-metrics");
+    let sent = || form("/login", &[("user", "viewer"), ("password", PASSWORD)]);
+    for (peer, read, login) in [([10, 0, 0, 7], 200, 303), ([127, 0, 0, 1], 200, 303), ([192, 0, 2, 7], 403, 403)] {
+        assert_eq!(ask(&house, from(page(), peer)).await.0.as_u16(), read, "{peer:?}");
+        assert_eq!(ask(&house, from(token(), peer)).await.0.as_u16(), read, "{peer:?}");
+        assert_eq!(ask(&house, from(sent(), peer)).await.0.as_u16(), login, "{peer:?}");
+        assert_eq!(ask(&house, from(request(Method::GET, "/-/healthy"), peer)).await.0, StatusCode::OK);
+    }
+    assert_eq!(house.state.metrics().own.logins.with_label_values(&["ok"]).get(), 3, "one of them for two");
+}

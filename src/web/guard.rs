@@ -135,9 +135,10 @@ impl Refusal {
             Refusal::Failed(failure) => return failed(&failure),
         };
         let has_users = config.server.users.is_some();
-        if denial == access::Denial::Unknown && (is_page(request, route) || route == "/logout") {
-            let here = request.uri.path_and_query().map_or("/", |path| path.as_str());
-            let here = if route == "/logout" { "/" } else { here };
+        if denial == access::Denial::Unknown && (wants_page(request, route) || route == "/logout") {
+            // A form whose session is over is lost; its address by itself is no page.
+            let is_read = matches!(request.method, Method::GET | Method::HEAD);
+            let here = request.uri.path_and_query().filter(|_| is_read).map_or("/", |path| path.as_str());
             return Redirect::to(&login::address(here)).into_response();
         }
         if !matches!(denial, access::Denial::BadCredentials | access::Denial::Unknown) && wants_page(request, route) {
@@ -154,11 +155,7 @@ enum Turned {
     TooLong,
 }
 
-/// Whether a person waits for the answer, who is better shown the login page.
-fn is_page(request: &Parts, route: &str) -> bool {
-    matches!(request.method, Method::GET | Method::HEAD) && wants_page(request, route)
-}
-
+/// Whether a person waits for the answer, who is better shown a page.
 fn wants_page(request: &Parts, route: &str) -> bool {
     let of_programs = ["/api/", "/-/", "/metrics", "/probe"].iter().any(|start| route.starts_with(start));
     let accept = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");

@@ -17,7 +17,7 @@ mod overview;
 mod pages;
 mod query;
 mod runbooks;
-mod session;
+pub mod session;
 mod state;
 mod throttle;
 pub mod tls;
