@@ -160,6 +160,28 @@ async fn every_route_for_everybody() {
     assert!(seen == EXPECTED, "{seen}");
 }
 
+/// A handler that the table does not know never runs, on a path that it knows neither.
+#[tokio::test]
+async fn what_is_not_in_the_table_does_not_run() {
+    let house = locked("").await;
+    let stub = || async { StatusCode::NO_CONTENT };
+    let router = Router::new()
+        .route("/metrics", axum::routing::any(stub))
+        .route("/secret", axum::routing::any(stub))
+        .layer(from_fn_with_state(house.state.clone(), guard::guard));
+    for (method, path, expected) in [
+        (Method::GET, "/metrics", 204),
+        (Method::HEAD, "/metrics", 204),
+        (Method::POST, "/metrics", 405),
+        (Method::OPTIONS, "/metrics", 405),
+        (Method::GET, "/secret", 403),
+        (Method::POST, "/secret", 403),
+    ] {
+        let asked = as_user(request(method.clone(), path), "admin");
+        assert_eq!(router.clone().oneshot(asked).await.unwrap().status().as_u16(), expected, "{method} {path}");
+    }
+}
+
 /// What a user of one agency gets of it and of the others.
 #[tokio::test]
 async fn somebody_of_one_agency_sees_nothing_of_another() {
