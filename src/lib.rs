@@ -25,6 +25,10 @@
 //! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
 
+/// The helpers that unit tests share with `tests/` call this crate by its name.
+#[cfg(test)]
+extern crate self as ioc_watch;
+
 pub mod alert;
 pub mod attribution;
 pub mod cli;
