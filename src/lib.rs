@@ -9,7 +9,7 @@
 //! | [`cli`] | one file a subcommand | everything |
 //! | `demo` | the `demo` command: simulated portals, gateway, devices and mail server | everything |
 //! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
-//! | [`evaluation`] | indicators, scorecard, reports | attribution, promql, mail, org, store |
+//! | [`evaluation`] | indicators, scorecard, reports | attribution, gather (what it keeps), promql, mail, org, store |
 //! | [`incident`] | grouping, routing, life of an incident | org, mail, store, metrics |
 //! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
