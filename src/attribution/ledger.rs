@@ -1,6 +1,6 @@
 //! Keeps the current interval of every subject in memory and its changes in the state database.
 
-use super::{State, Subject, SubjectKind};
+use super::{Excuse, Graph, State, Subject, SubjectKind};
 use crate::store::{Doing, Store, StoreError, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
@@ -125,9 +125,31 @@ impl Ledger {
         self.lock().current.get(subject).map(|current| (current.state, from_micros(current.from_us)))
     }
 
+    /// Takes a new graph into use: at start and at every reload.
+    pub fn set_graph(&self, _graph: Graph) {}
+
+    /// Settles causes as time passes: set-backs, tails, the beginning and end of maintenance. Called at every tick of the
+    /// history.
+    pub fn tick(&self, _now: Timestamp) {}
+
     /// Why `subject` is not to blame for what is wrong with it at `now`; `None` when it is.
-    pub fn excuse(&self, _subject: &Subject, _now: Timestamp) -> Option<super::Excuse> {
+    pub fn excuse(&self, _subject: &Subject, _now: Timestamp) -> Option<Excuse> {
         None
+    }
+
+    /// Why nobody at a site is to blame at `now`: what the site needs is down, or it is maintained.
+    pub fn excuse_for_site(&self, _site: &str, _now: Timestamp) -> Option<Excuse> {
+        None
+    }
+
+    /// Every subject that is excused at `now`, with its agency.
+    pub fn excuses(&self, _now: Timestamp) -> Vec<(Subject, String, Excuse)> {
+        Vec::new()
+    }
+
+    /// Another number whenever an excuse may have changed, as of the last [`Ledger::tick`].
+    pub fn excuses_version(&self) -> u64 {
+        0
     }
 
     /// Writes what was observed since the last flush. On an error nothing is lost: the next flush writes it.

@@ -3,25 +3,37 @@
 //! Gatherers report each observed state; the ledger keeps only changes. Every minute of a subject belongs to exactly one
 //! interval. The daemon's own absence is unknown. Causes other than `own` come with the dependency graph.
 
+pub mod availability;
 mod cause;
+mod error;
 mod excuse;
+pub mod graph;
 mod ledger;
+mod maintenance;
+mod overrides;
 
+pub use availability::{Availability, AvailabilityQuery};
 pub use cause::Cause;
+pub use error::AttributionError;
 pub use excuse::Excuse;
+pub use graph::{Graph, GraphDevice};
 pub use ledger::{Interval, Ledger};
+pub use maintenance::{Maintenance, NewMaintenance, Scope};
+pub use overrides::{NewOverride, Override};
 
 use crate::config::devices::DeviceKind;
+use serde::Serialize;
 use std::fmt;
 
 /// Something whose state is kept: one service, one device.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Subject {
     pub kind: SubjectKind,
     pub id: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SubjectKind {
     Service,
     Camera,
@@ -57,7 +69,8 @@ impl From<DeviceKind> for SubjectKind {
 }
 
 /// What was observed. Unknown is neither up nor down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     Up,
     Down,
