@@ -1,9 +1,15 @@
 //! The ledger of what was up, down or unknown, since when and because of what.
 //!
 //! Gatherers report each observed state; the ledger keeps only changes. Every minute of a subject belongs to exactly one
-//! interval. The daemon's own absence is unknown. Causes other than `own` come with the dependency graph.
+//! interval, and every interval has one cause. The daemon's own absence is unknown.
+//!
+//! [`graph`] says who needs what, `blame.rs` lays one downtime at a door (the rules stand there), `book.rs` keeps what
+//! was seen and works causes out again while they can change, `ledger.rs` writes them. What persons add, maintenance and
+//! overrides, stands beside in tables of its own.
 
 pub mod availability;
+mod blame;
+mod book;
 mod cause;
 mod error;
 mod excuse;

@@ -90,7 +90,10 @@ mod tests {
             until: hours.1.map(at),
             state,
             cause: cause.into(),
+            automatic_cause: cause.into(),
+            by: String::new(),
             reason: String::new(),
+            overridden: None,
         }
     }
 
