@@ -70,10 +70,12 @@ async fn simulate(seed: u64, state: &State, dir: &Path) {
     let schedule = outages::Schedule::new(seed, N_OUTAGES);
     let store = Store::open(state, dir).await.unwrap();
     let begun = std::time::Instant::now();
-    let all = attribution::play(&schedule, &store, dir).await;
+    let checks = schedule.checks();
+    let all = attribution::play(&schedule, &checks, &store, dir).await;
     let mut errors = attribution::Errors::default();
     for (target, intervals) in all.iter().enumerate() {
-        attribution::compare(&schedule, target, intervals, &mut errors).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        attribution::compare(&schedule, &checks, target, intervals, &mut errors)
+            .unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let causes = intervals.iter().filter(|interval| interval.state == Up::Down).map(|interval| &interval.cause);
         assert!(causes.into_iter().all(|cause| cause != "unknown"), "seed {seed}");
     }
@@ -81,7 +83,7 @@ async fn simulate(seed: u64, state: &State, dir: &Path) {
     let (fact, knowable) = (mean(&errors.from_fact), mean(&errors.from_knowable));
     println!(
         "seed {seed}: {} outages, {} edges, mean error {fact:.2} s from the fact, {knowable:.2} s from the first check; {:?} in {:?}",
-        schedule.outages.len(),
+        schedule.n_outages(),
         errors.from_fact.len(),
         attribution::totals(&all),
         begun.elapsed(),

@@ -1,6 +1,6 @@
 //! Plays a schedule of outages to the ledger and compares what it wrote with the truth.
 
-use crate::outages::{SECOND, Schedule, Target};
+use crate::outages::{Check, SECOND, Schedule, Target};
 use ioc_watch::attribution::{Graph, Interval, Ledger, NewMaintenance, Scope, State, SubjectKind};
 use ioc_watch::store::Store;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ pub const TICK: i64 = 15 * SECOND;
 const HEARTBEAT: i64 = 2 * SECOND;
 
 /// The ledger of a schedule's whole run, by target.
-pub async fn play(schedule: &Schedule, store: &Store, dir: &Path) -> Vec<Vec<Interval>> {
+pub async fn play(schedule: &Schedule, checks: &[Check], store: &Store, dir: &Path) -> Vec<Vec<Interval>> {
     let config = schedule.config(dir);
     let resume = async || {
         let ledger = Ledger::resume(store.clone()).await.unwrap();
@@ -25,7 +25,6 @@ pub async fn play(schedule: &Schedule, store: &Store, dir: &Path) -> Vec<Vec<Int
     let mut announcements: Vec<_> = schedule.windows.iter().filter(|window| window.announced.is_some()).collect();
     announcements.sort_by_key(|window| window.announced);
     let mut announcements = announcements.into_iter().peekable();
-    let checks = schedule.checks();
     let mut checks = checks.iter().peekable();
     let mut tick = 0;
     while tick < schedule.end {
@@ -81,7 +80,13 @@ pub struct Errors {
 }
 
 /// Compares a target's intervals with the truth; the first difference is the error.
-pub fn compare(schedule: &Schedule, target: usize, intervals: &[Interval], errors: &mut Errors) -> Result<(), String> {
+pub fn compare(
+    schedule: &Schedule,
+    checks: &[Check],
+    target: usize,
+    intervals: &[Interval],
+    errors: &mut Errors,
+) -> Result<(), String> {
     let this = &schedule.targets[target];
     let time = |at: jiff::Timestamp| at.duration_since(schedule.start).as_micros() as i64;
     let rows: Vec<(i64, i64, String)> = intervals
@@ -127,7 +132,7 @@ pub fn compare(schedule: &Schedule, target: usize, intervals: &[Interval], error
             return Err(format!("{id}: {label} at {now}, in truth {truth}; rows {near:?}; truth {edges:?}"));
         }
     }
-    measure(schedule, target, &rows, &edges, errors);
+    measure(schedule, checks, target, &rows, &edges, errors);
     Ok(())
 }
 
@@ -157,10 +162,19 @@ fn zone(schedule: &Schedule, target: usize, edge: i64) -> (i64, i64, Vec<&'stati
 }
 
 /// Notes how late the ledger's edges are.
-fn measure(schedule: &Schedule, target: usize, rows: &[(i64, i64, String)], edges: &[i64], errors: &mut Errors) {
-    let checks = schedule.checks();
+fn measure(
+    schedule: &Schedule,
+    checks: &[Check],
+    target: usize,
+    rows: &[(i64, i64, String)],
+    edges: &[i64],
+    errors: &mut Errors,
+) {
     let first_check = |targets: &[usize], edge: i64| {
-        let of = checks.iter().filter(|check| targets.contains(&check.target) && check.begun >= edge);
+        // They are in the order in which they end, soon after they begin.
+        let later = &checks[checks.partition_point(|check| check.ended < edge)..];
+        let near = later.iter().take_while(|check| check.ended < edge + 20 * 60 * SECOND);
+        let of = near.filter(|check| targets.contains(&check.target) && check.begun >= edge);
         of.map(|check| check.begun).min()
     };
     let needs = &schedule.targets[target].needs;

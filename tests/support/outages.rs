@@ -43,7 +43,6 @@ impl Target {
 /// A target is down for a reason of its own.
 #[derive(Debug, Clone)]
 pub struct Outage {
-    pub target: usize,
     pub from: i64,
     pub to: i64,
     /// By the rule of setting back it is what was true at this later moment.
@@ -102,7 +101,8 @@ pub struct Schedule {
     pub seed: u64,
     pub start: Timestamp,
     pub targets: Vec<Target>,
-    pub outages: Vec<Outage>,
+    /// By target.
+    pub outages: Vec<Vec<Outage>>,
     pub windows: Vec<Window>,
     pub absences: Vec<Absence>,
     pub end: i64,
@@ -112,12 +112,13 @@ impl Schedule {
     /// A schedule of at least `n_outages`.
     pub fn new(seed: u64, n_outages: usize) -> Schedule {
         let start = Timestamp::from_second(1_795_000_000).unwrap();
-        let (outages, windows, absences) = (Vec::new(), Vec::new(), Vec::new());
-        let mut schedule = Schedule { seed, start, targets: targets(), outages, windows, absences, end: 0 };
+        let targets = targets();
+        let (outages, windows, absences) = (vec![Vec::new(); targets.len()], Vec::new(), Vec::new());
+        let mut schedule = Schedule { seed, start, targets, outages, windows, absences, end: 0 };
         let mut dice = Dice::new(seed);
         let mut slot = 10 * MINUTE;
         let mut number = 0;
-        while schedule.outages.len() < n_outages {
+        while schedule.n_outages() < n_outages {
             // Every scene comes before any comes again.
             let scene = SCENES[number % SCENES.len()];
             schedule.play(scene, slot + dice.below(2 * MINUTE), &mut dice);
@@ -159,7 +160,7 @@ impl Schedule {
                 let need = dice.pick(&self.targets[needy].needs.clone());
                 let later = at + dice.below(self.targets[need].bound());
                 self.fail(needy, at, later + length / 2);
-                self.outages.last_mut().unwrap().set_back = Some(later);
+                self.outages[needy].last_mut().unwrap().set_back = Some(later);
                 self.fail(need, later, later + length);
             }
             Scene::TwoDependencies => {
@@ -182,7 +183,7 @@ impl Schedule {
     }
 
     fn fail(&mut self, target: usize, from: i64, to: i64) {
-        self.outages.push(Outage { target, from, to, set_back: None });
+        self.outages[target].push(Outage { from, to, set_back: None });
     }
 
     /// Down and up several times, each time long enough to be seen.
@@ -209,6 +210,10 @@ impl Schedule {
         self.fail(target, begin, to - 3 * MINUTE + dice.below(6 * MINUTE));
     }
 
+    pub fn n_outages(&self) -> usize {
+        self.outages.iter().map(Vec::len).sum()
+    }
+
     fn services(&self) -> Vec<usize> {
         (0..self.targets.len()).filter(|target| self.targets[*target].cause.is_none()).collect()
     }
@@ -219,7 +224,7 @@ impl Schedule {
 
     /// Whether a target is down for a reason of its own.
     fn fails(&self, target: usize, time: i64) -> Option<&Outage> {
-        self.outages.iter().find(|outage| outage.target == target && outage.from <= time && time < outage.to)
+        self.outages[target].iter().find(|outage| outage.from <= time && time < outage.to)
     }
 
     pub fn is_down(&self, target: usize, time: i64) -> bool {
@@ -257,8 +262,8 @@ impl Schedule {
 
     /// Every moment at which the truth about a target may change, ascending.
     pub fn edges(&self, target: usize) -> Vec<i64> {
-        let matters = |other: usize| other == target || self.targets[target].needs.contains(&other);
-        let outages = self.outages.iter().filter(|outage| matters(outage.target)).flat_map(|o| [o.from, o.to]);
+        let needs = self.targets[target].needs.iter().chain([&target]);
+        let outages = needs.flat_map(|need| &self.outages[*need]).flat_map(|outage| [outage.from, outage.to]);
         let windows = self.windows.iter().filter(|window| window.target == target).flat_map(|w| [w.from, w.to]);
         let absences = self.absences.iter().flat_map(|absence| [absence.from, absence.to]);
         let mut edges: Vec<i64> = outages.chain(windows).chain(absences).collect();
