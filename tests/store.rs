@@ -3,6 +3,8 @@
 
 #[path = "support/attribution.rs"]
 mod attribution;
+#[path = "support/fairness.rs"]
+mod fairness;
 #[path = "support/incidents.rs"]
 mod incidents;
 #[path = "support/outages.rs"]
@@ -25,7 +27,7 @@ use std::sync::Arc;
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    for part in ["transactions", "ledger", "outbox", "incidents"] {
+    for part in ["transactions", "ledger", "fairness", "outbox", "incidents"] {
         let dir = dir.path().join(part);
         std::fs::create_dir(&dir).unwrap();
         suite(part, &State::Sqlite, &dir).await;
@@ -35,7 +37,7 @@ async fn on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres() {
     let cluster = postgres::Postgres::start();
-    for part in ["transactions", "ledger", "outbox", "incidents"] {
+    for part in ["transactions", "ledger", "fairness", "outbox", "incidents"] {
         let dir = tempfile::tempdir().unwrap();
         suite(part, &cluster.database(part), dir.path()).await;
     }
@@ -99,6 +101,7 @@ async fn suite(part: &str, state: &State, dir: &Path) {
     match part {
         "transactions" => transactions(state, dir).await,
         "ledger" => ledger(state, dir).await,
+        "fairness" => fairness::suite(&Store::open(state, dir).await.unwrap(), dir).await,
         "outbox" => outbox(state, dir).await,
         _ => incident_stage(state, dir).await,
     }
