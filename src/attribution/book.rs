@@ -385,6 +385,7 @@ impl Book {
                         seen_us: stretch.seen_us,
                         up_us: later.iter().find(|later| later.state == State::Up).map(|later| later.from_us),
                         bound_us: node.map_or(self.graph.longest_us, |node| node.bound_us),
+                        is_silence: subject.kind.is_device(),
                     };
                     let found = blockers.as_ref().map_or(&[] as &[Blocker], |(_, found)| found);
                     let shares = share_out(down, found, self.base(subject), self.now_us);

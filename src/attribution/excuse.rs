@@ -62,7 +62,9 @@ impl Book {
         let agency = last.map(|last| &*last.agency).or(node.map(|node| &*node.agency)).unwrap_or("");
         let blockers = self.blockers(Some(subject), agency, node, spans);
         // It is not up, and was not looked at since the recovery.
-        let waits = |to_us: i64| last.is_some_and(|last| last.state != State::Up && last.seen_us < to_us);
+        let waits = |to_us: i64| {
+            last.is_some_and(|last| last.state != State::Up && (subject.kind.is_device() || last.seen_us < to_us))
+        };
         self.in_force(&blockers, now_us, waits, node.map_or(self.graph.longest_us, |node| node.bound_us))
     }
 
