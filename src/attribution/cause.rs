@@ -1,6 +1,7 @@
 //! Whose a minute of downtime is.
 
 use crate::config::dependencies::DependencyCause;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 /// Every minute of downtime has exactly one.
@@ -28,6 +29,12 @@ impl Cause {
     pub fn parse(text: &str) -> Option<Cause> {
         let dependencies = DependencyCause::ALL.into_iter().map(Cause::Dependency);
         [Cause::Own, Cause::Maintenance, Cause::Unknown].into_iter().chain(dependencies).find(|c| c.as_str() == text)
+    }
+}
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -1,13 +1,19 @@
-//! Keeps the current interval of every subject in memory and its changes in the state database.
+//! The ledger: a handle on what is held in memory (`book.rs`) and its rows in the state database.
 
-use super::{State, Subject, SubjectKind};
-use crate::store::{Doing, Store, StoreError, from_micros, micros};
+use super::book::{Book, Change, Piece, Stretch};
+use super::maintenance::Window;
+use super::overrides::{self, Override};
+use super::{Cause, Excuse, Graph, State, Subject, SubjectKind};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use sqlx::any::AnyRow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One stretch of time in which a subject was in one state.
+/// Rows that ended so shortly before the last heartbeat are taken up again: their causes may still change.
+const RECENT_US: i64 = 2 * 3_600 * 1_000_000;
+
+/// One stretch of time in which a subject was in one state, because of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interval {
     pub subject: Subject,
@@ -16,131 +22,152 @@ pub struct Interval {
     /// Exclusive; `None` while it lasts.
     pub until: Option<Timestamp>,
     pub state: State,
+    /// The cause that counts: a person's, else the automatic one. Of time that was up: `own`.
     pub cause: String,
+    /// The cause that the graph gave.
+    pub automatic_cause: String,
+    /// What the automatic cause is named after: the dependency's id, the maintenance's reason, or nothing.
+    pub by: String,
+    /// What was seen.
     pub reason: String,
+    /// The person's judgement, if one counts.
+    pub overridden: Option<Override>,
 }
 
 /// A handle on the ledger; cheap to clone. [`Ledger::observe`] never waits; [`Ledger::flush`] writes.
 #[derive(Clone)]
 pub struct Ledger {
     store: Store,
-    shared: Arc<Mutex<Shared>>,
+    book: Arc<Mutex<Book>>,
+    /// Who writes rows; one at a time, so that the book knows what the database holds.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Default)]
-struct Shared {
-    current: HashMap<Subject, Current>,
-    /// Changes not yet in the database, oldest first.
-    pending: Vec<Change>,
-}
-
-#[derive(Clone)]
-struct Current {
-    from_us: i64,
-    state: State,
-    agency: String,
-}
-
-/// The open interval of `subject` ends at `at_us`; `next` begins there, if anything does.
-struct Change {
-    subject: Subject,
-    at_us: i64,
-    next: Option<Next>,
-}
-
-struct Next {
-    agency: String,
-    state: State,
-    reason: String,
-}
+/// The right to write rows.
+pub(super) struct Turn<'l>(#[expect(dead_code, reason = "held")] tokio::sync::MutexGuard<'l, ()>);
 
 impl Ledger {
     /// A handle that only reads, beside a daemon that may be running: it takes nothing up and closes nothing.
     pub fn reader(store: Store) -> Ledger {
-        Ledger { store, shared: Arc::default() }
+        Ledger { store, book: Arc::default(), turn: Arc::default() }
     }
 
     /// Takes up the ledger where the last run left it: what happened since its last [`Ledger::heartbeat`] is unknown.
     pub async fn resume(store: Store) -> Result<Ledger, StoreError> {
         const DOING: &str = "resuming the attribution ledger";
-        let mut tx = store.begin().await?;
         let alive: Option<i64> = sqlx::query_scalar("SELECT alive_us FROM daemon_heartbeat WHERE id = 1")
-            .fetch_optional(&mut *tx)
+            .fetch_optional(store.reader())
             .await
             .doing(DOING)?;
-        let open = sqlx::query(
-            "SELECT subject_kind, subject, agency, from_us, state FROM ledger_intervals WHERE until_us IS NULL",
+        let rows = sqlx::query(
+            "SELECT subject_kind, subject, agency, from_us, until_us, state, cause, blamed, reason FROM ledger_intervals \
+             WHERE until_us IS NULL OR until_us > $1 ORDER BY subject_kind, subject, from_us",
         )
-        .fetch_all(&mut *tx)
+        .bind(alive.map_or(i64::MAX, |alive_us| alive_us.saturating_sub(RECENT_US)))
+        .fetch_all(store.reader())
         .await
         .doing(DOING)?;
-        let mut shared = Shared::default();
-        for row in open {
-            let kind: String = row.try_get("subject_kind").doing(DOING)?;
-            let state: String = row.try_get("state").doing(DOING)?;
-            let (Some(kind), Some(state)) = (SubjectKind::parse(&kind), State::parse(&state)) else { continue };
-            let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
-            let agency: String = row.try_get("agency").doing(DOING)?;
-            let from_us: i64 = row.try_get("from_us").doing(DOING)?;
-            shared.current.insert(subject.clone(), Current { from_us, state, agency: agency.clone() });
-            if state != State::Unknown {
-                let at_us = alive.unwrap_or(from_us).max(from_us + 1);
-                shared.change(subject, at_us, Some((agency, State::Unknown, "ioc-watch was not running".into())));
+        let ledger = Ledger::reader(store);
+        let announced = ledger.announced(alive.unwrap_or(i64::MIN)).await?;
+        {
+            let mut book = ledger.lock();
+            book.announced = announced;
+            for row in &rows {
+                let kind: String = row.try_get("subject_kind").doing(DOING)?;
+                let Some(kind) = SubjectKind::parse(&kind) else { continue };
+                let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
+                let piece = read_piece(row).doing(DOING)?;
+                book.take_up(subject, piece);
             }
+            book.resume(alive, RECENT_US);
         }
-        tx.commit().await?;
-        let ledger = Ledger { store, shared: Arc::new(Mutex::new(shared)) };
         ledger.flush().await?;
         Ok(ledger)
     }
 
-    /// Notes that `subject` was seen in `state` at `at`. Costs nothing when that is what it was before.
+    /// Notes that `subject` was seen in `state` at `at`. Costs little when that is what it was before, but has to be told
+    /// all the same: it ends the excuse of what is still down after its dependency recovered.
     pub fn observe(&self, subject: &Subject, agency: &str, state: State, at: Timestamp, reason: &str) {
-        let mut shared = self.lock();
-        let at_us = match shared.current.get(subject) {
-            Some(current) if current.state == state && current.agency == agency => return,
-            // A clock that went back must not turn an interval around.
-            Some(current) => micros(at).max(current.from_us + 1),
-            None => micros(at),
-        };
-        shared.change(subject.clone(), at_us, Some((agency.to_string(), state, reason.to_string())));
+        self.lock().observe(subject, agency, state, micros(at), reason);
     }
 
     /// Ends the intervals of subjects that `keep` refuses: they were removed from the configuration.
     pub fn retain(&self, at: Timestamp, keep: impl Fn(&Subject) -> bool) {
-        let mut shared = self.lock();
-        let gone: Vec<(Subject, i64)> = shared
-            .current
-            .iter()
-            .filter(|(subject, _)| !keep(subject))
-            .map(|(subject, current)| (subject.clone(), micros(at).max(current.from_us + 1)))
-            .collect();
-        for (subject, at_us) in gone {
-            shared.change(subject, at_us, None);
+        let mut book = self.lock();
+        let gone: Vec<Subject> = book.tracks.keys().filter(|subject| !keep(subject)).cloned().collect();
+        for subject in gone {
+            book.end(&subject, micros(at));
         }
     }
 
     /// Since when `subject` has been in which state.
     pub fn current(&self, subject: &Subject) -> Option<(State, Timestamp)> {
-        self.lock().current.get(subject).map(|current| (current.state, from_micros(current.from_us)))
+        let book = self.lock();
+        let last = book.tracks.get(subject)?.stretches.last().filter(|last| last.until_us.is_none())?;
+        Some((last.state, from_micros(last.from_us)))
     }
 
-    /// Why `subject` is not to blame for what is wrong with it at `now`; `None` when it is.
-    pub fn excuse(&self, _subject: &Subject, _now: Timestamp) -> Option<super::Excuse> {
-        None
+    /// Takes a new graph into use: at start and at every reload. What is recorded keeps its cause, but for the last
+    /// minutes, which a dependency's state may still change.
+    pub fn set_graph(&self, graph: Graph) {
+        self.lock().set_graph(graph);
+    }
+
+    /// Settles causes as time passes: set-backs, tails, the beginning and end of maintenance. Called at every tick of the
+    /// history. Never waits; the next [`Ledger::flush`] writes what follows from it.
+    pub fn tick(&self, now: Timestamp) {
+        self.lock().tick(micros(now));
+    }
+
+    /// Who answers for a subject, if the configuration or the inventory knows it or it was ever seen in this run.
+    pub fn agency_of(&self, subject: &Subject) -> Option<String> {
+        let book = self.lock();
+        let seen = || Some(book.tracks.get(subject)?.stretches.last()?.agency.to_string());
+        book.graph.agency_of(subject).map(str::to_owned).or_else(seen)
+    }
+
+    /// Why `subject` is not to blame for what is wrong with it at `now`; `None` when it is. After the recovery of its
+    /// dependency it stays excused until it was checked again. A dependency is not excused by itself.
+    pub fn excuse(&self, subject: &Subject, now: Timestamp) -> Option<Excuse> {
+        self.lock().excuse(subject, micros(now))
+    }
+
+    /// Why nobody at a site is to blame at `now`: what the site needs is down, or it or its agency is maintained.
+    pub fn excuse_for_site(&self, site: &str, now: Timestamp) -> Option<Excuse> {
+        self.lock().excuse_for_site(site, micros(now))
+    }
+
+    /// Every subject that is excused at `now`, with its agency.
+    pub fn excuses(&self, now: Timestamp) -> Vec<(Subject, String, Excuse)> {
+        self.lock().excuses(micros(now))
+    }
+
+    /// Another number whenever an excuse may have changed, as of the last [`Ledger::tick`].
+    pub fn excuses_version(&self) -> u64 {
+        self.lock().version
     }
 
     /// Writes what was observed since the last flush. On an error nothing is lost: the next flush writes it.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        let pending = std::mem::take(&mut self.lock().pending);
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let written = self.write(&pending).await;
-        if written.is_err() {
-            let mut shared = self.lock();
-            let newer = std::mem::replace(&mut shared.pending, pending);
-            shared.pending.extend(newer);
+        let turn = self.take_turn().await;
+        self.flush_in(&turn).await
+    }
+
+    pub(super) async fn take_turn(&self) -> Turn<'_> {
+        Turn(self.turn.lock().await)
+    }
+
+    pub(super) async fn flush_in(&self, _turn: &Turn<'_>) -> Result<(), StoreError> {
+        let (changes, dirty, now_us) = {
+            let mut book = self.lock();
+            let (changes, dirty) = book.take_changes();
+            (changes, dirty, book.now_us)
+        };
+        let written = if changes.is_empty() { Ok(()) } else { self.write(&changes).await };
+        let mut book = self.lock();
+        match written {
+            Ok(()) => book.written(changes, &dirty, now_us),
+            Err(_) => book.not_written(dirty),
         }
         written
     }
@@ -160,7 +187,7 @@ impl Ledger {
         tx.commit().await
     }
 
-    /// The intervals of `kind` that touch `[from, to)`, by subject and time.
+    /// The intervals of `kind` that touch `[from, to)`, by subject and time, with persons' overrides applied.
     pub async fn intervals(
         &self,
         kind: SubjectKind,
@@ -170,7 +197,7 @@ impl Ledger {
         const DOING: &str = "reading the attribution ledger";
         self.flush().await?;
         let rows = sqlx::query(
-            "SELECT subject, agency, from_us, until_us, state, cause, reason FROM ledger_intervals \
+            "SELECT subject, agency, from_us, until_us, state, cause, blamed, reason FROM ledger_intervals \
              WHERE subject_kind = $1 AND from_us < $2 AND (until_us IS NULL OR until_us > $3) \
              ORDER BY subject, from_us",
         )
@@ -180,74 +207,188 @@ impl Ledger {
         .fetch_all(self.store.reader())
         .await
         .doing(DOING)?;
-        rows.iter()
-            .map(|row| {
-                let state: String = row.try_get("state")?;
-                Ok(Interval {
-                    subject: Subject { kind, id: row.try_get("subject")? },
-                    agency: row.try_get("agency")?,
-                    from: from_micros(row.try_get("from_us")?),
-                    until: row.try_get::<Option<i64>, _>("until_us")?.map(from_micros),
-                    state: State::parse(&state).unwrap_or(State::Unknown),
-                    cause: row.try_get("cause")?,
-                    reason: row.try_get("reason")?,
-                })
-            })
-            .collect::<Result<_, sqlx::Error>>()
-            .doing(DOING)
+        let overrides = self.overrides_of(kind, from, to).await?;
+        let mut intervals = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let interval = read_interval(kind, row).doing(DOING)?;
+            match overrides.get(&interval.subject.id) {
+                Some(overrides) => intervals.extend(overrides::apply(interval, overrides)),
+                None => intervals.push(interval),
+            }
+        }
+        Ok(intervals)
     }
 
     async fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
-        const DOING: &str = "writing the attribution ledger";
         let mut tx = self.store.begin().await?;
         for change in changes {
-            sqlx::query(
-                "UPDATE ledger_intervals SET until_us = $1 WHERE subject_kind = $2 AND subject = $3 AND until_us IS NULL",
-            )
-            .bind(change.at_us)
-            .bind(change.subject.kind.as_str())
-            .bind(&change.subject.id)
-            .execute(&mut *tx)
-            .await
-            .doing(DOING)?;
-            let Some(next) = &change.next else { continue };
-            sqlx::query(
-                "INSERT INTO ledger_intervals \
-                 (subject_kind, subject, agency, from_us, until_us, state, cause, origin, reason) \
-                 VALUES ($1, $2, $3, $4, NULL, $5, $6, 'auto', $7)",
-            )
-            .bind(change.subject.kind.as_str())
-            .bind(&change.subject.id)
-            .bind(&next.agency)
-            .bind(change.at_us)
-            .bind(next.state.as_str())
-            .bind(if next.state == State::Unknown { "unknown" } else { "own" })
-            .bind(&next.reason)
-            .execute(&mut *tx)
-            .await
-            .doing(DOING)?;
+            rewrite(&mut tx, &change.subject, &change.old, &change.new).await?;
         }
         tx.commit().await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
-        // A panic elsewhere cannot leave a half-made change behind: each is one push and one insert.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Applies a window to the downtime that the database holds.
+    pub(super) async fn overlay_recorded(&self, tx: &mut Tx, window: &Window, now_us: i64) -> Result<(), StoreError> {
+        const DOING: &str = "attributing recorded downtime to a maintenance";
+        let rows = sqlx::query(
+            "SELECT subject_kind, subject, agency, from_us, until_us, state, cause, blamed, reason FROM ledger_intervals \
+             WHERE state = 'down' AND from_us < $1 AND (until_us IS NULL OR until_us > $2)",
+        )
+        .bind(window.to_us)
+        .bind(window.from_us)
+        .fetch_all(&mut **tx)
+        .await
+        .doing(DOING)?;
+        for row in &rows {
+            let kind: String = row.try_get("subject_kind").doing(DOING)?;
+            let Some(kind) = SubjectKind::parse(&kind) else { continue };
+            let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
+            let old = [read_piece(row).doing(DOING)?];
+            if self.lock().graph.covers(window, &subject, &old[0].agency) {
+                rewrite(tx, &subject, &old, &window.overlay(&old, now_us)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The window is in the database, and so is what follows from it.
+    pub(super) fn announce(&self, window: Window, now_us: i64) {
+        let mut book = self.lock();
+        let Book { tracks, graph, .. } = &mut *book;
+        for (subject, track) in tracks {
+            let is_covered = |piece: &Piece| graph.covers(&window, subject, &piece.agency);
+            track.written = track
+                .written
+                .iter()
+                .flat_map(|piece| match is_covered(piece) {
+                    true => window.overlay(std::slice::from_ref(piece), now_us),
+                    false => vec![piece.clone()],
+                })
+                .collect();
+        }
+        book.announced.push(window);
+        book.widen();
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Book> {
+        // A panic elsewhere cannot leave a half-made change behind: rows follow from stretches, and those are pushed whole.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
-    fn change(&mut self, subject: Subject, at_us: i64, next: Option<(String, State, String)>) {
-        match next {
-            Some((agency, state, reason)) => {
-                let current = Current { from_us: at_us, state, agency: agency.clone() };
-                self.current.insert(subject.clone(), current);
-                self.pending.push(Change { subject, at_us, next: Some(Next { agency, state, reason }) });
+/// Makes the rows of a subject that are `old` into `new`.
+async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -> Result<(), StoreError> {
+    const DOING: &str = "writing the attribution ledger";
+    let n_same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let (mut old, mut new) = (&old[n_same..], &new[n_same..]);
+    // Most changes only end a row.
+    if let (Some(before), Some(after)) = (old.first(), new.first())
+        && *before == (Piece { until_us: before.until_us, ..after.clone() })
+    {
+        sqlx::query(
+            "UPDATE ledger_intervals SET until_us = $1 WHERE subject_kind = $2 AND subject = $3 AND from_us = $4",
+        )
+        .bind(after.until_us)
+        .bind(subject.kind.as_str())
+        .bind(&subject.id)
+        .bind(after.from_us)
+        .execute(&mut **tx)
+        .await
+        .doing(DOING)?;
+        (old, new) = (&old[1..], &new[1..]);
+    }
+    for piece in old {
+        sqlx::query("DELETE FROM ledger_intervals WHERE subject_kind = $1 AND subject = $2 AND from_us = $3")
+            .bind(subject.kind.as_str())
+            .bind(&subject.id)
+            .bind(piece.from_us)
+            .execute(&mut **tx)
+            .await
+            .doing(DOING)?;
+    }
+    for piece in new {
+        sqlx::query(
+            "INSERT INTO ledger_intervals \
+             (subject_kind, subject, agency, from_us, until_us, state, cause, blamed, origin, reason) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'auto', $9) \
+             ON CONFLICT (subject_kind, subject, from_us) DO UPDATE SET agency = excluded.agency, \
+             until_us = excluded.until_us, state = excluded.state, cause = excluded.cause, \
+             blamed = excluded.blamed, reason = excluded.reason",
+        )
+        .bind(subject.kind.as_str())
+        .bind(&subject.id)
+        .bind(&*piece.agency)
+        .bind(piece.from_us)
+        .bind(piece.until_us)
+        .bind(piece.state.as_str())
+        .bind(piece.cause.as_str())
+        .bind(&*piece.by)
+        .bind(&*piece.reason)
+        .execute(&mut **tx)
+        .await
+        .doing(DOING)?;
+    }
+    Ok(())
+}
+
+fn read_piece(row: &AnyRow) -> Result<Piece, sqlx::Error> {
+    let text = |column: &str| row.try_get::<String, _>(column);
+    Ok(Piece {
+        from_us: row.try_get("from_us")?,
+        until_us: row.try_get("until_us")?,
+        state: State::parse(&text("state")?).unwrap_or(State::Unknown),
+        cause: Cause::parse(&text("cause")?).unwrap_or(Cause::Unknown),
+        by: text("blamed")?.into(),
+        agency: text("agency")?.into(),
+        reason: text("reason")?.into(),
+    })
+}
+
+fn read_interval(kind: SubjectKind, row: &AnyRow) -> Result<Interval, sqlx::Error> {
+    let piece = read_piece(row)?;
+    Ok(Interval {
+        subject: Subject { kind, id: row.try_get("subject")? },
+        agency: piece.agency.to_string(),
+        from: from_micros(piece.from_us),
+        until: piece.until_us.map(from_micros),
+        state: piece.state,
+        cause: piece.cause.to_string(),
+        automatic_cause: piece.cause.to_string(),
+        by: piece.by.to_string(),
+        reason: piece.reason.to_string(),
+        overridden: None,
+    })
+}
+
+impl Book {
+    /// Takes up a row of the database; rows of one subject come in the order of time.
+    fn take_up(&mut self, subject: Subject, piece: Piece) {
+        let track = self.tracks.entry(subject).or_default();
+        match track.stretches.last_mut() {
+            // Rows that only differ in their cause were one observation. That the last of them has another cause shows
+            // that it was looked at again.
+            Some(last)
+                if last.until_us == Some(piece.from_us)
+                    && last.state == piece.state
+                    && last.agency == piece.agency
+                    && last.reason == piece.reason =>
+            {
+                last.until_us = piece.until_us;
+                last.seen_us = piece.from_us;
             }
-            None => {
-                self.current.remove(&subject);
-                self.pending.push(Change { subject, at_us, next: None });
-            }
+            _ => track.stretches.push(Stretch {
+                from_us: piece.from_us,
+                until_us: piece.until_us,
+                seen_us: piece.from_us,
+                state: piece.state,
+                agency: piece.agency.clone(),
+                reason: piece.reason.clone(),
+            }),
         }
+        track.written.push(piece);
     }
 }

@@ -1,27 +1,45 @@
 //! The ledger of what was up, down or unknown, since when and because of what.
 //!
 //! Gatherers report each observed state; the ledger keeps only changes. Every minute of a subject belongs to exactly one
-//! interval. The daemon's own absence is unknown. Causes other than `own` come with the dependency graph.
+//! interval, and every interval has one cause. The daemon's own absence is unknown.
+//!
+//! [`graph`] says who needs what, `blame.rs` lays one downtime at a door (the rules stand there), `book.rs` keeps what
+//! was seen and works causes out again while they can change, `ledger.rs` writes them. What persons add, maintenance and
+//! overrides, stands beside in tables of its own.
 
+pub mod availability;
+mod blame;
+mod book;
 mod cause;
+mod error;
 mod excuse;
+pub mod graph;
 mod ledger;
+mod maintenance;
+mod overrides;
 
+pub use availability::{Availability, AvailabilityQuery};
 pub use cause::Cause;
+pub use error::AttributionError;
 pub use excuse::Excuse;
+pub use graph::{Graph, GraphDevice};
 pub use ledger::{Interval, Ledger};
+pub use maintenance::{Maintenance, NewMaintenance, Scope};
+pub use overrides::{NewOverride, Override};
 
 use crate::config::devices::DeviceKind;
+use serde::Serialize;
 use std::fmt;
 
 /// Something whose state is kept: one service, one device.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Subject {
     pub kind: SubjectKind,
     pub id: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SubjectKind {
     Service,
     Camera,
@@ -42,6 +60,11 @@ impl SubjectKind {
         }
     }
 
+    /// Not looked at but listened to.
+    pub fn is_device(self) -> bool {
+        matches!(self, SubjectKind::Camera | SubjectKind::Hotspot)
+    }
+
     pub fn parse(text: &str) -> Option<SubjectKind> {
         SubjectKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
@@ -57,7 +80,8 @@ impl From<DeviceKind> for SubjectKind {
 }
 
 /// What was observed. Unknown is neither up nor down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     Up,
     Down,

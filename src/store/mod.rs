@@ -23,6 +23,8 @@ use std::time::Duration;
 /// The schema by version, ascending. A landed migration is never edited; a change is a new file and line.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
+    (2, "attribution", include_str!("migrations/0002_attribution.sql")),
+    (3, "overrides", include_str!("migrations/0003_overrides.sql")),
     (10, "rules", include_str!("migrations/0010_rules.sql")),
     (20, "incidents", include_str!("migrations/0020_incidents.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),

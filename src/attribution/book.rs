@@ -1,0 +1,455 @@
+//! What the ledger holds in memory: what each subject was recently seen to be, and which rows of the database say so.
+//!
+//! Observed states are facts; causes follow from them by `blame.rs`, and are worked out again whenever a fact that matters
+//! changed, as far back as such a fact can reach ([`Book::horizon_us`]); what is older is final. Rows that differ from what
+//! the database holds are written in one transaction. So nothing is split or set back by hand, a failed write is made
+//! good by the next one, and a crash leaves rows that fit together.
+
+use super::blame::{Blocker, Downtime, rank, share_out};
+use super::graph::{Graph, Node};
+use super::maintenance::Window;
+use super::{Cause, State, Subject, SubjectKind};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Added to how far back a fact can reach: checks that end late, ticks that come late.
+const SLACK_US: i64 = 10 * 60 * 1_000_000;
+
+/// What a subject was seen to be.
+#[derive(Debug, Clone)]
+pub(super) struct Stretch {
+    pub from_us: i64,
+    /// `None` while it lasts.
+    pub until_us: Option<i64>,
+    /// The last time it was seen so.
+    pub seen_us: i64,
+    pub state: State,
+    pub agency: Arc<str>,
+    pub reason: Arc<str>,
+}
+
+/// One row of `ledger_intervals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub from_us: i64,
+    pub until_us: Option<i64>,
+    pub state: State,
+    pub cause: Cause,
+    pub by: Arc<str>,
+    pub agency: Arc<str>,
+    pub reason: Arc<str>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// Oldest first, without gaps. The last one lasts, unless the subject was removed.
+    pub stretches: Vec<Stretch>,
+    /// The youngest rows in the database, oldest first.
+    pub written: Vec<Piece>,
+}
+
+/// Rows to be changed for one subject: `old` are in the database, `new` shall be.
+pub(super) struct Change {
+    pub subject: Subject,
+    pub old: Vec<Piece>,
+    pub new: Vec<Piece>,
+}
+
+/// A time in which a dependency was down, as far as excuses go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    from_us: i64,
+    to_us: Option<i64>,
+}
+
+#[derive(Default)]
+pub(super) struct Book {
+    pub graph: Graph,
+    /// Announced through the API.
+    pub announced: Vec<Window>,
+    pub tracks: HashMap<Subject, Track>,
+    /// What changed since it was last written, and from when on.
+    pub dirty: HashMap<Subject, i64>,
+    /// Something changed that may matter to every subject that is down.
+    pub wide: bool,
+    pub version: u64,
+    pub now_us: i64,
+    /// Of the last tick.
+    ticked_us: Option<i64>,
+    /// The first moment known after a start.
+    resumed_us: Option<i64>,
+    /// Until when everything was written.
+    pub clean_us: i64,
+    /// Whether a graph was set: before, causes that the database holds are not doubted.
+    pub has_graph: bool,
+    /// The last sign of life of the run before, and for how long before it the rows were taken up.
+    taken_up: Option<(i64, i64)>,
+    /// Subjects that are no longer watched, and since when.
+    ended: Vec<(i64, Subject)>,
+    /// Until then a recovery may still show its effect.
+    settle_us: i64,
+}
+
+impl Book {
+    pub fn observe(&mut self, subject: &Subject, agency: &str, state: State, at_us: i64, reason: &str) {
+        self.now_us = self.now_us.max(at_us);
+        self.resumed_us.get_or_insert(at_us);
+        if let Some(last) = self.tracks.get_mut(subject).and_then(|track| track.stretches.last_mut())
+            && last.until_us.is_none()
+            && last.state == state
+            && *last.agency == *agency
+        {
+            last.seen_us = last.seen_us.max(at_us);
+            return;
+        }
+        let track = self.tracks.entry(subject.clone()).or_default();
+        let mut from_us = at_us;
+        if let Some(last) = track.stretches.last_mut() {
+            // A clock that went back must not turn an interval around.
+            from_us = at_us.max(last.until_us.unwrap_or(last.from_us + 1));
+            if last.until_us.is_none() {
+                last.until_us = Some(from_us);
+                last.seen_us = last.seen_us.min(from_us - 1);
+            }
+        }
+        let (agency, reason) = (agency.into(), reason.into());
+        track.stretches.push(Stretch { from_us, until_us: None, seen_us: from_us, state, agency, reason });
+        self.touch(subject, from_us);
+    }
+
+    /// Ends the last stretch of a subject that is no longer watched.
+    pub fn end(&mut self, subject: &Subject, at_us: i64) {
+        let Some(last) = self.tracks.get_mut(subject).and_then(|track| track.stretches.last_mut()) else { return };
+        if last.until_us.is_none() {
+            let until_us = at_us.max(last.from_us + 1);
+            last.until_us = Some(until_us);
+            self.ended.push((until_us, subject.clone()));
+            self.touch(subject, until_us);
+        }
+    }
+
+    pub fn set_graph(&mut self, graph: Graph) {
+        self.graph = graph;
+        self.has_graph = true;
+        self.widen();
+    }
+
+    fn touch(&mut self, subject: &Subject, from_us: i64) {
+        match self.dirty.get_mut(subject) {
+            Some(since_us) => *since_us = (*since_us).min(from_us),
+            None => {
+                self.dirty.insert(subject.clone(), from_us);
+            }
+        }
+        if subject.kind == SubjectKind::Dependency {
+            self.widen();
+        } else if self.now_us <= self.settle_us {
+            self.version += 1;
+        }
+    }
+
+    /// Every excuse may be another one now.
+    pub fn widen(&mut self) {
+        self.wide = true;
+        self.version += 1;
+    }
+
+    pub fn tick(&mut self, now_us: i64) {
+        let before_us = self.ticked_us.unwrap_or(i64::MIN);
+        let crossed = |edge_us: i64| before_us < edge_us && edge_us <= now_us;
+        let is_edge = self.windows().any(|window| crossed(window.from_us) || crossed(window.to_us));
+        self.now_us = now_us;
+        self.ticked_us = Some(now_us);
+        self.resumed_us.get_or_insert(now_us);
+        if is_edge || before_us <= self.settle_us {
+            self.widen();
+        }
+        let ended = |edge_us: Option<i64>| edge_us.filter(|edge_us| *edge_us <= now_us);
+        let spans: Vec<Span> = self.all_spans().into_iter().flatten().collect();
+        let edges = spans.iter().map(|span| span.to_us).chain(self.windows().map(|window| Some(window.to_us)));
+        self.settle_us =
+            edges.filter_map(ended).max().map_or(i64::MIN, |edge_us| edge_us.saturating_add(self.graph.longest_us));
+        // A dependency that is held to be down only for so long.
+        if spans.iter().any(|span| span.to_us.is_some_and(|to_us| to_us > now_us)) {
+            self.settle_us = self.settle_us.max(now_us);
+        }
+    }
+
+    pub(super) fn all_spans(&self) -> Vec<Vec<Span>> {
+        (0..self.graph.dependencies.len()).map(|position| self.spans(position)).collect()
+    }
+
+    pub(super) fn windows(&self) -> impl Iterator<Item = &Window> {
+        self.graph.windows.iter().chain(&self.announced)
+    }
+
+    /// How far back what is learned now can change a cause.
+    pub fn horizon_us(&self) -> i64 {
+        self.graph
+            .longest_dependency_us
+            .saturating_mul(3)
+            .saturating_add(self.graph.longest_us.saturating_mul(2))
+            .saturating_add(SLACK_US)
+    }
+
+    /// When the dependency was down. Where nobody looked (we were not running) it is held to be down until its first check
+    /// afterwards, at most for its bound.
+    pub(super) fn spans(&self, position: usize) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let Some(track) = self.graph.dependencies().get(position).and_then(|subject| self.tracks.get(subject)) else {
+            return spans;
+        };
+        let bound_us = self.graph.dependencies[position].bound_us;
+        for stretch in &track.stretches {
+            let follows = spans.last().is_some_and(|span| span.to_us == Some(stretch.from_us));
+            let to_us = match stretch.state {
+                State::Up => continue,
+                State::Down => stretch.until_us,
+                State::Unknown if !follows => continue,
+                State::Unknown => {
+                    let limit_us = self.resumed_us.map(|start_us| start_us.max(stretch.from_us) + bound_us);
+                    [stretch.until_us, limit_us].into_iter().flatten().min()
+                }
+            };
+            match spans.last_mut() {
+                Some(span) if follows => span.to_us = to_us,
+                _ => spans.push(Span { from_us: stretch.from_us, to_us }),
+            }
+        }
+        spans
+    }
+
+    /// What excuses, or excused, a subject, by precedence.
+    pub(super) fn blockers(
+        &self,
+        subject: Option<&Subject>,
+        agency: &str,
+        node: Option<&Node>,
+        spans: &[Vec<Span>],
+    ) -> Vec<Blocker> {
+        let needs = node.map_or(&[] as &[usize], |node| &node.needs);
+        let mut blockers: Vec<Blocker> = Vec::new();
+        for &need in needs {
+            let dependency = &self.graph.dependencies[need];
+            let by: Arc<str> = self.graph.dependencies()[need].id.as_str().into();
+            blockers.extend(spans[need].iter().map(|span| Blocker {
+                from_us: span.from_us,
+                to_us: span.to_us,
+                cause: Cause::Dependency(dependency.cause),
+                by: by.clone(),
+                reach_us: dependency.bound_us.saturating_mul(2),
+            }));
+        }
+        for window in self.windows() {
+            let covers = match subject {
+                Some(subject) => self.graph.covers(window, subject, agency),
+                None => {
+                    window.agencies.contains(agency) || node.is_some_and(|node| self.graph.covers_place(window, node))
+                }
+            };
+            if covers {
+                blockers.push(Blocker {
+                    from_us: window.from_us,
+                    to_us: Some(window.to_us),
+                    cause: Cause::Maintenance,
+                    by: window.reason.clone(),
+                    reach_us: 0,
+                });
+            }
+        }
+        blockers.sort_by_key(|blocker| (rank(blocker.cause), blocker.from_us));
+        blockers
+    }
+
+    /// Takes the changes that wait, with the causes as they follow from what is known now.
+    pub fn take_changes(&mut self) -> (Vec<Change>, HashMap<Subject, i64>) {
+        if std::mem::take(&mut self.wide) {
+            let old_us = self.now_us.saturating_sub(self.horizon_us());
+            let is_down = |track: &Track| {
+                let may_change = |stretch: &Stretch| stretch.until_us.is_none_or(|until_us| until_us > old_us);
+                track.stretches.iter().any(|stretch| stretch.state == State::Down && may_change(stretch))
+            };
+            for (subject, _) in self.tracks.iter().filter(|(_, track)| is_down(track)) {
+                self.dirty.entry(subject.clone()).or_insert(i64::MAX);
+            }
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let spans = self.all_spans();
+        let settled_us = self.settled_us();
+        let changes = dirty.iter().filter_map(|(subject, since_us)| {
+            let track = self.tracks.get(subject)?;
+            let new = splice(&track.written, self.pieces(subject, track, &spans), settled_us.min(*since_us));
+            (new != track.written).then(|| Change { subject: subject.clone(), old: track.written.clone(), new })
+        });
+        (changes.collect(), dirty)
+    }
+
+    /// What is older keeps the cause that the database holds.
+    fn settled_us(&self) -> i64 {
+        if !self.has_graph {
+            return self.clean_us;
+        }
+        let horizon_us = self.horizon_us();
+        let settled_us = self.now_us.saturating_sub(horizon_us).min(self.clean_us);
+        // Of the run before only the last hours were taken up; what those were judged by lies before them.
+        let known_us = self.taken_up.map(|(alive_us, length_us)| alive_us.min(alive_us - length_us + horizon_us));
+        settled_us.max(known_us.unwrap_or(i64::MIN))
+    }
+
+    /// After the rows of the run before were taken up, of which `length_us` before its last sign of life are complete:
+    /// since that sign everything is unknown.
+    pub fn resume(&mut self, alive_us: Option<i64>, length_us: i64) {
+        let open: Vec<(Subject, Arc<str>, i64)> = self
+            .tracks
+            .iter()
+            .filter_map(|(subject, track)| {
+                let last = track.stretches.last()?;
+                let from_us = track.written.last().map_or(last.from_us, |piece| piece.from_us);
+                let is_open = last.until_us.is_none() && last.state != State::Unknown;
+                is_open.then(|| (subject.clone(), last.agency.clone(), alive_us.unwrap_or(from_us).max(from_us + 1)))
+            })
+            .collect();
+        for (subject, agency, at_us) in open {
+            self.observe(&subject, &agency, State::Unknown, at_us, "ioc-watch was not running");
+        }
+        self.taken_up = alive_us.map(|alive_us| (alive_us, length_us));
+        self.now_us = self.now_us.max(alive_us.unwrap_or(0));
+        self.resumed_us = None;
+        self.clean_us = i64::MAX;
+    }
+
+    /// The changes are in the database.
+    pub fn written(&mut self, changes: Vec<Change>, dirty: &HashMap<Subject, i64>, now_us: i64) {
+        for change in changes {
+            if let Some(track) = self.tracks.get_mut(&change.subject) {
+                track.written = change.new;
+            }
+        }
+        self.clean_us = now_us;
+        let old_us = now_us.saturating_sub(self.horizon_us().saturating_mul(2));
+        for subject in dirty.keys().filter(|subject| !self.dirty.contains_key(subject)) {
+            if let Some(track) = self.tracks.get_mut(subject) {
+                forget(track, old_us);
+            }
+        }
+        // Kept for a while: a dependency's end may still matter, and a subject may come back.
+        let (tracks, waiting) = (&mut self.tracks, &self.dirty);
+        self.ended.retain(|(until_us, subject)| {
+            if *until_us > old_us || waiting.contains_key(subject) {
+                return true;
+            }
+            let is_over = |track: &Track| track.stretches.last().is_none_or(|last| last.until_us.is_some());
+            if tracks.get(subject).is_some_and(is_over) {
+                tracks.remove(subject);
+            }
+            false
+        });
+    }
+
+    /// The changes could not be written: they wait on.
+    pub fn not_written(&mut self, dirty: HashMap<Subject, i64>) {
+        for (subject, from_us) in dirty {
+            let since_us = self.dirty.entry(subject).or_insert(from_us);
+            *since_us = (*since_us).min(from_us);
+        }
+    }
+
+    /// The rows that a subject's stretches and the present knowledge make.
+    fn pieces(&self, subject: &Subject, track: &Track, spans: &[Vec<Span>]) -> Vec<Piece> {
+        let node = self.graph.node(subject);
+        let mut blockers: Option<(Arc<str>, Vec<Blocker>)> = None;
+        let mut pieces = Vec::new();
+        for (index, stretch) in track.stretches.iter().enumerate() {
+            let piece = |from_us, until_us, cause, by| Piece {
+                from_us,
+                until_us,
+                state: stretch.state,
+                cause,
+                by,
+                agency: stretch.agency.clone(),
+                reason: stretch.reason.clone(),
+            };
+            let plain = |cause| piece(stretch.from_us, stretch.until_us, cause, "".into());
+            match stretch.state {
+                State::Up => pieces.push(plain(Cause::Own)),
+                State::Unknown => pieces.push(plain(Cause::Unknown)),
+                State::Down => {
+                    if blockers.as_ref().is_none_or(|(agency, _)| *agency != stretch.agency) {
+                        let found = self.blockers(Some(subject), &stretch.agency, node, spans);
+                        blockers = Some((stretch.agency.clone(), found));
+                    }
+                    let later = &track.stretches[index + 1..];
+                    let down = Downtime {
+                        from_us: stretch.from_us,
+                        until_us: stretch.until_us,
+                        seen_us: stretch.seen_us,
+                        up_us: later.iter().find(|later| later.state == State::Up).map(|later| later.from_us),
+                        bound_us: node.map_or(self.graph.longest_us, |node| node.bound_us),
+                        is_silence: subject.kind.is_device(),
+                    };
+                    let found = blockers.as_ref().map_or(&[] as &[Blocker], |(_, found)| found);
+                    let shares = share_out(down, found, self.base(subject), self.now_us);
+                    pieces.extend(shares.into_iter().map(|s| piece(s.from_us, s.until_us, s.cause, s.by)));
+                }
+            }
+        }
+        pieces
+    }
+
+    /// Whose downtime is when nothing excuses it. A dependency's is what it is configured to be: who looks after the line
+    /// to the national portal does not run that portal.
+    fn base(&self, subject: &Subject) -> (Cause, Arc<str>) {
+        if subject.kind == SubjectKind::Dependency
+            && let Some(position) = self.graph.dependencies().iter().position(|dependency| dependency == subject)
+        {
+            return (Cause::Dependency(self.graph.dependencies[position].cause), subject.id.as_str().into());
+        }
+        (Cause::Own, "".into())
+    }
+}
+
+/// `new` rows from `settled_us` on, and before it the rows that the database holds.
+fn splice(written: &[Piece], new: Vec<Piece>, settled_us: i64) -> Vec<Piece> {
+    let Some(base_us) = written.first().map(|piece| piece.from_us) else { return new };
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut add = |piece: &Piece, from_us: i64, until_us: Option<i64>| {
+        if until_us.is_some_and(|until_us| until_us <= from_us) {
+            return;
+        }
+        match pieces.last_mut() {
+            Some(last) if last.until_us == Some(from_us) && is_same(last, piece) => last.until_us = until_us,
+            _ => pieces.push(Piece { from_us, until_us, ..piece.clone() }),
+        }
+    };
+    let cut_us = settled_us.max(base_us);
+    let clip =
+        |until_us: Option<i64>, limit_us: i64| Some(until_us.map_or(limit_us, |until_us| until_us.min(limit_us)));
+    for piece in written.iter().filter(|piece| piece.from_us < cut_us) {
+        add(piece, piece.from_us, clip(piece.until_us, cut_us));
+    }
+    for piece in new.iter().filter(|piece| piece.until_us.is_none_or(|until_us| until_us > cut_us)) {
+        add(piece, piece.from_us.max(cut_us), piece.until_us);
+    }
+    pieces
+}
+
+/// Whether two pieces that touch are one. What two observations saw stays apart only where they differ.
+fn is_same(a: &Piece, b: &Piece) -> bool {
+    a.state == b.state && a.cause == b.cause && a.by == b.by && a.agency == b.agency && a.reason == b.reason
+}
+
+/// Drops what ended before `old_us` and can no longer change.
+fn forget(track: &mut Track, old_us: i64) {
+    let is_old = |until_us: Option<i64>| until_us.is_some_and(|until_us| until_us <= old_us);
+    let n_old = track.stretches.iter().take_while(|stretch| is_old(stretch.until_us)).count();
+    track.stretches.drain(..n_old.min(track.stretches.len().saturating_sub(1)));
+    let first_us = track.stretches.first().map_or(i64::MIN, |stretch| stretch.from_us);
+    let is_done =
+        |piece: &&Piece| is_old(piece.until_us) || piece.until_us.is_some_and(|until_us| until_us <= first_us);
+    let n_done = track.written.iter().take_while(is_done).count();
+    track.written.drain(..n_done.min(track.written.len().saturating_sub(1)));
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;
