@@ -19,6 +19,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trace;
 mod watch;
 
 pub use detail::Detail;
