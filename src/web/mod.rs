@@ -123,4 +123,6 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 #[cfg(test)]
 mod door_tests;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod tests;
