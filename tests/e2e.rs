@@ -11,6 +11,8 @@ mod postgres;
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "e2e/access.rs"]
+mod access;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/dashboards.rs"]

@@ -1,5 +1,6 @@
 //! `ioc-watch check`: every problem of the configuration and of the files it names, one a line, then a count.
 
+use crate::config::users::Users;
 use crate::config::{Config, Problem};
 use crate::daemon::prepare::prepare;
 use std::fmt::Write as _;
@@ -18,6 +19,9 @@ impl Check {
         match prepare(&self.config) {
             Ok(prepared) => {
                 println!("{}", summary(&prepared.config));
+                if let Some(warning) = prepared.config.server.users.as_ref().and_then(Users::exposure) {
+                    eprintln!("warning: {warning}");
+                }
                 ExitCode::SUCCESS
             }
             Err(problems) => {

@@ -5,6 +5,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod evaluate;
+mod hash_password;
 mod init;
 mod mail_test;
 mod probe;
@@ -40,6 +41,8 @@ enum Command {
     Evaluate(evaluate::Arguments),
     /// Send one mail to a person, to see that the way works
     MailTest(mail_test::MailTest),
+    /// Read a password and print its hash for users_file
+    HashPassword(hash_password::HashPassword),
 }
 
 /// Parses the arguments and runs the subcommand.
@@ -55,5 +58,6 @@ pub fn main() -> ExitCode {
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::MailTest(command) => command.run(),
+        Command::HashPassword(command) => command.run(),
     }
 }

@@ -21,10 +21,13 @@ pub mod organisation;
 pub mod probes;
 mod problems;
 mod secret;
+pub mod server;
 pub mod services;
 pub mod site;
 pub mod sites;
+pub mod tls;
 mod units;
+pub mod users;
 
 pub use id::Id;
 pub use problems::{Problem, Problems};
@@ -41,7 +44,7 @@ pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
     pub site: site::Site,
-    pub server: site::Server,
+    pub server: server::Server,
     pub data_dir: PathBuf,
     pub state: site::State,
     pub history: site::History,
@@ -159,8 +162,8 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     cx.dependencies = ids("dependencies").into_iter().map(|(id, _)| id.to_owned()).collect();
     cx.services = ids("services").into_iter().map(|(id, _)| id.to_owned()).collect();
 
-    let server = root.optional(cx, "server", site::Server::decode).unwrap_or_default();
-    let site = root.required(cx, "site", |cx, node| site::Site::decode(cx, node, server.listen));
+    let server = root.optional(cx, "server", server::Server::decode).unwrap_or_default();
+    let site = root.required(cx, "site", |cx, node| site::Site::decode(cx, node, &server.url()));
     let data_dir = root.optional(cx, "data_dir", decode::path);
     let state = root.optional(cx, "state", site::State::decode);
     let history = root.optional(cx, "history", site::History::decode);

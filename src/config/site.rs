@@ -1,10 +1,10 @@
-//! Sections `site`, `server`, `state`, `history`, `rules` and `host`: the daemon itself.
+//! Sections `site`, `state`, `history`, `rules` and `host`: the daemon itself. `server` is in `server.rs`.
 
 use super::decode::{self, Context, DAY, HOUR, MINUTE, SECOND, Section, YEAR};
 use super::node::{Node, Value, quote};
+pub use super::server::{Right, Server, Tls, Token};
 use super::{Id, Secret};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Site {
     pub timezone: jiff::tz::TimeZone,
     /// Default `vi`.
     pub language: Language,
-    /// Base of the links in mails, without a trailing slash. Default: `http://` and the listen address.
+    /// Base of the links in mails, without a trailing slash. Default: the listen address.
     pub external_url: String,
 }
 
@@ -28,36 +28,6 @@ pub enum Language {
     #[default]
     Vi,
     En,
-}
-
-/// The HTTP server.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Default `127.0.0.1:9470`. Without `users_file` only loopback is accepted.
-    pub listen: SocketAddr,
-    pub tokens: Vec<Token>,
-}
-
-/// A bearer token and what it may do.
-#[derive(Debug, Clone)]
-pub struct Token {
-    pub name: String,
-    pub secret: Secret,
-    pub may: BTreeSet<Right>,
-    /// Restricts the token to one agency.
-    pub agency: Option<Id>,
-}
-
-/// A right a token can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Right {
-    Alerts,
-    Silences,
-    Metrics,
-    Query,
-    Reload,
-    Payments,
-    Usage,
 }
 
 /// Where the state database lives.
@@ -118,12 +88,6 @@ pub struct Host {
     pub disks: Vec<PathBuf>,
 }
 
-impl Default for Server {
-    fn default() -> Server {
-        Server { listen: SocketAddr::from(([127, 0, 0, 1], 9470)), tokens: Vec::new() }
-    }
-}
-
 impl Default for History {
     fn default() -> History {
         History { tick: 15 * SECOND, window: 5 * MINUTE, keep: Vec::new(), max_memory: 512 << 20 }
@@ -151,7 +115,7 @@ pub(super) fn timezone(root: &Node) -> jiff::tz::TimeZone {
 const DEFAULT_TIMEZONE: &str = "Asia/Ho_Chi_Minh";
 
 impl Site {
-    pub(super) fn decode(cx: &mut Context<'_>, node: &Node, listen: SocketAddr) -> Option<Site> {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node, own_url: &str) -> Option<Site> {
         const KEYS: &[&str] = &["name", "agency", "timezone", "language", "external_url"];
         let section = Section::open(cx, node, "site", KEYS, &[])?;
         let name = section.required(cx, "name", decode::name);
@@ -164,7 +128,7 @@ impl Site {
             agency: agency?,
             timezone: cx.zone.clone(),
             language,
-            external_url: external_url.unwrap_or_else(|| format!("http://{listen}")),
+            external_url: external_url.unwrap_or_else(|| own_url.to_owned()),
         })
     }
 }
@@ -202,62 +166,6 @@ fn external_url(cx: &mut Context<'_>, node: &Node) -> Option<String> {
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())
-}
-
-impl Server {
-    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Server> {
-        let section = Section::open(cx, node, "server", &["listen", "tokens"], &["tls", "users_file"])?;
-        let listen = section.optional(cx, "listen", listen).unwrap_or(Server::default().listen);
-        let tokens = section.optional(cx, "tokens", decode::list(Token::decode)).unwrap_or_default();
-        decode::unique(cx, "token name", &decode::declared(section.get("tokens"), "name"));
-        Some(Server { listen, tokens })
-    }
-}
-
-fn listen(cx: &mut Context<'_>, node: &Node) -> Option<SocketAddr> {
-    let address: Option<SocketAddr> = node.as_text().and_then(|text| text.parse().ok());
-    match address {
-        None => cx.expected(node, "an IP address and a port such as 127.0.0.1:9470"),
-        Some(address) if !address.ip().is_loopback() => cx.expected(
-            node,
-            "a loopback address (127.0.0.1 or [::1]): without users_file, which is not supported yet, anybody on the \
-             network could write; put a reverse proxy in front",
-        ),
-        Some(address) => return Some(address),
-    }
-    None
-}
-
-impl Token {
-    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Token> {
-        let section = Section::open(cx, node, "token", &["name", "token_file", "may", "agency"], &[])?;
-        let name = section.required(cx, "name", decode::name);
-        let secret = section.required(cx, "token_file", decode::secret_file);
-        let rights = Right::ALL.map(|right| (right.as_str(), right));
-        let may = section.required(cx, "may", decode::list(decode::choice(&rights)));
-        let agency = section.optional(cx, "agency", decode::agency);
-        if section.get("may").is_some_and(|may| may.as_sequence().is_some_and(<[Node]>::is_empty)) {
-            cx.error(section.place, "token: \"may\" is empty, so the token could do nothing");
-        }
-        Some(Token { name: name?, secret: secret?, may: may?.into_iter().collect(), agency })
-    }
-}
-
-impl Right {
-    pub const ALL: [Right; 7] =
-        [Right::Alerts, Right::Silences, Right::Metrics, Right::Query, Right::Reload, Right::Payments, Right::Usage];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Right::Alerts => "alerts",
-            Right::Silences => "silences",
-            Right::Metrics => "metrics",
-            Right::Query => "query",
-            Right::Reload => "reload",
-            Right::Payments => "payments",
-            Right::Usage => "usage",
-        }
-    }
 }
 
 impl State {

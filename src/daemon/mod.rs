@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use supervisor::{Group, Supervisor};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use web::tls::Certificates;
 use web::{AppState, ReloadRequest, StatusBoard};
 
 /// How long tasks may take to stop, all together.
@@ -47,6 +48,8 @@ pub enum DaemonError {
     Listen(SocketAddr, #[source] std::io::Error),
     #[error("taking up the state")]
     State(#[from] StoreError),
+    #[error("reading the server's certificate")]
+    Tls(#[from] crate::config::tls::TlsError),
 }
 
 /// Runs until `shutdown`; reloads whenever `reload` gives a value (SIGHUP).
@@ -70,6 +73,8 @@ struct Daemon {
     supervisor: Supervisor,
     generation: Group,
     state: AppState,
+    /// With TLS.
+    certificates: Option<Certificates>,
     reloads: mpsc::Receiver<ReloadRequest>,
     ready: Arc<AtomicBool>,
     /// The settings that only a restart applies.
@@ -80,6 +85,8 @@ struct Daemon {
 #[derive(PartialEq)]
 struct Fixed {
     listen: SocketAddr,
+    /// Whether; the files may change.
+    tls: bool,
     data_dir: PathBuf,
     state: String,
 }
@@ -89,6 +96,7 @@ impl Fixed {
         let config = &prepared.config;
         Fixed {
             listen: config.server.listen,
+            tls: config.server.tls.is_some(),
             data_dir: config.data_dir.clone(),
             state: match &config.state {
                 crate::config::site::State::Sqlite => "sqlite".into(),
@@ -118,15 +126,23 @@ impl Daemon {
             status: board,
         });
         let permanent = supervisor.group();
-        spawn_web(&permanent, &state, &foundation, listener, started);
+        state.purge_sessions().await?;
+        let tls = prepared.config.server.tls.as_ref();
+        let certificates = tls.map(|tls| Certificates::open(tls, &metrics)).transpose()?;
+        spawn_web(&permanent, &state, &foundation, (listener, certificates.clone()), started);
+        if let Some(certificates) = certificates.clone() {
+            let state = state.clone();
+            permanent.spawn("certificate", move |stop| web::tls::watch(certificates.clone(), state.clone(), stop));
+        }
         spawn_heartbeat(&permanent, &state, &foundation);
         let generation = supervisor.group();
         generation::start(&foundation, &prepared, &generation);
         note_loaded(&metrics, true);
         tracing::info!("{}", describe(&prepared));
+        warn_exposed(&prepared);
         let fixed = Fixed::of(&prepared);
         let file = file.to_path_buf();
-        Ok(Daemon { file, foundation, supervisor, generation, state, reloads, ready, fixed })
+        Ok(Daemon { file, foundation, supervisor, generation, state, certificates, reloads, ready, fixed })
     }
 
     async fn serve(&mut self, shutdown: impl Future<Output = ()>, mut hangups: mpsc::Receiver<()>) {
@@ -175,12 +191,21 @@ impl Daemon {
 
     async fn swap(&mut self, prepared: &Prepared) -> Result<(), String> {
         if Fixed::of(prepared) != self.fixed {
-            return Err("server.listen, data_dir and state need a restart".into());
+            return Err("server.listen, turning server.tls on or off, data_dir and state need a restart".into());
         }
         self.generation.stop(GRACE).await;
         self.generation = self.supervisor.group();
         generation::start(&self.foundation, prepared, &self.generation);
         self.state.replace_config(prepared.config.clone());
+        if let (Some(certificates), Some(tls)) = (&self.certificates, &prepared.config.server.tls) {
+            // It was read a moment ago to check it: in the page cache.
+            certificates.refresh(tls, &self.foundation.metrics);
+        }
+        warn_exposed(prepared);
+        if let Err(error) = self.state.purge_sessions().await {
+            // They are refused all the same: each request asks for its user again.
+            tracing::error!(error = &error as &dyn std::error::Error, "sessions of changed users are left over");
+        }
         Ok(())
     }
 
@@ -228,7 +253,7 @@ fn spawn_web(
     group: &Group,
     state: &AppState,
     foundation: &Foundation,
-    listener: tokio::net::TcpListener,
+    (listener, certificates): (tokio::net::TcpListener, Option<Certificates>),
     started: Timestamp,
 ) {
     let alerts = web::alerts_v2::routes(web::alerts_v2::AlertsApi {
@@ -241,7 +266,7 @@ fn spawn_web(
     let address = listener.local_addr();
     let listener = Arc::new(std::sync::Mutex::new(Some(listener)));
     group.spawn("web", move |stop: CancellationToken| {
-        let (router, listener) = (router.clone(), listener.clone());
+        let (router, listener, certificates) = (router.clone(), listener.clone(), certificates.clone());
         let address = address.as_ref().map(|address| *address).map_err(std::io::Error::kind);
         async move {
             let bound = listener.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -249,7 +274,7 @@ fn spawn_web(
                 Some(listener) => listener,
                 None => tokio::net::TcpListener::bind(address?).await?,
             };
-            web::serve(listener, router, stop).await
+            web::serve(listener, router, certificates, stop).await
         }
     });
 }
@@ -301,11 +326,18 @@ fn note_loaded(metrics: &Metrics, successful: bool) {
     }
 }
 
+/// Says if others can read the password hashes.
+fn warn_exposed(prepared: &Prepared) {
+    if let Some(warning) = prepared.config.server.users.as_ref().and_then(|users| users.exposure()) {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// What is watched, in one line.
 fn describe(prepared: &Prepared) -> String {
     format!(
-        "watching: {}; listening on http://{}/",
+        "watching: {}; listening on {}/",
         crate::cli::check::summary(&prepared.config),
-        prepared.config.server.listen
+        prepared.config.server.url()
     )
 }

@@ -41,7 +41,7 @@ impl Metrics {
     pub fn render(&self, format: Format) -> String {
         let mut out = String::with_capacity(64 * 1024);
         for table in self.tables() {
-            render_table(&mut out, table, format);
+            render_table(&mut out, table, format, None);
         }
         render_own(&mut out, &self.own, format);
         if format == Format::OpenMetrics {
@@ -49,23 +49,40 @@ impl Metrics {
         }
         out
     }
+
+    /// The page for who sees some agencies only: their series, and nothing of the daemon itself.
+    pub fn render_of(&self, format: Format, shown: &dyn Fn(&str) -> bool) -> String {
+        let mut out = String::new();
+        for table in self.tables() {
+            render_table(&mut out, table, format, Some(shown));
+        }
+        if format == Format::OpenMetrics {
+            out.push_str("# EOF\n");
+        }
+        out
+    }
 }
 
-fn render_table(out: &mut String, table: &Table, format: Format) {
+/// Whether the series of an agency are shown.
+type Shown<'a> = &'a dyn Fn(&str) -> bool;
+
+fn render_table(out: &mut String, table: &Table, format: Format, shown: Option<Shown<'_>>) {
     let snapshot = table.snapshot();
+    let agency = table.labels().iter().position(|label| *label == "agency");
+    let hidden = |row: usize| {
+        shown.is_some_and(|shown| !agency.and_then(|at| snapshot.labels(row).get(at)).is_some_and(|id| shown(id)))
+    };
     for (index, family) in table.families().iter().enumerate() {
         let column = snapshot.column(index);
-        let n_present = column.iter().filter(|value| !is_absent(**value)).count();
+        let is_shown = |(row, value): &(usize, &f64)| !is_absent(**value) && !hidden(*row);
+        let n_present = column.iter().enumerate().filter(is_shown).count();
         if n_present == 0 {
             continue;
         }
         header(out, family.name, family.kind.as_str(), family.help, format);
         // Names and labels of a row are alike in length; one reservation instead of many growths.
         out.reserve(n_present * (family.name.len() + 96));
-        for (row, &value) in column.iter().enumerate() {
-            if is_absent(value) {
-                continue;
-            }
+        for (row, &value) in column.iter().enumerate().filter(is_shown) {
             out.push_str(family.name);
             out.push('{');
             out.push_str(snapshot.text(row));

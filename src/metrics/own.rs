@@ -34,6 +34,12 @@ pub struct Own {
     pub store_commit: Histogram,
     /// `ioc_http_requests_total{route,status}`.
     pub http_requests: IntCounterVec,
+    /// `ioc_logins_total{result}`: ok, wrong, throttled, busy, error.
+    pub logins: IntCounterVec,
+    /// `ioc_watch_tls_expiry_timestamp_seconds{cert}`: of our own server; no series without TLS.
+    pub tls_expiry: GaugeVec,
+    /// `ioc_watch_tls_last_reload_successful{cert}`: 0 while renewed files cannot be used and the old ones serve.
+    pub tls_last_reload_successful: GaugeVec,
     /// `ioc_probes_skipped_total{reason}`: checks that were due and not made.
     pub probes_skipped: IntCounterVec,
 }
@@ -94,6 +100,21 @@ impl Own {
             )
             .expect("a valid family"),
             http_requests: counters("ioc_http_requests_total", "HTTP requests served.", &["route", "status"]),
+            logins: counters(
+                "ioc_logins_total",
+                "Passwords given (login page and HTTP Basic), by what came of it: ok, wrong, throttled, busy, error.",
+                &["result"],
+            ),
+            tls_expiry: gauges(
+                "ioc_watch_tls_expiry_timestamp_seconds",
+                "When the certificate of the daemon's own server expires.",
+                &["cert"],
+            ),
+            tls_last_reload_successful: gauges(
+                "ioc_watch_tls_last_reload_successful",
+                "1 if the files of the daemon's own certificate were usable when last read, 0 while the old ones serve.",
+                &["cert"],
+            ),
             probes_skipped: counters("ioc_probes_skipped_total", "Checks that were due and not made.", &["reason"]),
             registry,
         };
@@ -118,6 +139,9 @@ impl Own {
             Box::new(self.history_bytes.clone()),
             Box::new(self.store_commit.clone()),
             Box::new(self.http_requests.clone()),
+            Box::new(self.logins.clone()),
+            Box::new(self.tls_expiry.clone()),
+            Box::new(self.tls_last_reload_successful.clone()),
             Box::new(self.probes_skipped.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ]
@@ -157,6 +181,9 @@ impl Own {
         self.rule_failures.with_label_values(&["x"]);
         self.rule_group_duration.with_label_values(&["x"]);
         self.http_requests.with_label_values(&["x", "x"]);
+        self.logins.with_label_values(&["x"]);
+        self.tls_expiry.with_label_values(&["x"]);
+        self.tls_last_reload_successful.with_label_values(&["x"]);
         self.probes_skipped.with_label_values(&["x"]);
         let kinds: std::collections::BTreeMap<String, &'static str> = self
             .gather()

@@ -29,6 +29,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (40, "usage", include_str!("migrations/0040_usage.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
+    (70, "sessions", include_str!("migrations/0070_sessions.sql")),
 ];
 
 /// Connections that read beside the one that writes.

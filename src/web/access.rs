@@ -1,80 +1,151 @@
-//! Who may do what: one table of every route, one pure decision. No handler decides for itself.
+//! Who may do what: one table of every route, one pure decision. No handler decides for itself; a handler of a route of
+//! scope [`Scope::Own`] asks [`Identity::sees`] what to show and take.
 //!
-//! This is the rule of a daemon without a users file. It listens on loopback only, so whoever reads is on this machine
-//! or came through a proxy that the operator put in front. Still:
+//! Without a users file the daemon listens on loopback only, so whoever reads is on this machine or came through a proxy
+//! that the operator put in front. Still:
 //!
 //! - a page in somebody's browser can make that browser send requests here, or point a name of its own at 127.0.0.1:
 //!   so reads want a `Host` that is ours, and writes no `Origin` but ours;
 //! - a proxy makes strangers look local: so a write that was forwarded is nobody's;
 //! - a bearer token proves its holder by itself: it needs none of this, has exactly its rights, and a wrong one is
-//!   refused even where nothing would have been asked.
+//!   refused even where nothing would have been asked;
+//! - `/metrics` names subjects and their state. Once a token for it exists the operator has said who reads it: a local
+//!   process that came directly, or a holder of the token; no longer what a proxy forwards.
 //!
-//! `/metrics` names subjects and their state. Once a token for it exists the operator has said who reads it: a local
-//! process that came directly, or a holder of the token; no longer what a proxy forwards.
+//! With a users file nobody is trusted for where they are: whatever is not public needs a session, HTTP Basic or a token.
+//! Browsers send the first two by themselves, so both want a `Host` that is ours and, for writes, no `Origin` but ours;
+//! a session's forms carry a token besides (see `guard.rs`).
 
-use crate::config::Id;
-use crate::config::site::{Right, Token};
+use crate::config::organisation::Agency;
+use crate::config::site::{Language, Right, Token};
+use crate::config::users::{Role, User};
+use crate::config::{Config, Id};
 use axum::http::Method;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// What a route asks for.
+/// What a route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Says nothing about anybody: for load balancers and supervisors.
+    /// Says nothing about anybody: for load balancers, supervisors and who has not logged in yet.
     Public,
-    /// Reads; a token needs the right, if there is one that covers the route.
-    Read(Option<Right>),
-    /// Changes something.
-    Write(Option<Right>),
+    /// The login itself: nobody is known yet, but no foreign page may send it.
+    Login,
+    Read,
+    /// Changes something, or keeps us busy: no foreign page may send it.
+    Write,
 }
 
-use Access::{Public, Read, Write};
+/// What a route means to somebody who sees one agency only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing of any agency is in it.
+    Neutral,
+    /// Its handler shows and takes what [`Identity::sees`], and nothing else.
+    Own,
+    /// It is about the whole site: refused.
+    Whole,
+}
 
-/// Every route there is: method, path as the router knows it, access. What is not listed here is refused.
-pub const ROUTES: &[(Method, &str, Access)] = &[
-    (Method::GET, "/-/healthy", Public),
-    (Method::GET, "/-/ready", Public),
-    (Method::POST, "/-/reload", Write(Some(Right::Reload))),
-    (Method::GET, "/metrics", Read(Some(Right::Metrics))),
-    (Method::GET, "/api/v1/query", Read(Some(Right::Query))),
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub method: &'static Method,
+    /// As the router knows it.
+    pub path: &'static str,
+    pub access: Access,
+    /// What a token needs; `None`: no token opens it.
+    pub right: Option<Right>,
+    /// Which users may.
+    pub roles: &'static [Role],
+    pub scope: Scope,
+}
+
+use Access::{Login, Public, Read, Write};
+use Right::{Alerts, Metrics, Query, Reload, Silences};
+use Scope::{Neutral, Own, Whole};
+
+const GET: &Method = &Method::GET;
+const POST: &Method = &Method::POST;
+const DELETE: &Method = &Method::DELETE;
+
+const ALL: &[Role] = &Role::ALL;
+/// Run the centre: silences, maintenance, alerts by hand.
+const OPERATE: &[Role] = &[Role::Operator, Role::Admin];
+/// Say whose an outage was. For the whole site only: nobody judges their own agency.
+const JUDGE: &[Role] = &[Role::Operator, Role::Evaluator, Role::Admin];
+const ADMIN: &[Role] = &[Role::Admin];
+
+/// Every route there is. What is not listed here is refused.
+#[rustfmt::skip]
+pub const ROUTES: &[Route] = &[
+    line(GET,    "/-/healthy",               Public, None,           &[],     Neutral),
+    line(GET,    "/-/ready",                 Public, None,           &[],     Neutral),
+    line(POST,   "/-/reload",                Write,  Some(Reload),   ADMIN,   Whole),
+    line(GET,    "/metrics",                 Read,   Some(Metrics),  ALL,     Own),
+    line(GET,    "/api/v1/query",            Read,   Some(Query),    ALL,     Own),
     // Reads by POST: a body has room for long expressions. As a write, so that no foreign page can keep us busy.
-    (Method::POST, "/api/v1/query", Write(Some(Right::Query))),
-    (Method::GET, "/api/v1/query_range", Read(Some(Right::Query))),
-    (Method::POST, "/api/v1/query_range", Write(Some(Right::Query))),
-    (Method::GET, "/api/v1/status/buildinfo", Read(Some(Right::Query))),
-    (Method::GET, "/api/v2/alerts", Read(Some(Right::Alerts))),
-    (Method::POST, "/api/v2/alerts", Write(Some(Right::Alerts))),
-    (Method::GET, "/api/v2/alerts/groups", Read(Some(Right::Alerts))),
-    (Method::GET, "/api/v2/receivers", Read(Some(Right::Alerts))),
-    (Method::GET, "/api/v2/status", Read(Some(Right::Alerts))),
-    (Method::GET, "/api/v2/silences", Read(Some(Right::Silences))),
-    (Method::POST, "/api/v2/silences", Write(Some(Right::Silences))),
-    (Method::GET, "/api/v2/silence/{id}", Read(Some(Right::Silences))),
-    (Method::DELETE, "/api/v2/silence/{id}", Write(Some(Right::Silences))),
-    (Method::GET, "/api/ioc/v1/agencies", Read(Some(Right::Query))),
-    (Method::GET, "/api/ioc/v1/services", Read(Some(Right::Query))),
-    (Method::GET, "/api/ioc/v1/incidents", Read(Some(Right::Query))),
-    (Method::GET, "/api/ioc/v1/scorecards", Read(Some(Right::Query))),
-    (Method::GET, "/", Read(None)),
-    (Method::GET, "/incidents", Read(None)),
-    (Method::GET, "/incidents/{id}", Read(None)),
-    (Method::GET, "/reports", Read(None)),
-    (Method::GET, "/reports/{week}", Read(None)),
-    (Method::GET, "/status", Read(None)),
-    (Method::GET, "/runbooks/{name}", Read(None)),
-    (Method::GET, "/assets/style.css", Read(None)),
+    line(POST,   "/api/v1/query",            Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/query_range",      Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/v1/query_range",      Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/status/buildinfo", Read,   Some(Query),    ALL,     Neutral),
+    line(GET,    "/api/v2/alerts",           Read,   Some(Alerts),   ALL,     Own),
+    line(POST,   "/api/v2/alerts",           Write,  Some(Alerts),   OPERATE, Own),
+    line(GET,    "/api/v2/alerts/groups",    Read,   Some(Alerts),   ALL,     Whole),
+    line(GET,    "/api/v2/receivers",        Read,   Some(Alerts),   ALL,     Neutral),
+    line(GET,    "/api/v2/status",           Read,   Some(Alerts),   ALL,     Neutral),
+    line(GET,    "/api/v2/silences",         Read,   Some(Silences), ALL,     Whole),
+    line(POST,   "/api/v2/silences",         Write,  Some(Silences), OPERATE, Whole),
+    line(GET,    "/api/v2/silence/{id}",     Read,   Some(Silences), ALL,     Whole),
+    line(DELETE, "/api/v2/silence/{id}",     Write,  Some(Silences), OPERATE, Whole),
+    line(GET,    "/api/ioc/v1/agencies",     Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/services",     Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/incidents",    Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/scorecards",   Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/availability", Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/dependencies", Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/maintenance",  Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/ioc/v1/maintenance",  Write,  Some(Silences), OPERATE, Own),
+    line(DELETE, "/api/ioc/v1/maintenance/{id}", Write, Some(Silences), OPERATE, Own),
+    line(GET,    "/api/ioc/v1/overrides",    Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/ioc/v1/overrides",    Write,  None,           JUDGE,   Whole),
+    line(GET,    "/",                        Read,   None,           ALL,     Own),
+    line(GET,    "/incidents",               Read,   None,           ALL,     Own),
+    line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),
+    line(GET,    "/maintenance",             Read,   None,           ALL,     Own),
+    line(GET,    "/reports",                 Read,   None,           ALL,     Neutral),
+    line(GET,    "/reports/{week}",          Read,   None,           ALL,     Own),
+    line(GET,    "/status",                  Read,   None,           ALL,     Whole),
+    line(GET,    "/runbooks/{name}",         Read,   None,           ALL,     Neutral),
+    line(GET,    "/assets/style.css",        Public, None,           &[],     Neutral),
+    line(GET,    "/login",                   Public, None,           &[],     Neutral),
+    line(POST,   "/login",                   Login,  None,           &[],     Neutral),
+    line(POST,   "/logout",                  Write,  None,           ALL,     Neutral),
 ];
 
-/// The access of a route; `None` if the table does not know it.
-pub fn of(method: &Method, path: &str) -> Option<Access> {
-    // What answers GET answers HEAD.
-    let method = if method == Method::HEAD { &Method::GET } else { method };
-    ROUTES.iter().find(|(m, p, _)| m == method && *p == path).map(|(_, _, access)| *access)
+const fn line(
+    method: &'static Method,
+    path: &'static str,
+    access: Access,
+    right: Option<Right>,
+    roles: &'static [Role],
+    scope: Scope,
+) -> Route {
+    Route { method, path, access, right, roles, scope }
 }
 
-/// What is known of who asks.
+/// The line of a route; `None` if the table does not know it.
+pub fn of(method: &Method, path: &str) -> Option<&'static Route> {
+    // What answers GET answers HEAD.
+    let method = if method == Method::HEAD { GET } else { method };
+    ROUTES.iter().find(|route| route.method == method && route.path == path)
+}
+
+/// What is known of a request but for its credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
+    /// Of the connection; never what a header says.
     pub peer: Option<IpAddr>,
     /// With the port, as sent.
     pub host: Option<&'a str>,
@@ -83,8 +154,19 @@ pub struct Situation<'a> {
     pub fetch_site: Option<&'a str>,
     /// A proxy said that it forwards.
     pub forwarded: bool,
-    /// The whole `Authorization` header.
-    pub authorization: Option<&'a str>,
+    /// Nobody on the way could read it: TLS, this machine alone, or a proxy that the configuration trusts.
+    pub private: bool,
+}
+
+/// What the configuration says.
+#[derive(Debug, Clone, Copy)]
+pub struct House<'a> {
+    /// There is a users file.
+    pub has_users: bool,
+    /// Of the site's external URL.
+    pub external_host: Option<&'a str>,
+    /// Some token may read the metrics.
+    pub has_metrics_token: bool,
 }
 
 /// Who asks, as the guard found out; every handler finds it in the request's extensions.
@@ -92,18 +174,97 @@ pub struct Situation<'a> {
 pub struct Identity {
     /// The user's or token's name; `local` for who comes from this machine without either. For timelines and records.
     pub name: String,
-    /// Sees and writes this agency only; `None` all of them.
+    /// Sees and writes this agency and those below it only; `None` all of them.
     pub agency: Option<Id>,
+    /// The person of the configuration that the user is.
+    pub person: Option<Id>,
+    /// That the user's pages are in.
+    pub language: Option<Language>,
+    pub kind: Kind,
+    /// What the session's forms carry; `None` without a session.
+    pub csrf: Option<String>,
+    /// `agency` and those below it.
+    visible: Option<Arc<BTreeSet<Id>>>,
+}
+
+/// How somebody is known, and so what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// On this machine, where no users file asks for more.
+    Local,
+    /// Of a public route.
+    Nobody,
+    Token(BTreeSet<Right>),
+    User(BTreeSet<Role>),
 }
 
 impl Identity {
     /// Someone on this machine, where no users file asks for more.
     pub fn local() -> Identity {
-        Identity { name: "local".to_owned(), agency: None }
+        Identity::unbound("local", Kind::Local)
     }
 
+    pub(super) fn nobody() -> Identity {
+        Identity::unbound("", Kind::Nobody)
+    }
+
+    fn unbound(name: &str, kind: Kind) -> Identity {
+        Identity { name: name.into(), agency: None, person: None, language: None, kind, csrf: None, visible: None }
+    }
+
+    pub fn token(token: &Token, agencies: &[Agency]) -> Identity {
+        Identity::unbound(&token.name, Kind::Token(token.may.clone())).bound(token.agency.as_ref(), agencies)
+    }
+
+    /// `csrf` if it is a session.
+    pub fn user(user: &User, config: &Config, csrf: Option<String>) -> Identity {
+        let person = config.people.iter().find(|person| Some(&person.id) == user.person.as_ref());
+        Identity {
+            person: user.person.clone(),
+            language: user.language.or(person.and_then(|person| person.language)),
+            csrf,
+            ..Identity::unbound(&user.name, Kind::User(user.roles.clone()))
+                .bound(user.agency.as_ref(), &config.agencies)
+        }
+    }
+
+    fn bound(mut self, agency: Option<&Id>, agencies: &[Agency]) -> Identity {
+        self.visible = agency.map(|agency| Arc::new(subtree(agency, agencies)));
+        self.agency = agency.cloned();
+        self
+    }
+
+    /// Whether the agency is theirs to see and write. What belongs to no agency is seen by who is not bound to one.
     pub fn sees(&self, agency: &str) -> bool {
-        self.agency.as_ref().is_none_or(|own| own.as_str() == agency)
+        self.kind != Kind::Nobody && self.visible.as_ref().is_none_or(|visible| visible.contains(agency))
+    }
+
+    /// The agencies they see; `None` all of them.
+    pub fn visible(&self) -> Option<&Arc<BTreeSet<Id>>> {
+        self.visible.as_ref()
+    }
+
+    fn may(&self, route: &Route) -> bool {
+        let fits = self.visible.is_none() || route.scope != Whole;
+        fits && match &self.kind {
+            Kind::Local => true,
+            Kind::Nobody => false,
+            Kind::Token(rights) => route.right.is_some_and(|right| rights.contains(&right)),
+            Kind::User(roles) => route.roles.iter().any(|role| roles.contains(role)),
+        }
+    }
+}
+
+/// An agency and all below it.
+fn subtree(root: &Id, agencies: &[Agency]) -> BTreeSet<Id> {
+    let mut found = BTreeSet::from([root.clone()]);
+    loop {
+        let below = agencies.iter().filter(|agency| agency.parent.as_ref().is_some_and(|p| found.contains(p)));
+        let new: Vec<Id> = below.map(|agency| agency.id.clone()).filter(|id| !found.contains(id)).collect();
+        if new.is_empty() {
+            return found;
+        }
+        found.extend(new);
     }
 }
 
@@ -113,93 +274,120 @@ pub enum Denial {
     /// The route is not in the table.
     UnknownRoute,
     /// 401: the credentials are wrong.
-    BadToken,
-    /// The token does not have the right, or not for all agencies.
+    BadCredentials,
+    /// 401: there are none.
+    Unknown,
+    /// Not theirs: the role or right, or not for all agencies.
     NoRight,
     /// The `Host` is not one of ours.
     ForeignHost,
     /// The request comes from a page that is not ours.
     ForeignOrigin,
+    /// A session's request without its token.
+    NoFormToken,
     /// Forwarded by a proxy, or not from this machine.
     NotLocal,
+    /// In clear over a network.
+    InClear,
 }
 
 impl Denial {
     pub fn message(self) -> &'static str {
         match self {
             Denial::UnknownRoute => "no access is defined for this path",
-            Denial::BadToken => "the Authorization header holds no known bearer token",
-            Denial::NoRight => "the token has not the right to do this",
-            Denial::ForeignHost => "the Host header is neither a loopback address nor the site's external_url",
+            Denial::BadCredentials => "the credentials are not right",
+            Denial::Unknown => "log in, or send HTTP Basic credentials or a bearer token",
+            Denial::NoRight => "you have not the right to do this, or only for one agency",
+            Denial::ForeignHost => "the Host header is neither an address of ours nor the site's external_url",
             Denial::ForeignOrigin => "the request comes from a page of another site",
+            Denial::NoFormToken => "the form is too old or not ours: load the page again",
             Denial::NotLocal => "without a token this is open to this machine only, and not through a proxy",
+            Denial::InClear => "only the trusted proxies may ask without TLS",
+        }
+    }
+
+    /// [`Denial::message`] for Vietnamese readers.
+    pub fn message_vi(self) -> &'static str {
+        match self {
+            Denial::UnknownRoute => "không có trang này",
+            Denial::BadCredentials => "thông tin đăng nhập không đúng",
+            Denial::Unknown => "hãy đăng nhập",
+            Denial::NoRight => "bạn không có quyền này, hoặc chỉ có quyền với một đơn vị",
+            Denial::ForeignHost => "tên máy chủ trong địa chỉ không phải của hệ thống này (xem external_url)",
+            Denial::ForeignOrigin => "yêu cầu đến từ trang của một hệ thống khác",
+            Denial::NoFormToken => "biểu mẫu đã cũ: hãy tải lại trang",
+            Denial::NotLocal => "chỉ mở cho chính máy này, không qua máy chủ trung gian",
+            Denial::InClear => "không dùng TLS thì chỉ máy chủ trung gian tin cậy được truy cập",
         }
     }
 }
 
-/// Decides. `external_host` is the host of the site's external URL.
+/// Decides. `proven` is who the credentials prove, if there were any.
 pub fn decide(
-    access: Access,
+    route: &Route,
     situation: &Situation<'_>,
-    tokens: &[Token],
-    external_host: Option<&str>,
+    house: House<'_>,
+    proven: Option<Identity>,
 ) -> Result<Identity, Denial> {
-    let right = match access {
-        Public => return Ok(Identity::local()),
-        Read(right) | Write(right) => right,
-    };
-    if let Some(authorization) = situation.authorization {
-        let token = bearer(authorization).and_then(|secret| find(tokens, secret)).ok_or(Denial::BadToken)?;
-        // None of today's routes limits what it shows or takes to one agency, so a token that is limited opens none.
-        let may = right.is_some_and(|right| token.may.contains(&right)) && token.agency.is_none();
-        let identity = Identity { name: token.name.clone(), agency: token.agency.clone() };
-        return if may { Ok(identity) } else { Err(Denial::NoRight) };
+    if route.access == Public {
+        return Ok(proven.unwrap_or_else(Identity::nobody));
     }
+    if house.has_users && !situation.private {
+        return Err(Denial::InClear);
+    }
+    if route.access == Login {
+        our_host(situation, house)?;
+        same_origin(situation)?;
+        return Ok(proven.unwrap_or_else(Identity::nobody));
+    }
+    match proven {
+        Some(identity) => {
+            if !matches!(identity.kind, Kind::Token(_)) {
+                our_host(situation, house)?;
+                if route.access == Write {
+                    same_origin(situation)?;
+                }
+            }
+            if identity.may(route) { Ok(identity) } else { Err(Denial::NoRight) }
+        }
+        None if house.has_users => our_host(situation, house).and(Err(Denial::Unknown)),
+        None => local(route, situation, house),
+    }
+}
+
+/// Without users and without a token: who is on this machine.
+fn local(route: &Route, situation: &Situation<'_>, house: House<'_>) -> Result<Identity, Denial> {
     let is_local = situation.peer.is_some_and(|peer| peer.to_canonical().is_loopback()) && !situation.forwarded;
     let host = situation.host.map(without_port).ok_or(Denial::ForeignHost)?;
-    match access {
-        Public => Ok(Identity::local()),
-        Write(_) => {
-            if !is_local {
-                return Err(Denial::NotLocal);
-            }
-            if !is_loopback_name(host) {
-                return Err(Denial::ForeignHost);
-            }
-            same_origin(situation).map(|()| Identity::local())
+    if route.access == Write {
+        if !is_local {
+            return Err(Denial::NotLocal);
         }
-        Read(right) => {
-            if !is_loopback_name(host) && !external_host.is_some_and(|external| external.eq_ignore_ascii_case(host)) {
-                return Err(Denial::ForeignHost);
-            }
-            let guarded = right == Some(Right::Metrics) && tokens.iter().any(|t| t.may.contains(&Right::Metrics));
-            if guarded && !is_local { Err(Denial::NotLocal) } else { Ok(Identity::local()) }
+        if !is_loopback_name(host) {
+            return Err(Denial::ForeignHost);
         }
+        return same_origin(situation).map(|()| Identity::local());
     }
-}
-
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, secret) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
-}
-
-/// Compares digests, and every token every time: neither the place of the first wrong byte nor which token was nearly
-/// right shows in the time it takes.
-fn find<'a>(tokens: &'a [Token], secret: &str) -> Option<&'a Token> {
-    let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let given = digest(secret);
-    let mut found = None;
-    for token in tokens {
-        let known = digest(token.secret.expose());
-        let difference = given.as_ref().iter().zip(known.as_ref()).fold(0, |all, (a, b)| all | (a ^ b));
-        if difference == 0 && !secret.is_empty() {
-            found = Some(token);
-        }
+    if !is_loopback_name(host) && !is_external(host, house) {
+        return Err(Denial::ForeignHost);
     }
-    found
+    let guarded = route.right == Some(Metrics) && house.has_metrics_token;
+    if guarded && !is_local { Err(Denial::NotLocal) } else { Ok(Identity::local()) }
 }
 
-fn without_port(host: &str) -> &str {
+/// With users: a name that a stranger points at us is not ours; an address is nobody's name.
+fn our_host(situation: &Situation<'_>, house: House<'_>) -> Result<(), Denial> {
+    let host = situation.host.map(without_port).ok_or(Denial::ForeignHost)?;
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let is_address = !house.has_users || address.parse::<IpAddr>().is_ok();
+    if is_address || is_loopback_name(host) || is_external(host, house) { Ok(()) } else { Err(Denial::ForeignHost) }
+}
+
+fn is_external(host: &str, house: House<'_>) -> bool {
+    house.external_host.is_some_and(|external| external.eq_ignore_ascii_case(host))
+}
+
+pub(super) fn without_port(host: &str) -> &str {
     if host.starts_with('[') {
         return host.split_inclusive(']').next().unwrap_or(host);
     }
@@ -225,145 +413,5 @@ fn same_origin(situation: &Situation<'_>) -> Result<(), Denial> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Id, Secret};
-
-    fn token(name: &str, may: &[Right], agency: Option<&str>) -> Token {
-        let agency = agency.and_then(Id::parse);
-        Token {
-            name: name.into(),
-            secret: Secret::new(format!("s-{name}")),
-            may: may.iter().copied().collect(),
-            agency,
-        }
-    }
-
-    fn tokens() -> Vec<Token> {
-        use Right::{Alerts, Metrics, Query, Reload, Silences};
-        vec![
-            token("all", &[Alerts, Metrics, Query, Reload, Silences], None),
-            token("none", &[], None),
-            token("bound", &[Alerts, Metrics, Query, Reload, Silences], Some("tam-ky")),
-        ]
-    }
-
-    fn local() -> Situation<'static> {
-        Situation {
-            peer: "127.0.0.1".parse().ok(),
-            host: Some("127.0.0.1:9470"),
-            origin: None,
-            fetch_site: None,
-            forwarded: false,
-            authorization: None,
-        }
-    }
-
-    /// Every route times every situation: what a situation allows depends on the route's access alone.
-    #[test]
-    fn every_route_in_every_situation() {
-        use Denial::{BadToken, ForeignHost, ForeignOrigin, NoRight, NotLocal};
-        let l = local();
-        let ok = Ok(());
-        let peer = |text: &str| text.parse().ok();
-        // What happens to a read, to /metrics (with a metrics token configured), and to a write.
-        type Row = (&'static str, Situation<'static>, [Result<(), Denial>; 3]);
-        let rows: Vec<Row> = vec![
-            ("direct", l, [ok, ok, ok]),
-            ("localhost", Situation { host: Some("localhost:9470"), ..l }, [ok, ok, ok]),
-            ("IPv6", Situation { peer: peer("::1"), host: Some("[::1]:9470"), ..l }, [ok, ok, ok]),
-            ("IPv4 in IPv6", Situation { peer: peer("::ffff:127.0.0.1"), ..l }, [ok, ok, ok]),
-            ("a name that points here", Situation { host: Some("evil.example"), ..l }, [Err(ForeignHost); 3]),
-            ("a name that looks local", Situation { host: Some("127.0.0.1.evil.example"), ..l }, [Err(ForeignHost); 3]),
-            ("no host", Situation { host: None, ..l }, [Err(ForeignHost); 3]),
-            ("the external name", Situation { host: Some("ioc.example"), ..l }, [ok, ok, Err(ForeignHost)]),
-            (
-                "through a proxy",
-                Situation { host: Some("ioc.example"), forwarded: true, ..l },
-                [ok, Err(NotLocal), Err(NotLocal)],
-            ),
-            (
-                "through a proxy that hides the name",
-                Situation { forwarded: true, ..l },
-                [ok, Err(NotLocal), Err(NotLocal)],
-            ),
-            ("from elsewhere", Situation { peer: peer("192.0.2.7"), ..l }, [ok, Err(NotLocal), Err(NotLocal)]),
-            ("no peer known", Situation { peer: None, ..l }, [ok, Err(NotLocal), Err(NotLocal)]),
-            (
-                "our page",
-                Situation { origin: Some("http://127.0.0.1:9470"), fetch_site: Some("same-origin"), ..l },
-                [ok, ok, ok],
-            ),
-            ("a foreign page", Situation { origin: Some("https://evil.example"), ..l }, [ok, ok, Err(ForeignOrigin)]),
-            (
-                "another local program's page",
-                Situation { origin: Some("http://127.0.0.1:3000"), ..l },
-                [ok, ok, Err(ForeignOrigin)],
-            ),
-            ("a page without an origin", Situation { origin: Some("null"), ..l }, [ok, ok, Err(ForeignOrigin)]),
-            (
-                "a browser says cross-site",
-                Situation { fetch_site: Some("cross-site"), ..l },
-                [ok, ok, Err(ForeignOrigin)],
-            ),
-            ("a good token", Situation { authorization: Some("Bearer s-all"), ..l }, [ok, ok, ok]),
-            (
-                "a good token from elsewhere",
-                Situation {
-                    authorization: Some("bearer s-all"),
-                    peer: peer("192.0.2.7"),
-                    host: Some("ioc.example"),
-                    forwarded: true,
-                    ..l
-                },
-                [ok, ok, ok],
-            ),
-            ("a wrong token", Situation { authorization: Some("Bearer s-al"), ..l }, [Err(BadToken); 3]),
-            ("an empty token", Situation { authorization: Some("Bearer "), ..l }, [Err(BadToken); 3]),
-            ("another scheme", Situation { authorization: Some("Basic czphbGw="), ..l }, [Err(BadToken); 3]),
-            ("a token without rights", Situation { authorization: Some("Bearer s-none"), ..l }, [Err(NoRight); 3]),
-            ("a token of one agency", Situation { authorization: Some("Bearer s-bound"), ..l }, [Err(NoRight); 3]),
-        ];
-        for (name, situation, [read, metrics, write]) in rows {
-            for (method, path, access) in ROUTES {
-                let expected = match access {
-                    Public => ok,
-                    Read(Some(Right::Metrics)) => metrics,
-                    // Pages are nobody's right: a token opens none of them.
-                    Read(None) if situation.authorization.is_some() && read == ok => Err(NoRight),
-                    Read(_) => read,
-                    Write(_) => write,
-                };
-                let decided = decide(*access, &situation, &tokens(), Some("ioc.example")).map(|_| ());
-                assert_eq!(decided, expected, "{name}: {method} {path}");
-            }
-        }
-    }
-
-    #[test]
-    fn metrics_are_guarded_only_once_there_is_a_token_for_them() {
-        let forwarded = Situation { forwarded: true, ..local() };
-        let access = of(&Method::GET, "/metrics").unwrap();
-        assert_eq!(decide(access, &forwarded, &[token("a", &[Right::Alerts], None)], None).map(|_| ()), Ok(()));
-        assert_eq!(decide(access, &forwarded, &[token("m", &[Right::Metrics], None)], None), Err(Denial::NotLocal));
-    }
-
-    #[test]
-    fn a_token_has_exactly_its_rights() {
-        let tokens = [token("p", &[Right::Metrics, Right::Alerts], None)];
-        let situation = Situation { authorization: Some("Bearer s-p"), ..local() };
-        let rows = [
-            (Method::GET, "/metrics", Ok(())),
-            (Method::POST, "/api/v2/alerts", Ok(())),
-            (Method::GET, "/api/v1/query", Err(Denial::NoRight)),
-            (Method::POST, "/-/reload", Err(Denial::NoRight)),
-            (Method::POST, "/api/v2/silences", Err(Denial::NoRight)),
-        ];
-        for (method, path, expected) in rows {
-            let decided = decide(of(&method, path).unwrap(), &situation, &tokens, None).map(|_| ());
-            assert_eq!(decided, expected, "{method} {path}");
-        }
-        assert_eq!(of(&Method::PUT, "/metrics"), None);
-        assert_eq!(of(&Method::HEAD, "/metrics"), of(&Method::GET, "/metrics"));
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

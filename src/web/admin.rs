@@ -1,7 +1,9 @@
 //! Health, readiness, reload, and the scrape.
 
 use super::AppState;
+use super::access::Identity;
 use crate::metrics::Format;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap};
@@ -32,12 +34,20 @@ pub(super) async fn reload(State(state): State<AppState>) -> (StatusCode, String
     }
 }
 
-pub(super) async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Response {
+pub(super) async fn metrics(
+    State(state): State<AppState>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = Format::negotiate(accept);
     let metrics = state.metrics().clone();
     // Some milliseconds for a large fleet, and it takes the tables' locks.
-    match tokio::task::spawn_blocking(move || metrics.render(format)).await {
+    let render = move || match identity.visible() {
+        None => metrics.render(format),
+        Some(_) => metrics.render_of(format, &|agency| identity.sees(agency)),
+    };
+    match tokio::task::spawn_blocking(render).await {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response(),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "rendering the metrics failed");

@@ -3,6 +3,7 @@
 //! What belongs here: decoding, defaults and validation as Alertmanager does them, and its answers' shape. What becomes
 //! of an alert is decided in [`crate::incident`]. Who may call is decided by the router.
 
+use super::access::Identity;
 use crate::alert::Alert;
 use crate::incident::Incidents;
 use crate::store::Store;
@@ -11,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
@@ -65,7 +66,12 @@ struct Posted {
 }
 
 /// `200` means that all alerts (of which none was invalid) are committed.
-async fn post(State(api): State<AlertsApi>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+async fn post(
+    State(api): State<AlertsApi>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json") {
         return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "alerts are posted as application/json");
@@ -88,8 +94,11 @@ async fn post(State(api): State<AlertsApi>, headers: HeaderMap, body: Result<Byt
     let now = Timestamp::now();
     let timeout = api.incidents.resolve_timeout();
     let (mut alerts, mut errors) = (Vec::with_capacity(posted.len()), Vec::new());
+    let mut n_foreign = 0;
     for alert in posted {
         match read(alert, now, timeout) {
+            // Without a known agency an alert is the site agency's: nobody else's to send.
+            Ok(alert) if identity.visible().is_some() && !identity.sees(alert.label("agency")) => n_foreign += 1,
             Ok(alert) => alerts.push(alert),
             Err(error) => errors.push(error),
         }
@@ -98,6 +107,10 @@ async fn post(State(api): State<AlertsApi>, headers: HeaderMap, body: Result<Byt
     if let Err(error) = receive(&api, &alerts, now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "posted alerts could not be kept");
         return failure(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be kept; send again");
+    }
+    if n_foreign > 0 {
+        let text = format!("{n_foreign} of the alerts refused: they are not of an agency that you may send alerts for");
+        return failure(StatusCode::FORBIDDEN, &text);
     }
     match errors.first() {
         None => StatusCode::OK.into_response(),
@@ -180,7 +193,11 @@ struct AlertStatus {
     muted_by: [&'static str; 0],
 }
 
-async fn list(State(api): State<AlertsApi>, RawQuery(query): RawQuery) -> Response {
+async fn list(
+    State(api): State<AlertsApi>,
+    Extension(identity): Extension<Identity>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
         Ok(wanted) => wanted,
         Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
@@ -191,7 +208,7 @@ async fn list(State(api): State<AlertsApi>, RawQuery(query): RawQuery) -> Respon
         .incidents
         .firing()
         .into_iter()
-        .filter(|alert| wanted.wants(alert))
+        .filter(|alert| identity.sees(alert.label("agency")) && wanted.wants(alert))
         .map(|alert| Listed {
             fingerprint: alert.fingerprint(),
             annotations: alert.annotations,

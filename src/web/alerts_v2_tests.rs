@@ -23,7 +23,7 @@ async fn serve() -> (std::net::SocketAddr, AlertsApi, tempfile::TempDir) {
     let api = AlertsApi { incidents: Arc::new(incidents), store, started: now };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let app = Router::new().nest("/api/v2", routes(api.clone()));
+    let app = Router::new().nest("/api/v2", routes(api.clone())).layer(Extension(Identity::local()));
     tokio::spawn(async move { axum::serve(listener, app).await });
     (address, api, dir)
 }

@@ -1,11 +1,12 @@
 //! The product's own API: what the pages show, as JSON.
 
+use super::access::Identity;
 use super::{AppState, incidents as rows, overview};
 use crate::config::site::Language;
 use crate::evaluation::archive;
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -17,20 +18,21 @@ fn internal(error: impl std::error::Error + 'static) -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
-pub(super) async fn agencies(State(state): State<AppState>) -> Json<Value> {
-    Json(json!({"agencies": overview::agencies(&state, Language::En, Timestamp::now())}))
+pub(super) async fn agencies(State(state): State<AppState>, Extension(identity): Extension<Identity>) -> Json<Value> {
+    Json(json!({"agencies": overview::agencies(&state, &identity, Language::En, Timestamp::now())}))
 }
 
-pub(super) async fn services(State(state): State<AppState>) -> Json<Value> {
+pub(super) async fn services(State(state): State<AppState>, Extension(identity): Extension<Identity>) -> Json<Value> {
     let services: Vec<Value> = overview::services(&state, &state.config(), Language::En, Timestamp::now())
         .into_iter()
+        .filter(|(agency, _)| identity.sees(agency))
         .map(|(agency, service)| json!({"agency": agency, "service": service}))
         .collect();
     Json(json!({"services": services}))
 }
 
-pub(super) async fn incidents(State(state): State<AppState>) -> Answer {
-    let incidents: Vec<Value> = rows::list(state.store())
+pub(super) async fn incidents(State(state): State<AppState>, Extension(identity): Extension<Identity>) -> Answer {
+    let incidents: Vec<Value> = rows::list(state.store(), identity.visible())
         .await
         .map_err(internal)?
         .into_iter()
@@ -50,7 +52,7 @@ fn time(us: i64) -> String {
 }
 
 /// Of the latest evaluated week.
-pub(super) async fn scorecards(State(state): State<AppState>) -> Answer {
+pub(super) async fn scorecards(State(state): State<AppState>, Extension(identity): Extension<Identity>) -> Answer {
     let weeks = archive::weeks(state.store(), 1).await.map_err(internal)?;
     let Some(week) = weeks.first() else { return Ok(Json(json!({"week": null, "scorecards": []}))) };
     let Some(kept) = archive::load(state.store(), *week).await.map_err(internal)? else {
@@ -59,6 +61,7 @@ pub(super) async fn scorecards(State(state): State<AppState>) -> Answer {
     let cards: Vec<Value> = kept
         .report
         .scorecards()
+        .filter(|(agency, _)| identity.sees(&agency.id))
         .map(|(agency, card)| {
             let indicators: Vec<Value> = kept
                 .report

@@ -1,8 +1,11 @@
 //! Reads incidents for pages and API. The tables belong to `incident/`; here are only reading statements.
 
+use crate::config::Id;
 use crate::store::{Doing, Store, StoreError};
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// As a list shows it.
 #[derive(Debug, Clone)]
@@ -44,14 +47,20 @@ pub struct Detail {
 const MAX_ROWS: i64 = 200;
 const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us";
 
-/// Open ones first, then the latest.
-pub async fn list(store: &Store) -> Result<Vec<Incident>, StoreError> {
+/// Open ones first, then the latest; of the agencies `visible` only, if given.
+pub async fn list(store: &Store, visible: Option<&Arc<BTreeSet<Id>>>) -> Result<Vec<Incident>, StoreError> {
     const DOING: &str = "listing the incidents";
+    let places: Vec<String> = (0..visible.map_or(0, |ids| ids.len())).map(|index| format!("${}", index + 2)).collect();
+    let filter = if visible.is_some() { format!("WHERE agency IN ({})", places.join(", ")) } else { String::new() };
     let sql = format!(
-        "SELECT {COLUMNS} FROM incidents \
+        "SELECT {COLUMNS} FROM incidents {filter} \
          ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, opened_us DESC LIMIT $1"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MAX_ROWS).fetch_all(store.reader()).await.doing(DOING)?;
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MAX_ROWS);
+    for agency in visible.into_iter().flat_map(|ids| ids.iter()) {
+        query = query.bind(agency.as_str());
+    }
+    let rows = query.fetch_all(store.reader()).await.doing(DOING)?;
     rows.iter().map(incident).collect::<Result<_, _>>().doing(DOING)
 }
 

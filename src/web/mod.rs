@@ -1,20 +1,26 @@
 //! One axum router: access, metrics, query API, alert API, pages.
 //!
-//! `access.rs` says who may do what, `guard.rs` sees to it for every request; the other files are the routes. A new
+//! `access.rs` says who may do what, `guard.rs` sees to it for every request with what `credentials.rs` proves; the other
+//! files are the routes. A new
 //! route needs a line in the table of `access.rs`, or it is refused.
 
 pub mod access;
 mod admin;
 pub mod alerts_v2;
 mod api;
+mod credentials;
 mod guard;
 mod incidents;
 mod language;
+mod login;
 mod overview;
 mod pages;
 mod query;
 mod runbooks;
+mod session;
 mod state;
+mod throttle;
+pub mod tls;
 
 pub use state::{AppState, Parts, ReloadRequest, StatusBoard, TaskStatus};
 
@@ -23,6 +29,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use axum_server::tls_rustls::RustlsAcceptor;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +69,8 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/status", get(pages::status))
         .route("/runbooks/{name}", get(pages::runbook))
         .route("/assets/style.css", get(pages::style))
+        .route("/login", get(login::page).post(login::enter))
+        .route("/logout", axum::routing::post(login::leave))
         .with_state(state.clone())
         .merge(extra)
         .fallback(|| async { StatusCode::NOT_FOUND })
@@ -72,26 +81,46 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .layer(from_fn_with_state(state, guard::guard))
 }
 
-/// Serves until `shutdown`, then lets open requests finish for a while.
+/// Serves until `shutdown`, then lets open requests finish for a while. With `certificates` it speaks TLS only.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     router: Router,
+    certificates: Option<tls::Certificates>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let handle = axum_server::Handle::new();
-    let mut server = axum_server::from_tcp(listener.into_std()?)?.handle(handle.clone());
-    server.http_builder().http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let server = axum_server::from_tcp(listener.into_std()?)?.handle(handle.clone());
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serve = async {
+        match certificates {
+            Some(certificates) => {
+                let mut server = server.acceptor(RustlsAcceptor::new(certificates.acceptor()));
+                limit(server.http_builder());
+                server.serve(service).await
+            }
+            None => {
+                let mut server = server;
+                limit(server.http_builder());
+                server.serve(service).await
+            }
+        }
+    };
     let stop = async {
         shutdown.cancelled().await;
         handle.graceful_shutdown(Some(GRACE));
         std::future::pending::<()>().await
     };
     tokio::select! {
-        served = server.serve(service) => served,
+        served = serve => served,
         () = stop => Ok(()),
     }
 }
 
+fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+    builder.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+}
+
+#[cfg(test)]
+mod door_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! and the ledger, so that it shows what dashboards and rules see.
 
 use super::AppState;
+use super::access::Identity;
 use crate::attribution::{State, Subject, SubjectKind};
 use crate::config::Config;
 use crate::config::devices::DeviceKind;
@@ -56,12 +57,13 @@ pub struct Devices {
     pub unknown: u32,
 }
 
-/// Every agency that has something to show, in the order of the file.
-pub fn agencies(state: &AppState, language: Language, now: Timestamp) -> Vec<AgencyView> {
+/// Every agency that has something to show and that `identity` sees, in the order of the file.
+pub fn agencies(state: &AppState, identity: &Identity, language: Language, now: Timestamp) -> Vec<AgencyView> {
     let config = state.config();
     let mut views: Vec<AgencyView> = config
         .agencies
         .iter()
+        .filter(|agency| identity.sees(&agency.id))
         .map(|agency| AgencyView { id: agency.id.to_string(), name: agency.name.clone(), ..AgencyView::default() })
         .collect();
     let places: HashMap<String, usize> =

@@ -1,5 +1,6 @@
 //! The pages: server-rendered, in Vietnamese or English, without a script.
 
+use super::access::{Denial, Identity};
 use super::{AppState, guard, incidents as rows, language, overview as wall, runbooks};
 use crate::config::site::Language;
 use crate::evaluation::{Week, archive};
@@ -13,7 +14,7 @@ use minijinja::{Environment, Value, context};
 use serde::Deserialize;
 use std::sync::OnceLock;
 
-type Page = Result<Response, StatusCode>;
+pub(super) type Page = Result<Response, StatusCode>;
 
 /// How often the wall renews itself, in seconds.
 const REFRESH: u32 = 15;
@@ -29,6 +30,8 @@ pub(super) struct Reader {
     /// Carried along by links when the language was chosen by hand.
     suffix: &'static str,
     now: Timestamp,
+    /// Who reads.
+    identity: Identity,
 }
 
 impl axum::extract::FromRequestParts<AppState> for Reader {
@@ -37,13 +40,16 @@ impl axum::extract::FromRequestParts<AppState> for Reader {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Reader, Self::Rejection> {
         let chosen = Query::<Parameters>::try_from_uri(&parts.uri).ok().and_then(|Query(given)| given.lang);
         let accept = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        let language = language::negotiate(chosen.as_deref(), accept, state.language());
+        // The guard put it there; without it nobody would see anything.
+        let identity = parts.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::nobody);
+        let own = identity.language.map(|language| if language == Language::Vi { "vi" } else { "en" });
+        let language = language::negotiate(chosen.as_deref().or(own), accept, state.language());
         let suffix = match (chosen, language) {
             (None, _) => "",
             (Some(_), Language::Vi) => "?lang=vi",
             (Some(_), Language::En) => "?lang=en",
         };
-        Ok(Reader { language, suffix, now: Timestamp::now() })
+        Ok(Reader { language, suffix, now: Timestamp::now(), identity })
     }
 }
 
@@ -52,7 +58,7 @@ impl Reader {
         if self.language == Language::Vi { vi } else { en }
     }
 
-    fn render(&self, state: &AppState, template: &str, content: Value) -> Page {
+    pub(super) fn render(&self, state: &AppState, template: &str, content: Value) -> Page {
         let config = state.config();
         let vi = self.language == Language::Vi;
         let frame = context! {
@@ -60,6 +66,9 @@ impl Reader {
             other => if vi { "en" } else { "vi" },
             suffix => self.suffix,
             site => &config.site.name,
+            user => &self.identity.name,
+            csrf => &self.identity.csrf,
+            sees_all => self.identity.visible().is_none(),
             now => format::date_time(self.now, &config.site.timezone),
             L => Value::from_function(move |vietnamese: String, english: String| if vi { vietnamese } else { english }),
         };
@@ -68,11 +77,23 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The page of somebody who is refused.
+    pub(super) fn refusal(&self, state: &AppState, denial: Denial) -> Page {
+        let message = self.pick(denial.message_vi(), denial.message());
+        let mut response = self.render(state, "denied.html", context! { message })?;
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        Ok(response)
+    }
+}
+
 fn templates() -> &'static Environment<'static> {
     static TEMPLATES: OnceLock<Environment<'static>> = OnceLock::new();
     TEMPLATES.get_or_init(|| {
         let files = [
             ("base.html", include_str!("templates/base.html")),
+            ("denied.html", include_str!("templates/denied.html")),
+            ("login.html", include_str!("templates/login.html")),
             ("overview.html", include_str!("templates/overview.html")),
             ("incidents.html", include_str!("templates/incidents.html")),
             ("incident.html", include_str!("templates/incident.html")),
@@ -102,7 +123,7 @@ pub(super) async fn style() -> Response {
 }
 
 pub(super) async fn overview(State(state): State<AppState>, reader: Reader) -> Page {
-    let agencies = wall::agencies(&state, reader.language, reader.now);
+    let agencies = wall::agencies(&state, &reader.identity, reader.language, reader.now);
     let count = |colour: &str| agencies.iter().filter(|agency| agency.colour == colour).count();
     let counts = context! {
         red => count("red"), orange => count("orange"), green => count("green"), none => count("none"),
@@ -167,7 +188,7 @@ fn area_word<'a>(area: &'a str, reader: &Reader) -> &'a str {
 }
 
 pub(super) async fn incidents(State(state): State<AppState>, reader: Reader) -> Page {
-    let list = rows::list(state.store()).await.map_err(internal)?;
+    let list = rows::list(state.store(), reader.identity.visible()).await.map_err(internal)?;
     let incidents: Vec<Value> = list.iter().map(|incident| incident_value(&state, &reader, incident)).collect();
     reader.render(&state, "incidents.html", context! { incidents, refresh => REFRESH })
 }
@@ -176,11 +197,24 @@ pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path
     let Some(detail) = rows::find(state.store(), id).await.map_err(internal)? else {
         return Err(StatusCode::NOT_FOUND);
     };
+    // What is not theirs is not there.
+    if !reader.identity.sees(&detail.incident.agency) {
+        return Err(StatusCode::NOT_FOUND);
+    }
     let config = state.config();
     let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
+    let is_seen = |labels: &serde_json::Value| {
+        // Groups need not be of one agency.
+        reader.identity.visible().is_none()
+            || labels
+                .get("agency")
+                .and_then(|agency| agency.as_str())
+                .is_some_and(|agency| reader.identity.sees(agency))
+    };
     let alerts: Vec<Value> = detail
         .alerts
         .iter()
+        .filter(|alert| is_seen(&alert.labels))
         .map(|alert| {
             let text = |key: &str| alert.annotations.get(key).and_then(|value| value.as_str()).unwrap_or("");
             let said = |key: &str| {
@@ -249,17 +283,21 @@ pub(super) async fn reports(State(state): State<AppState>, reader: Reader) -> Pa
     reader.render(&state, "reports.html", context! { weeks })
 }
 
-/// The stored bytes; in the other language rendered from the stored values.
+/// The stored bytes; in the other language, or for who sees one agency only, rendered from the stored values.
 pub(super) async fn report(State(state): State<AppState>, reader: Reader, Path(week): Path<String>) -> Page {
     let week = Week::parse(&week).ok_or(StatusCode::NOT_FOUND)?;
     let kept = archive::load(state.store(), week).await.map_err(internal)?.ok_or(StatusCode::NOT_FOUND)?;
-    let html = if kept.language == reader.language {
+    let html = if reader.identity.visible().is_some() {
+        let mut own = kept.report;
+        own.agencies.retain(|agency| reader.identity.sees(&agency.id));
+        own.html(reader.language).map_err(internal)?
+    } else if kept.language == reader.language {
         kept.html
     } else {
         kept.report.html(reader.language).map_err(internal)?
     };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(guard::REPORT_POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, guard::report_policy(&html));
     Ok((headers, Html(html)).into_response())
 }
 

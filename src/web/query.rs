@@ -1,12 +1,13 @@
 //! The query API in Prometheus's JSON shape: `query`, `query_range`, `status/buildinfo`.
 
 use super::AppState;
-use crate::promql::{self, Query, QueryError, Value};
-use axum::Form;
-use axum::Json;
+use super::access::Identity;
+use crate::promql::{self, Query, QueryError, Series, Storage, Value};
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
+use axum::{Extension, Form, Json};
 use jiff::Timestamp;
+use promql_parser::label::Matchers;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
@@ -29,20 +30,35 @@ pub(super) struct Range {
     step: String,
 }
 
-pub(super) async fn instant(State(state): State<AppState>, Parameters(given): Parameters<Instant>) -> Answer {
+pub(super) async fn instant(
+    State(state): State<AppState>,
+    Extension(identity): Extension<Identity>,
+    Parameters(given): Parameters<Instant>,
+) -> Answer {
     let at_ms = match given.time.as_deref().map(time_ms) {
         None => Timestamp::now().as_millisecond(),
         Some(Some(at_ms)) => at_ms,
         Some(None) => return bad_data("time is neither seconds since 1970 nor RFC 3339"),
     };
-    evaluate(state, given.query, move |storage, query| Ok(value(promql::instant(storage, query, at_ms)?, at_ms))).await
+    evaluate(state, identity, given.query, move |storage, query| {
+        Ok(value(promql::instant(storage, query, at_ms)?, at_ms))
+    })
+    .await
 }
 
-pub(super) async fn instant_form(state: State<AppState>, Form(given): Form<Instant>) -> Answer {
-    instant(state, Parameters(given)).await
+pub(super) async fn instant_form(
+    state: State<AppState>,
+    identity: Extension<Identity>,
+    Form(given): Form<Instant>,
+) -> Answer {
+    instant(state, identity, Parameters(given)).await
 }
 
-pub(super) async fn range(State(state): State<AppState>, Parameters(given): Parameters<Range>) -> Answer {
+pub(super) async fn range(
+    State(state): State<AppState>,
+    Extension(identity): Extension<Identity>,
+    Parameters(given): Parameters<Range>,
+) -> Answer {
     let (Some(from), Some(to)) = (time_ms(&given.start), time_ms(&given.end)) else {
         return bad_data("start and end are seconds since 1970 or RFC 3339");
     };
@@ -55,14 +71,18 @@ pub(super) async fn range(State(state): State<AppState>, Parameters(given): Para
     if to.saturating_sub(from) / step > MAX_POINTS {
         return bad_data("more than 11,000 points a series; take a longer step");
     }
-    evaluate(state, given.query, move |storage, query| {
+    evaluate(state, identity, given.query, move |storage, query| {
         Ok(value(Value::Matrix(promql::range(storage, query, from, to, step)?), to))
     })
     .await
 }
 
-pub(super) async fn range_form(state: State<AppState>, Form(given): Form<Range>) -> Answer {
-    range(state, Parameters(given)).await
+pub(super) async fn range_form(
+    state: State<AppState>,
+    identity: Extension<Identity>,
+    Form(given): Form<Range>,
+) -> Answer {
+    range(state, identity, Parameters(given)).await
 }
 
 pub(super) async fn build_info() -> Json<serde_json::Value> {
@@ -71,15 +91,33 @@ pub(super) async fn build_info() -> Json<serde_json::Value> {
     Json(json!({"status": "success", "data": data}))
 }
 
+/// The history as somebody sees it. What they do not see is not there, so that no expression can reach it.
+pub(super) struct Visible<'a> {
+    pub history: crate::history::Reader<'a>,
+    pub identity: Identity,
+}
+
+impl Storage for Visible<'_> {
+    fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
+        let all = self.identity.visible().is_none();
+        self.history.select(matchers, from_ms, to_ms, &mut |series| {
+            if all || self.identity.sees(series.labels.get("agency")) {
+                each(series);
+            }
+        });
+    }
+}
+
 async fn evaluate(
     state: AppState,
+    identity: Identity,
     text: String,
-    work: impl FnOnce(&crate::history::Reader<'_>, &Query) -> Result<serde_json::Value, QueryError> + Send + 'static,
+    work: impl FnOnce(&dyn Storage, &Query) -> Result<serde_json::Value, QueryError> + Send + 'static,
 ) -> Answer {
     let history = state.history().clone();
     let done = tokio::task::spawn_blocking(move || {
         let query = Query::parse(&text)?;
-        work(&history.read(), &query)
+        work(&Visible { history: history.read(), identity }, &query)
     })
     .await;
     match done {

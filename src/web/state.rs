@@ -1,5 +1,6 @@
 //! What the routes work with.
 
+use super::credentials::Door;
 use crate::attribution::Ledger;
 use crate::config::Config;
 use crate::config::site::Language;
@@ -34,12 +35,14 @@ pub struct AppState(Arc<Inner>);
 
 struct Inner {
     config: RwLock<Arc<Config>>,
+    door: Door,
     parts: Parts,
 }
 
 impl AppState {
     pub fn new(parts: Parts) -> AppState {
-        AppState(Arc::new(Inner { config: RwLock::new(parts.config.clone()), parts }))
+        let door = Door::new(parts.store.clone(), parts.metrics.clone());
+        AppState(Arc::new(Inner { config: RwLock::new(parts.config.clone()), door, parts }))
     }
 
     /// The configuration in force.
@@ -50,6 +53,15 @@ impl AppState {
     /// After a reload: the listener and its connections stay.
     pub fn replace_config(&self, config: Arc<Config>) {
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Ends the sessions of users that the configuration in force does not have, or not with that password.
+    pub async fn purge_sessions(&self) -> Result<(), crate::store::StoreError> {
+        self.0.door.sessions.purge(self.config().server.users.as_ref()).await
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        &self.0.door
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {

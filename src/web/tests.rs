@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tower::ServiceExt;
 
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 site: {name: IOC huyện Thăng Bình, agency: ioc, external_url: "http://ioc.example"}
 data_dir: data
 people:
@@ -35,17 +35,25 @@ services:
 email: {smtp: "smtp://127.0.0.1:25", from: "IOC <ioc@vn.example>"}
 "#;
 
-struct House {
-    router: Router,
-    state: AppState,
-    _dir: tempfile::TempDir,
+pub(super) struct House {
+    pub router: Router,
+    pub state: AppState,
+    pub dir: tempfile::TempDir,
 }
 
 /// A daemon's web room with something to show.
 async fn house() -> House {
+    house_with(CONFIG, &[]).await
+}
+
+/// With this configuration, and files beside it.
+pub(super) async fn house_with(text: &str, files: &[(&str, &str)]) -> House {
     let dir = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
     let file = dir.path().join("ioc-watch.yml");
-    std::fs::write(&file, CONFIG).unwrap();
+    std::fs::write(&file, text).unwrap();
     let config = Arc::new(config::load(&file).unwrap());
     let store = Store::open(&config.state, &config.data_dir).await.unwrap();
     let ledger = Ledger::resume(store.clone()).await.unwrap();
@@ -68,7 +76,7 @@ async fn house() -> House {
     let state = AppState::new(Parts { config, metrics, history, store, ledger, ready, reload, status });
     // As the alert API comes: nested, with a state of its own.
     let extra = Router::new().route("/api/v2/secret", axum::routing::get(|| async { "never" }));
-    House { router: router(state.clone(), extra), state, _dir: dir }
+    House { router: router(state.clone(), extra), state, dir }
 }
 
 fn fill(ledger: &Ledger, metrics: &Metrics, now: Timestamp) {
@@ -125,7 +133,7 @@ async fn fill_store(store: &Store, now: Timestamp) {
     tx.commit().await.unwrap();
 }
 
-fn request(method: Method, path: &str) -> Request<Body> {
+pub(super) fn request(method: Method, path: &str) -> Request<Body> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().unwrap();
@@ -134,7 +142,7 @@ fn request(method: Method, path: &str) -> Request<Body> {
     request
 }
 
-async fn ask(house: &House, request: Request<Body>) -> (StatusCode, header::HeaderMap, String) {
+pub(super) async fn ask(house: &House, request: Request<Body>) -> (StatusCode, header::HeaderMap, String) {
     let response = house.router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
@@ -181,11 +189,62 @@ async fn what_the_access_table_does_not_know_is_refused() {
     assert_eq!(ask(&house, foreign).await.0, StatusCode::FORBIDDEN);
     assert_eq!(ask(&house, request(Method::PUT, "/metrics")).await.0, StatusCode::METHOD_NOT_ALLOWED);
     // Every route of the table that is ours exists, or answers for its parameters.
-    for (method, path, _) in super::access::ROUTES.iter().filter(|(_, path, _)| !path.starts_with("/api/v2")) {
-        let path = path.replace("{id}", "7").replace("{week}", "2026-W47").replace("{name}", "watchdog");
-        let (status, ..) = ask(&house, request(method.clone(), &path)).await;
-        assert!(!matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN), "{method} {path}: {status}");
+    let lines = super::access::ROUTES.iter().filter(|line| !line.path.starts_with("/api/v2"));
+    for line in lines.filter(|line| !PLANNED.contains(&line.path)) {
+        let path = line.path.replace("{id}", "7").replace("{week}", "2026-W47").replace("{name}", "watchdog");
+        let (status, ..) = ask(&house, request(line.method.clone(), &path)).await;
+        let refused = matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
+        assert!(!refused, "{} {path}: {status}", line.method);
     }
+}
+
+/// Lines of the table whose routes are still to come.
+const PLANNED: &[&str] = &[
+    "/api/ioc/v1/availability",
+    "/api/ioc/v1/dependencies",
+    "/api/ioc/v1/maintenance",
+    "/api/ioc/v1/maintenance/{id}",
+    "/api/ioc/v1/overrides",
+    "/maintenance",
+];
+
+/// The router cannot be asked what it knows, its source can: every `.route(…)` of this room is in the table.
+#[test]
+fn every_registered_route_is_in_the_table() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web");
+    let mut n_found = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.ends_with(".rs") || name.ends_with("tests.rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&file).unwrap();
+        // Nested by the daemon.
+        let prefix = if name.starts_with("alerts_v2") { "/api/v2" } else { "" };
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        for call in source.split(".route(").skip(1) {
+            let mut depth = 1;
+            let end = call.find(|c| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                depth == 0
+            });
+            let call = &call[..end.unwrap()];
+            let path = call.split('"').nth(1).unwrap_or_else(|| panic!("{name}: a route's path is a literal: {call}"));
+            let methods = [("get", Method::GET), ("post", Method::POST), ("delete", Method::DELETE)];
+            let others = ["put(", "patch(", "any(", "options(", "on("];
+            assert!(!others.iter().any(|other| call.contains(other)), "{name}: teach this test: {call}");
+            for (word, method) in methods.iter().filter(|(word, _)| call.contains(&format!("{word}("))) {
+                let path = format!("{prefix}{path}");
+                assert!(super::access::of(method, &path).is_some(), "{word} {path} is not in the table of access.rs");
+                n_found += 1;
+            }
+        }
+        for other in [".route_service(", ".nest_service(", ".nest(", ".fallback_service("] {
+            assert!(!source.contains(other), "{name}: {other} goes past the table");
+        }
+    }
+    assert!(n_found > 25, "{n_found}");
 }
 
 #[tokio::test]
@@ -235,7 +294,7 @@ async fn show() {
         tokio::time::sleep(std::time::Duration::from_secs(90)).await;
         stop.cancel();
     });
-    super::serve(listener, house.router, shutdown).await.unwrap();
+    super::serve(listener, house.router, None, shutdown).await.unwrap();
 }
 
 /// Every query of the shipped dashboard is PromQL that our own engine evaluates, too.
