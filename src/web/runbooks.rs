@@ -12,6 +12,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("certificate", include_str!("../../docs/runbooks/certificate.md")),
     ("config-reload", include_str!("../../docs/runbooks/config-reload.md")),
     ("database-slow", include_str!("../../docs/runbooks/database-slow.md")),
+    ("dependency-down", include_str!("../../docs/runbooks/dependency-down.md")),
     ("disk", include_str!("../../docs/runbooks/disk.md")),
     ("feed-stale", include_str!("../../docs/runbooks/feed-stale.md")),
     ("host", include_str!("../../docs/runbooks/host.md")),
