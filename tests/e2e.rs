@@ -17,6 +17,8 @@ mod access;
 mod crash;
 #[path = "e2e/dashboards.rs"]
 mod dashboards;
+#[path = "e2e/dependency.rs"]
+mod dependency;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[path = "e2e/external.rs"]

@@ -144,7 +144,10 @@ impl SilentSites {
             needs.of(&site.depends_on).into_iter().map(|place| config.dependencies[place].id.to_string()).collect()
         };
         let needs = config.sites.iter().map(|site| (site.id.to_string(), of(site)));
-        SilentSites { needs: needs.filter(|(_, ids): &(_, Vec<String>)| !ids.is_empty()).collect(), silent: HashMap::new() }
+        SilentSites {
+            needs: needs.filter(|(_, ids): &(_, Vec<String>)| !ids.is_empty()).collect(),
+            silent: HashMap::new(),
+        }
     }
 
     fn look(&mut self, metrics: &Metrics, doubts: &Doubts) {

@@ -2,9 +2,9 @@
 //! ledger, fleet, incidents and outbox live on.
 
 use super::prepare::Prepared;
-use super::{attribution, ruling};
 use super::supervisor::Group;
 use super::wires::Reports;
+use super::{attribution, ruling};
 use crate::attribution::{Ledger, SubjectKind};
 use crate::config::site::Evaluate;
 use crate::evaluation;

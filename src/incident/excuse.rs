@@ -76,7 +76,8 @@ impl Excuser {
     }
 
     fn excuse(&self, alert: &Alert, now: Timestamp) -> Option<Excuse> {
-        let is_kind = |subject: &&Subject| Area::parse(alert.label("area")).is_none_or(|area| suits(area, subject.kind));
+        let is_kind =
+            |subject: &&Subject| Area::parse(alert.label("area")).is_none_or(|area| suits(area, subject.kind));
         match about(alert)? {
             About::Subject(subject) => self.ledger.excuse(&subject, now),
             About::Site(site) => self.ledger.excuse_for_site(site, now).or_else(|| {

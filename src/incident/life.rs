@@ -165,7 +165,8 @@ impl Incident {
         let firing = |fingerprint: &str| self.members.get(fingerprint).is_some_and(|m| m.resolved.is_none());
         let is_told = |fingerprint: &str| self.told.contains(fingerprint);
         // What is excused and was never told does not count.
-        let mut counted = self.members.iter().filter(|(key, m)| m.resolved.is_none() && (!m.is_quiet() || is_told(key)));
+        let mut counted =
+            self.members.iter().filter(|(key, m)| m.resolved.is_none() && (!m.is_quiet() || is_told(key)));
         let is_new = counted.clone().any(|(key, _)| !is_told(key));
         if counted.next().is_none() {
             return (!self.told.is_empty()).then_some(News::Resolved);

@@ -246,11 +246,9 @@ impl Incidents {
     fn has_other_excuses(&self, incident: &Incident, now: Timestamp) -> bool {
         let Some(excuser) = &self.excuser else { return false };
         let excuses = excuser.of(incident, [], now);
-        incident
-            .members
-            .iter()
-            .filter(|(_, member)| member.resolved.is_none())
-            .any(|(fingerprint, member)| member.excused.as_ref().map(|e| &e.by) != excuses.get(fingerprint).map(|e| &e.by))
+        incident.members.iter().filter(|(_, member)| member.resolved.is_none()).any(|(fingerprint, member)| {
+            member.excused.as_ref().map(|e| &e.by) != excuses.get(fingerprint).map(|e| &e.by)
+        })
     }
 
     /// Calls [`Incidents::tick`] whenever something is due, until `shutdown`.
@@ -326,7 +324,8 @@ impl Incidents {
                 entries.extend(self.tell(tx, settings, &mut open, *news, now, change).await?);
             }
         }
-        if !events.is_empty() || open.incident.changed != before.changed || open.incident.excused() != before.excused() {
+        if !events.is_empty() || open.incident.changed != before.changed || open.incident.excused() != before.excused()
+        {
             rows::write_incident(tx, &open.incident, is_closed.then_some(now)).await?;
         }
         for (fingerprint, member) in &open.incident.members {
@@ -410,8 +409,7 @@ impl Incidents {
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
         let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
-        let member =
-            Member { alert: alert.clone(), severity: address.severity, resolved, excused: None, freed: None };
+        let member = Member { alert: alert.clone(), severity: address.severity, resolved, excused: None, freed: None };
         match known {
             None if ends => return Ok(()),
             Some(_) if !ends => {}
