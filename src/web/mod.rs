@@ -130,6 +130,8 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 }
 
 #[cfg(test)]
+mod attribution_tests;
+#[cfg(test)]
 mod door_tests;
 #[cfg(test)]
 mod tests;

@@ -355,4 +355,37 @@ mod tests {
         }
         assert_eq!(after(at(5.0), every, at(1.0)), (at(5.0), 0), "the early first check");
     }
+
+    #[test]
+    fn what_is_in_doubt_is_checked_at_once_and_before_everything_else_but_not_without_pause() {
+        let text = "site: {name: IOC, agency: ioc}\npeople: [{id: t, name: T, email: t@ioc.vn.example}]\n\
+                    agencies: [{id: ioc, name: IOC, leader: t}]\ndependencies:\n\
+                    \x20 - {id: vien-thong, cause: telecom, every: 1h, depends_on: [uplink], probe: {http: {url: 'http://127.0.0.1:1/'}}}\n\
+                    \x20 - {id: uplink, cause: own_uplink, every: 1h, probe: {http: {url: 'http://127.0.0.1:1/'}}}\n\
+                    services: [{id: dvc, agency: ioc, every: 1h, depends_on: [vien-thong], http: {url: 'http://127.0.0.1:1/'}}]\n";
+        let config = crate::config::load_text(std::path::Path::new("c.yml"), text, &|_| None).unwrap();
+        let start = Instant::now();
+        let mut agenda = Agenda::new(Targets::of(&config), &Arc::new(Metrics::new()), start);
+        let needs = agenda.watched[2].target.needs.clone();
+        assert_eq!(needs, [1, 0], "the own uplink first, then by precedence");
+        agenda.ready.push_back(2);
+        agenda.doubt(&needs, start);
+        let order: Vec<usize> = std::iter::from_fn(|| agenda.pop(0)).collect();
+        assert_eq!(order, [1, 0, 2]);
+        let at = |millis| start + Duration::from_millis(millis);
+        agenda.watched[1].begin(start);
+        agenda.doubt(&[1], at(100));
+        assert!(agenda.watched[1].again, "it may have begun before the fault");
+        agenda.watched[0].begin(start);
+        agenda.watched[0].began = None;
+        agenda.schedule(0, at(3_600_000));
+        agenda.doubt(&[0], at(200));
+        assert_eq!(agenda.pop(0), None, "a moment ago");
+        agenda.pass(at(999));
+        assert_eq!(agenda.pop(0), None);
+        agenda.pass(at(1_000));
+        assert_eq!(agenda.pop(IN_FLIGHT_MAX), Some(0), "dependencies never wait for others");
+        agenda.pass(at(3_600_000));
+        assert!(!agenda.ready.contains(&0), "the entry of before no longer counts");
+    }
 }
