@@ -33,6 +33,7 @@ def district(workspace, port):
     closed = free_port()
     text = text.replace("127.0.0.1:9470", f"127.0.0.1:{port}").replace("../calendar", f"{ROOT}/examples/calendar")
     text = re.sub(r"https://(dvc|motcua|halam|binhminh)\.[a-z.]*vn\.example", f"https://127.0.0.1:{closed}", text)
+    text = text.replace("db.thangbinh.vn.example", f"127.0.0.1:{closed}")
     text = text.replace("broker.thangbinh.vn.example:8883", f"127.0.0.1:{closed}")
     text = text.replace("mail.thangbinh.vn.example:587", f"127.0.0.1:{closed}")
     return directory, text

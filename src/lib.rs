@@ -9,7 +9,7 @@
 //! | [`cli`] | one file a subcommand | everything |
 //! | `demo` | the `demo` command: simulated portals, gateway, devices and mail server | everything |
 //! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
-//! | [`evaluation`] | indicators, scorecard, reports | attribution, promql, mail, org, store |
+//! | [`evaluation`] | indicators, scorecard, reports | attribution, gather (what it keeps), promql, mail, org, store |
 //! | [`incident`] | grouping, suppression, routing, life of an incident | org, attribution, mail, store, metrics |
 //! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
@@ -24,6 +24,10 @@
 //! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only) |
 //! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
+
+/// The helpers that unit tests share with `tests/` call this crate by its name.
+#[cfg(test)]
+extern crate self as ioc_watch;
 
 pub mod alert;
 pub mod attribution;

@@ -1,8 +1,10 @@
-//! The whole daemon against real servers: nginx, mosquitto, an SMTP server, Prometheus, PostgreSQL, amtool. Each test
+//! The whole daemon against real servers: nginx, mosquitto, an SMTP server, Prometheus, PostgreSQL, MariaDB, amtool. Each test
 //! starts its own on free loopback ports. One file a capability under `e2e/`; what is shared stands in `e2e/site.rs`.
 //!
 //! Tests of one room alone are elsewhere.
 
+#[path = "support/mariadb.rs"]
+mod mariadb;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/mosquitto.rs"]
 mod mosquitto;
@@ -17,6 +19,8 @@ mod access;
 mod crash;
 #[path = "e2e/dashboards.rs"]
 mod dashboards;
+#[path = "e2e/databases.rs"]
+mod databases;
 #[path = "e2e/dependency.rs"]
 mod dependency;
 #[path = "e2e/examples.rs"]

@@ -105,7 +105,8 @@ impl Gatherer {
     }
 
     async fn until(&self, what: &str, condition: impl Fn(&Gatherer) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        // Longer than the longest wait between two attempts to connect.
+        let deadline = Instant::now() + Duration::from_secs(40);
         while !condition(self) {
             assert!(Instant::now() < deadline, "{what}\n{}", self.metrics.render(Format::Text));
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -160,6 +161,9 @@ async fn telemetry_flows_and_resumes_after_the_broker_was_away() {
     mosquitto.stop("TERM");
     gatherer.connected(0.0).await;
     gatherer.until("unknown", |g| g.fleet.state("cam-1") == Some(State::Unknown)).await;
+    // By itself the reconnection's backoff is not long enough to be seen: IOC_WATCH_BROKER_AWAY=60 makes it.
+    let away = std::env::var("IOC_WATCH_BROKER_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    tokio::time::sleep(Duration::from_secs(away)).await;
     mosquitto.resume();
     mosquitto.publish(&[], TELEMETRY, br#"{"fps":25}"#);
     gatherer.until("telemetry again", |g| g.fps() == Some(25.0)).await;

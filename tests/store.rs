@@ -3,6 +3,8 @@
 
 #[path = "support/attribution.rs"]
 mod attribution;
+#[path = "support/fairness.rs"]
+mod fairness;
 #[path = "support/incidents.rs"]
 mod incidents;
 #[path = "support/outages.rs"]
@@ -12,12 +14,15 @@ mod postgres;
 
 use incidents::{alert, config};
 use ioc_watch::attribution::{Ledger, State as Up, Subject, SubjectKind};
+use ioc_watch::config::Secret;
 use ioc_watch::config::site::State;
+use ioc_watch::config::users::{Role, User, Users};
 use ioc_watch::incident::Incidents;
 use ioc_watch::mail::{Outbox, Outgoing};
 use ioc_watch::metrics::{Metrics, columns};
 use ioc_watch::org::Org;
 use ioc_watch::store::{Store, StoreError};
+use ioc_watch::web::session::Sessions;
 use jiff::{SignedDuration, Timestamp};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,20 +30,23 @@ use std::sync::Arc;
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    for part in ["transactions", "ledger", "outbox", "incidents"] {
+    for part in ["transactions", "ledger", "fairness", "outbox", "incidents"] {
         let dir = dir.path().join(part);
         std::fs::create_dir(&dir).unwrap();
         suite(part, &State::Sqlite, &dir).await;
     }
+    sessions(&State::Sqlite, &dir.path().join("sessions")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres() {
     let cluster = postgres::Postgres::start();
-    for part in ["transactions", "ledger", "outbox", "incidents"] {
+    for part in ["transactions", "ledger", "fairness", "outbox", "incidents"] {
         let dir = tempfile::tempdir().unwrap();
         suite(part, &cluster.database(part), dir.path()).await;
     }
+    let dir = tempfile::tempdir().unwrap();
+    sessions(&cluster.database("sessions"), dir.path()).await;
 }
 
 /// The outages of one schedule.
@@ -99,6 +107,7 @@ async fn suite(part: &str, state: &State, dir: &Path) {
     match part {
         "transactions" => transactions(state, dir).await,
         "ledger" => ledger(state, dir).await,
+        "fairness" => fairness::suite(&Store::open(state, dir).await.unwrap(), dir).await,
         "outbox" => outbox(state, dir).await,
         _ => incident_stage(state, dir).await,
     }
@@ -142,6 +151,44 @@ async fn transactions(state: &State, dir: &Path) {
     let store = Store::open(state, dir).await.unwrap();
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox").fetch_one(store.reader()).await.unwrap();
     assert_eq!(count, 20);
+    store.close().await;
+}
+
+/// Sessions outlive the daemon and end with their user, their password and the twenty after them.
+async fn sessions(state: &State, dir: &Path) {
+    let store = Store::open(state, dir).await.unwrap();
+    let user = |name: &str, hash: &str| User {
+        name: name.into(),
+        hash: Secret::new(hash),
+        person: None,
+        roles: [Role::Viewer].into(),
+        agency: None,
+        language: None,
+    };
+    let everybody = Users { file: "users.yml".into(), list: vec![user("a", "one"), user("b", "two")] };
+    let opened = Sessions::new(store.clone());
+    let (first, second) =
+        (opened.open(&everybody.list[0], at(0)).await.unwrap(), opened.open(&everybody.list[1], at(0)).await.unwrap());
+    store.close().await;
+    let store = Store::open(state, dir).await.unwrap();
+    let sessions = Sessions::new(store.clone());
+    let name = async |token: &str, second| {
+        sessions.find(token, &everybody, at(second)).await.unwrap().map(|user| user.name.clone())
+    };
+    assert_eq!(name(&first, 3_600).await.as_deref(), Some("a"));
+    assert_eq!(name(&first, 3_600 + 11 * 3_600).await.as_deref(), Some("a"), "used in between");
+    assert_eq!(name(&second, 12 * 3_600).await, None, "idle");
+    let changed = Users { file: "users.yml".into(), list: vec![user("a", "other"), user("b", "two")] };
+    sessions.purge(Some(&changed)).await.unwrap();
+    assert_eq!(name(&first, 3_600).await, None, "another password");
+    assert_eq!(name(&second, 0).await.as_deref(), Some("b"));
+    for index in 1..=20 {
+        sessions.open(&everybody.list[1], at(index)).await.unwrap();
+    }
+    assert_eq!(name(&second, 20).await, None, "the oldest of many");
+    sessions.purge(None).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sessions").fetch_one(store.reader()).await.unwrap();
+    assert_eq!(left, 0);
     store.close().await;
 }
 

@@ -8,6 +8,8 @@
 //! - *Tail*: a subject is seen to recover only at its next check. What is left of its downtime after the recovery of the
 //!   cause is still the cause's, when that check finds it up. When the check finds it down, or none comes within
 //!   the subject's bound, it is down for a reason of its own from the cause's recovery on.
+//! - A device is not looked at, it falls silent: it counts as down only after its bound. So a cause that recovered within
+//!   that silence has the same tail.
 //! - Else it is its own.
 
 use super::Cause;
@@ -39,6 +41,9 @@ pub(super) struct Downtime {
     pub up_us: Option<i64>,
     /// The subject's bound.
     pub bound_us: i64,
+    /// Nobody looks at it, it has to speak: it was silent for its bound before it counted as down, and what recovered
+    /// within that silence may still be the cause.
+    pub is_silence: bool,
 }
 
 /// A piece of downtime with its one cause.
@@ -103,10 +108,13 @@ fn cover(down: Downtime, blocker: &Blocker, now_us: i64) -> Option<(i64, i64)> {
         && down.up_us.is_none_or(|up_us| blocker.from_us < up_us);
     let from_us = if is_set_back { down.from_us } else { blocker.from_us.max(down.from_us) };
     let to_us = match blocker.to_us.filter(|to_us| *to_us <= now_us) {
-        Some(to_us) if to_us <= down.from_us => return None,
+        Some(to_us) if to_us <= down.from_us.saturating_sub(if down.is_silence { down.bound_us } else { 0 }) => {
+            return None;
+        }
         Some(to_us) if to_us < end_us => {
             let limit_us = to_us.saturating_add(down.bound_us);
-            let is_confirmed = down.seen_us >= to_us || down.until_us.unwrap_or(now_us) > limit_us;
+            let is_looked_at = !down.is_silence && down.seen_us >= to_us;
+            let is_confirmed = is_looked_at || down.until_us.unwrap_or(now_us) > limit_us;
             if is_confirmed { to_us } else { end_us }
         }
         _ => end_us,
@@ -130,7 +138,14 @@ mod tests {
     #[test]
     fn every_rule_holds() {
         use DependencyCause::{National, OwnUplink};
-        let down = |from_us, until_us, seen_us| Downtime { from_us, until_us, seen_us, up_us: until_us, bound_us: 40 };
+        let down = |from_us, until_us, seen_us| Downtime {
+            from_us,
+            until_us,
+            seen_us,
+            up_us: until_us,
+            bound_us: 40,
+            is_silence: false,
+        };
         let window = Blocker { cause: Cause::Maintenance, reach_us: 0, ..blocker(120, Some(130), National) };
         let rows = [
             ("nobody else", down(100, Some(200), 190), vec![], "100-200 own"),
@@ -162,6 +177,24 @@ mod tests {
                 down(100, Some(200), 199),
                 vec![blocker(90, None, National), blocker(85, Some(150), OwnUplink)],
                 "100-150 own_uplink, 150-200 national",
+            ),
+            (
+                "a device that fell silent during it",
+                Downtime { is_silence: true, ..down(100, Some(120), 100) },
+                vec![blocker(40, Some(90), National)],
+                "100-120 national",
+            ),
+            (
+                "a device that does not come back",
+                Downtime { is_silence: true, ..down(100, None, 100) },
+                vec![blocker(40, Some(90), National)],
+                "100-.. own",
+            ),
+            (
+                "a device that spoke after it",
+                Downtime { is_silence: true, ..down(131, Some(132), 131) },
+                vec![blocker(40, Some(90), National)],
+                "131-132 own",
             ),
             (
                 "maintenance is never set back",
@@ -204,7 +237,7 @@ mod tests {
             let now_us = 700;
             let until_us = length.map(|length| from_us + length);
             let seen_us = (from_us + seen).min(until_us.unwrap_or(now_us) - 1).max(from_us);
-            let down = Downtime { from_us, until_us, seen_us, up_us: until_us, bound_us: 30 };
+            let down = Downtime { from_us, until_us, seen_us, up_us: until_us, bound_us: 30, is_silence: false };
             let shares = share_out(down, &blockers, own(), now_us);
             prop_assert_eq!(shares.first().map(|share| share.from_us), Some(from_us));
             prop_assert_eq!(shares.last().and_then(|share| share.until_us), until_us);

@@ -8,8 +8,7 @@
 use super::blame::{Blocker, Downtime, rank, share_out};
 use super::graph::{Graph, Node};
 use super::maintenance::Window;
-use super::{Cause, Excuse, State, Subject, SubjectKind};
-use crate::store::from_micros;
+use super::{Cause, State, Subject, SubjectKind};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -58,7 +57,7 @@ pub(super) struct Change {
 
 /// A time in which a dependency was down, as far as excuses go.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+pub(super) struct Span {
     from_us: i64,
     to_us: Option<i64>,
 }
@@ -176,11 +175,11 @@ impl Book {
         }
     }
 
-    fn all_spans(&self) -> Vec<Vec<Span>> {
+    pub(super) fn all_spans(&self) -> Vec<Vec<Span>> {
         (0..self.graph.dependencies.len()).map(|position| self.spans(position)).collect()
     }
 
-    fn windows(&self) -> impl Iterator<Item = &Window> {
+    pub(super) fn windows(&self) -> impl Iterator<Item = &Window> {
         self.graph.windows.iter().chain(&self.announced)
     }
 
@@ -195,7 +194,7 @@ impl Book {
 
     /// When the dependency was down. Where nobody looked (we were not running) it is held to be down until its first check
     /// afterwards, at most for its bound.
-    fn spans(&self, position: usize) -> Vec<Span> {
+    pub(super) fn spans(&self, position: usize) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         let Some(track) = self.graph.dependencies().get(position).and_then(|subject| self.tracks.get(subject)) else {
             return spans;
@@ -221,7 +220,7 @@ impl Book {
     }
 
     /// What excuses, or excused, a subject, by precedence.
-    fn blockers(
+    pub(super) fn blockers(
         &self,
         subject: Option<&Subject>,
         agency: &str,
@@ -386,6 +385,7 @@ impl Book {
                         seen_us: stretch.seen_us,
                         up_us: later.iter().find(|later| later.state == State::Up).map(|later| later.from_us),
                         bound_us: node.map_or(self.graph.longest_us, |node| node.bound_us),
+                        is_silence: subject.kind.is_device(),
                     };
                     let found = blockers.as_ref().map_or(&[] as &[Blocker], |(_, found)| found);
                     let shares = share_out(down, found, self.base(subject), self.now_us);
@@ -405,81 +405,6 @@ impl Book {
             return (Cause::Dependency(self.graph.dependencies[position].cause), subject.id.as_str().into());
         }
         (Cause::Own, "".into())
-    }
-
-    pub fn excuse(&self, subject: &Subject, now_us: i64) -> Option<Excuse> {
-        let mut spans: Vec<Vec<Span>> = vec![Vec::new(); self.graph.dependencies.len()];
-        for &need in self.graph.node(subject).map_or(&[] as &[usize], |node| &node.needs) {
-            spans[need] = self.spans(need);
-        }
-        self.excuse_by(&spans, subject, now_us)
-    }
-
-    /// The excuses of all subjects, with their agencies.
-    pub fn excuses(&self, now_us: i64) -> Vec<(Subject, String, Excuse)> {
-        let spans = self.all_spans();
-        if spans.iter().all(Vec::is_empty) && self.windows().next().is_none() {
-            return Vec::new();
-        }
-        let mut excuses: Vec<(Subject, String, Excuse)> = self
-            .graph
-            .nodes()
-            .filter_map(|(subject, node)| {
-                let excuse = self.excuse_by(&spans, subject, now_us)?;
-                Some((subject.clone(), node.agency.to_string(), excuse))
-            })
-            .collect();
-        // Devices that nobody listed can be covered by their agency's maintenance.
-        let discovered = self.tracks.iter().filter(|(subject, _)| self.graph.node(subject).is_none());
-        excuses.extend(discovered.filter_map(|(subject, track)| {
-            let last = track.stretches.last().filter(|last| last.until_us.is_none())?;
-            Some((subject.clone(), last.agency.to_string(), self.excuse_by(&spans, subject, now_us)?))
-        }));
-        excuses
-    }
-
-    /// A site is excused while what it needs is down, and while it or its agency is maintained.
-    pub fn excuse_for_site(&self, site: &str, now_us: i64) -> Option<Excuse> {
-        let node = self.graph.site(site);
-        let blockers = self.blockers(None, &node.agency, Some(&node), &self.all_spans());
-        self.in_force(&blockers, now_us, |_| false, node.bound_us)
-    }
-
-    fn excuse_by(&self, spans: &[Vec<Span>], subject: &Subject, now_us: i64) -> Option<Excuse> {
-        let node = self.graph.node(subject);
-        let last = self.tracks.get(subject).and_then(|track| track.stretches.last()).filter(|s| s.until_us.is_none());
-        let agency = last.map(|last| &*last.agency).or(node.map(|node| &*node.agency)).unwrap_or("");
-        let blockers = self.blockers(Some(subject), agency, node, spans);
-        // It is not up, and was not looked at since the recovery.
-        let waits = |to_us: i64| last.is_some_and(|last| last.state != State::Up && last.seen_us < to_us);
-        self.in_force(&blockers, now_us, waits, node.map_or(self.graph.longest_us, |node| node.bound_us))
-    }
-
-    /// The first of `blockers` that is in force at `now_us`, or was until so recently that `waits` holds.
-    fn in_force(
-        &self,
-        blockers: &[Blocker],
-        now_us: i64,
-        waits: impl Fn(i64) -> bool,
-        bound_us: i64,
-    ) -> Option<Excuse> {
-        let found = blockers.iter().find(|blocker| {
-            blocker.from_us <= now_us
-                && blocker
-                    .to_us
-                    .is_none_or(|to_us| now_us < to_us || (now_us <= to_us.saturating_add(bound_us) && waits(to_us)))
-        })?;
-        let is_dependency = found.cause != Cause::Maintenance;
-        let name = || {
-            let position = self.graph.dependencies().iter().position(|subject| *subject.id == *found.by)?;
-            Some(self.graph.dependencies[position].name.to_string())
-        };
-        Some(Excuse {
-            cause: found.cause,
-            dependency: if is_dependency { found.by.to_string() } else { String::new() },
-            by: is_dependency.then(name).flatten().unwrap_or_else(|| found.by.to_string()),
-            since: from_micros(found.from_us),
-        })
     }
 }
 
@@ -524,3 +449,7 @@ fn forget(track: &mut Track, old_us: i64) {
     let n_done = track.written.iter().take_while(is_done).count();
     track.written.drain(..n_done.min(track.written.len().saturating_sub(1)));
 }
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

@@ -60,6 +60,11 @@ impl SubjectKind {
         }
     }
 
+    /// Not looked at but listened to.
+    pub fn is_device(self) -> bool {
+        matches!(self, SubjectKind::Camera | SubjectKind::Hotspot)
+    }
+
     pub fn parse(text: &str) -> Option<SubjectKind> {
         SubjectKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }

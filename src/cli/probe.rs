@@ -160,6 +160,12 @@ fn text(name: &str, outcome: &Outcome, language: Language) -> String {
     if outcome.redirects > 0 {
         line(say("chuyển hướng", "redirects"), &outcome.redirects.to_string());
     }
+    if let Some(value) = outcome.value {
+        line(say("giá trị", "value"), &value.to_string());
+    }
+    if let Some(newest) = outcome.newest {
+        line(say("mới nhất", "newest"), &format!("{} UTC", format::date_time(newest, &jiff::tz::TimeZone::UTC)));
+    }
     for phase in Phase::ALL {
         let label = match phase {
             Phase::Resolve => say("phân giải", "resolve"),
@@ -197,6 +203,8 @@ fn json(name: &str, outcome: &Outcome, language: Language) -> serde_json::Value 
         "status": outcome.status,
         "address": outcome.address.map(|address| address.to_string()),
         "redirects": outcome.redirects,
+        "value": outcome.value,
+        "newest": outcome.newest.map(|newest| newest.to_string()),
         "phases_seconds": phases,
         "tls_expiry": outcome.expiry.map(|expiry| serde_json::json!({
             "leaf": expiry.leaf.to_string(),

@@ -466,25 +466,29 @@ pub(super) fn host(url: &url::Url) -> Option<String> {
     Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
+/// A part of a URL with %40 and the like decoded; `None` if that gives no text.
+pub(super) fn percent_decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        let hex = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+        bytes.push(if byte == b'%' {
+            let (high, low) = hex(rest.next()).zip(hex(rest.next()))?;
+            u8::try_from(high * 16 + low).ok()?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+}
+
 /// The user of a URL, with %40 and the like decoded.
 pub(super) fn username(cx: &mut Context<'_>, node: &Node, url: &url::Url) -> Option<String> {
     let user = url.username();
     if user.is_empty() {
         return None;
     }
-    let mut bytes = Vec::with_capacity(user.len());
-    let mut rest = user.bytes();
-    while let Some(byte) = rest.next() {
-        let decoded = if byte == b'%' {
-            let hex = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-            hex(rest.next()).zip(hex(rest.next())).and_then(|(high, low)| u8::try_from(high * 16 + low).ok())
-        } else {
-            Some(byte)
-        };
-        let Some(decoded) = decoded else { break };
-        bytes.push(decoded);
-    }
-    let user = String::from_utf8(bytes).ok().filter(|user| !user.contains(char::is_control));
+    let user = percent_decoded(user);
     if user.is_none() {
         cx.wrong(node, "the user in the URL is not text");
     }

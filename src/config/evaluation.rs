@@ -46,6 +46,10 @@ pub enum Measure {
     Ratio { numerator: String, denominator: String },
     /// PromQL, one sample an agency.
     Value { query: String },
+    /// How many payment mismatches were open at the end of the week, from the payment tables.
+    OpenMismatches,
+    /// Active users of all applications, each the mean of the periods reported within the week, from the usage tables.
+    ActiveUsers,
 }
 
 /// Whose availability.
@@ -196,24 +200,21 @@ fn operations() -> Vec<Indicator> {
             "payment_mismatches",
             "Chênh lệch thanh toán chưa xử lý",
             "Open payment mismatches",
-            Measure::Value { query: "sum by (agency) (ioc_payment_mismatches_open)".to_owned() },
+            Measure::OpenMismatches,
             (0.0, 10.0, 25.0),
         ),
         row(
             "usable_devices",
-            "Tỷ lệ thiết bị dùng được",
-            "Usable devices",
-            Measure::Ratio {
-                numerator: "sum by (agency) (avg_over_time(ioc_device_usable[7d]))".to_owned(),
-                denominator: "sum by (agency) (ioc_device_installed)".to_owned(),
-            },
+            "Tỷ lệ sẵn sàng của thiết bị",
+            "Availability of the devices",
+            Measure::Availability(Subjects::Devices(None)),
             (0.95, 0.5, 20.0),
         ),
         row(
             "active_users",
             "Số người dùng ứng dụng bình quân",
             "Active users of the applications, on average",
-            Measure::Value { query: "sum by (agency) (avg_over_time(ioc_app_active_users[7d]))".to_owned() },
+            Measure::ActiveUsers,
             (10.0, 0.0, 15.0),
         ),
     ];
@@ -225,7 +226,7 @@ impl Indicator {
     /// The indicator's PromQL expressions, with the key each stands under.
     pub fn queries(&self) -> Vec<(&'static str, &str)> {
         match &self.measure {
-            Measure::Availability(_) => Vec::new(),
+            Measure::Availability(_) | Measure::OpenMismatches | Measure::ActiveUsers => Vec::new(),
             Measure::Ratio { numerator, denominator } => vec![("numerator", numerator), ("denominator", denominator)],
             Measure::Value { query } => vec![("query", query)],
         }

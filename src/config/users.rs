@@ -4,7 +4,7 @@ use super::decode::{self, Context, Section};
 use super::node::{Node, Place, Value, quote};
 use super::site::Language;
 use super::{Id, Secret};
-use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::phc::{Output, PasswordHash};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -176,10 +176,23 @@ pub fn check_hash(text: &str) -> Result<(), &'static str> {
 /// Whether a password is the one that was hashed. Takes tens of milliseconds and of megabytes: never on a thread that
 /// serves others.
 pub fn verify(password: &str, hash: &Secret) -> bool {
-    use argon2::PasswordVerifier;
-    PasswordHash::new(hash.expose())
-        .is_ok_and(|hash| argon2::Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    let Ok(hash) = PasswordHash::new(hash.expose()) else { return false };
+    let Ok(params) = argon2::Params::try_from(&hash) else { return false };
+    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else { return false };
+    let n_blocks = params.block_count();
+    // The allocator gives what is larger than this back to the system when it is freed; of smaller pieces it keeps some
+    // for each thread that ever verified a password, for ever. What is not used is not touched, and so takes nothing.
+    let mut blocks: Vec<argon2::Block> = Vec::with_capacity(n_blocks.max(KEPT_BY_ALLOCATOR / argon2::Block::SIZE));
+    blocks.resize(n_blocks, argon2::Block::new());
+    let mut found = vec![0; expected.len()];
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let hashed = argon2.hash_password_into_with_memory(password.as_bytes(), &salt, &mut found, blocks.as_mut_slice());
+    // Outputs compare in constant time.
+    hashed.is_ok() && Output::new(&found).is_ok_and(|found| found == expected)
 }
+
+/// glibc's largest threshold between its heaps and memory of their own, and a little, in bytes.
+const KEPT_BY_ALLOCATOR: usize = 33 * 1024 * 1024;
 
 /// Hashes a password: argon2id, 19 MiB, two rounds, a salt from the system's random source.
 pub fn hash_password(password: &str) -> Result<String, HashError> {

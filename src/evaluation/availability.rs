@@ -18,7 +18,8 @@ struct Hours<'a> {
 /// The availability of every agency that had a subject in the week `[from, to)`, each subject with the same weight a
 /// minute.
 ///
-/// Downtime with another cause than the agency's own is known time, but counts neither for nor against. Coverage is
+/// Downtime with another cause than the agency's own is known time, but counts neither for nor against: it is in neither
+/// part of the ratio. The cause that counts is a person's where one overrode the automatic one. Coverage is
 /// known time of all subjects over the whole week: a subject that came on Friday was not observed on Monday.
 pub fn availability(
     intervals: &[Interval],

@@ -1,5 +1,7 @@
-//! Measures every indicator of every agency for one week: availability from the attribution ledger, the rest by PromQL
-//! on the history at the end of the week.
+//! Measures every indicator of every agency for one week: availability from the attribution ledger, payments and users
+//! from their tables, the rest by PromQL on the history at the end of the week.
+//!
+//! What the state database knows is not asked of the history, which begins empty at every start.
 
 use super::EvaluationError;
 use super::availability::availability;
@@ -11,8 +13,10 @@ use crate::config::Config;
 use crate::config::devices::DeviceKind;
 use crate::config::evaluation::{Evaluation, Indicator, Measure, Subjects};
 use crate::format;
+use crate::gather::{payment, usage};
 use crate::history::History;
 use crate::promql::{self, Query, QueryError, Series, Storage, Value};
+use crate::store::{Store, StoreError};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +29,7 @@ type ByAgency = BTreeMap<String, Measured>;
 pub async fn measure(
     config: &Config,
     evaluation: &Evaluation,
-    ledger: &Ledger,
+    (store, ledger): (&Store, &Ledger),
     history: Option<Arc<History>>,
     week: Week,
     now: Timestamp,
@@ -36,7 +40,7 @@ pub async fn measure(
     let queries: Vec<Indicator> = evaluation
         .indicators
         .iter()
-        .filter(|indicator| !matches!(indicator.measure, Measure::Availability(_)))
+        .filter(|indicator| matches!(indicator.measure, Measure::Ratio { .. } | Measure::Value { .. }))
         .cloned()
         .collect();
     let mut queried = match history {
@@ -61,7 +65,9 @@ pub async fn measure(
                 let chosen = intervals.of(subjects, config);
                 availability(&chosen, from, to, now, indicator.min)
             }
-            _ => queried.remove(indicator.id.as_str()).unwrap_or_default(),
+            Measure::OpenMismatches => open_mismatches(store, to).await?,
+            Measure::ActiveUsers => active_users(store, from, to).await?,
+            Measure::Ratio { .. } | Measure::Value { .. } => queried.remove(indicator.id.as_str()).unwrap_or_default(),
         };
         for agency in &mut agencies {
             if let Some(measured) = values.remove(&agency.id) {
@@ -86,7 +92,7 @@ fn indicator_profile(indicator: &Indicator) -> IndicatorProfile {
     let shape = match indicator.measure {
         Measure::Availability(_) => Shape::Hours,
         Measure::Ratio { .. } => Shape::Share,
-        Measure::Value { .. } => Shape::Number,
+        Measure::Value { .. } | Measure::OpenMismatches | Measure::ActiveUsers => Shape::Number,
     };
     IndicatorProfile {
         id: indicator.id.to_string(),
@@ -133,13 +139,37 @@ impl Intervals {
     }
 }
 
+async fn open_mismatches(store: &Store, at: Timestamp) -> Result<ByAgency, StoreError> {
+    let open = payment::open_at(store, at).await?;
+    Ok(open.into_iter().map(|(agency, count)| (agency, number(count as f64))).collect())
+}
+
+/// Of an application the mean of its periods, whether they are days or the week; of an agency the sum of its
+/// applications.
+async fn active_users(store: &Store, from: Timestamp, to: Timestamp) -> Result<ByAgency, StoreError> {
+    let mut applications: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
+    for period in usage::active_users(store, from, to).await? {
+        let (users, periods) = applications.entry((period.agency, period.app)).or_default();
+        (*users, *periods) = (*users + period.users, *periods + 1);
+    }
+    let mut agencies: BTreeMap<String, f64> = BTreeMap::new();
+    for ((agency, _), (users, periods)) in applications {
+        *agencies.entry(agency).or_default() += users as f64 / periods as f64;
+    }
+    Ok(agencies.into_iter().map(|(agency, users)| (agency, number(users))).collect())
+}
+
+fn number(value: f64) -> Measured {
+    Measured { value: Some(value), ..Measured::default() }
+}
+
 fn query_all(storage: &dyn Storage, indicators: &[Indicator], at_ms: i64) -> HashMap<String, ByAgency> {
     let mut all = HashMap::new();
     for indicator in indicators {
         let values = match &indicator.measure {
             Measure::Ratio { numerator, denominator } => ratio(storage, numerator, denominator, indicator.min, at_ms),
             Measure::Value { query } => value(storage, query, at_ms),
-            Measure::Availability(_) => continue,
+            Measure::Availability(_) | Measure::OpenMismatches | Measure::ActiveUsers => continue,
         };
         match values {
             Ok(values) => {
@@ -256,13 +286,68 @@ impl Storage for Observed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::testing::Bench;
     use crate::promql::{Labels, Run};
+    use crate::store::micros;
 
     struct Ticks(Vec<i64>, Labels);
 
     impl Storage for Ticks {
         fn select<'s>(&'s self, _: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
             each(Series { labels: &self.1, ticks: &self.0, runs: &[Run { from: 0, value: 1.0 }] });
+        }
+    }
+
+    /// On SQLite and PostgreSQL.
+    #[tokio::test]
+    async fn a_restart_that_empties_the_history_changes_no_number_of_the_built_in_profile() {
+        use crate::attribution::{State, Subject};
+        let day = |day: i64| Timestamp::from_second(1_792_368_000 + day * 86_400).unwrap();
+        let week = Week::containing(day(0).to_zoned_datetime(jiff::tz::TimeZone::UTC).date());
+        for bench in Bench::both("evaluation: {}\n").await {
+            let (config, store) = (&bench.config, &bench.place.store);
+            let (from, to) = week.range(&config.site.timezone);
+            let hour = |n: i64| from + jiff::SignedDuration::from_hours(n);
+            let ledger = Ledger::resume(store.clone()).await.unwrap();
+            let camera = Subject { kind: SubjectKind::Camera, id: "cam-1".into() };
+            ledger.observe(&camera, "tam-ky", State::Up, hour(-1), "");
+            ledger.observe(&camera, "tam-ky", State::Down, hour(0), "");
+            ledger.observe(&camera, "tam-ky", State::Up, hour(42), "");
+            ledger.flush().await.unwrap();
+            ledger.heartbeat(to).await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            // Open over the week's end, closed within it, opened after it.
+            for (txn_ref, opened, closed) in
+                [("T1", 1, None), ("T2", 1, Some(9)), ("T3", 1, Some(200)), ("T4", 169, None)]
+            {
+                let sql = "INSERT INTO payment_mismatches VALUES ($1, $2, 'amount', 'tam-ky', '', 1, 0, '[]', $3, '')";
+                let query = sqlx::query(sql).bind(txn_ref).bind(micros(hour(opened)));
+                query.bind(closed.map(|closed| micros(hour(closed)))).execute(&mut *tx).await.unwrap();
+            }
+            let sql = "INSERT INTO payment_record_totals VALUES ('ioc', 'portal', 'paid', 1)";
+            sqlx::query(sql).execute(&mut *tx).await.unwrap();
+            for (app, begin, users) in [("qoffice", 0, 10), ("qoffice", 24, 20), ("mail", 0, 3), ("mail", 168, 99)] {
+                let sql = "INSERT INTO usage_counts VALUES ($1, 'tam-ky', '', $2, $3, $4, $4)";
+                let query = sqlx::query(sql).bind(app).bind(micros(hour(begin))).bind(micros(hour(begin + 24)));
+                query.bind(users).execute(&mut *tx).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+
+            let evaluation = config.evaluation.as_ref().unwrap();
+            let history = Arc::new(History::new(&config.history));
+            history.record("test", vec![(Labels::new([("__name__".into(), "x".into())]), 1.0)], to);
+            let before = measure(config, evaluation, (store, &ledger), Some(history), week, to).await.unwrap();
+            let ledger = Ledger::resume(store.clone()).await.unwrap();
+            let history = Arc::new(History::new(&config.history));
+            let after = measure(config, evaluation, (store, &ledger), Some(history), week, to).await.unwrap();
+            assert_eq!(before, after);
+            let value = |agency: usize, indicator: &str| {
+                after.agencies[agency].measured.get(indicator).and_then(|measured| measured.value)
+            };
+            assert_eq!(value(0, "payment_mismatches"), Some(0.0));
+            assert_eq!(value(1, "payment_mismatches"), Some(2.0));
+            assert_eq!(value(1, "usable_devices"), Some(0.75));
+            assert_eq!(value(1, "active_users"), Some(18.0));
         }
     }
 

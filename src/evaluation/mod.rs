@@ -139,7 +139,8 @@ pub async fn evaluate(
     now: Timestamp,
 ) -> Result<Option<Report>, EvaluationError> {
     let config = &parts.config;
-    let report = measure(config, evaluation, &parts.ledger, Some(parts.history.clone()), week, now).await?;
+    let report =
+        measure(config, evaluation, (&parts.store, &parts.ledger), Some(parts.history.clone()), week, now).await?;
     let language = config.site.language;
     let html = report.html(language)?;
     let mails = mails(config, evaluation, &report)?;

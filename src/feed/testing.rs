@@ -5,7 +5,7 @@ use super::Place;
 use crate::config::{Config, load_text};
 use crate::metrics::{Column, Metrics, TableId};
 use crate::org::Org;
-use crate::store::Store;
+use crate::store::testing::Database;
 use jiff::Timestamp;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,17 @@ pub struct Bench {
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub place: Place,
+    _database: Database,
 }
 
 impl Bench {
-    /// `sections` are appended to a site with the agencies `ioc` (the site's) and `tam-ky`.
-    pub async fn new(sections: &str) -> Bench {
+    /// One on SQLite, one on PostgreSQL. `sections` are appended to a site with the agencies `ioc` (the site's) and
+    /// `tam-ky`.
+    pub async fn both(sections: &str) -> [Bench; 2] {
+        Database::both().await.map(|database| Bench::on(database, sections))
+    }
+
+    fn on(database: Database, sections: &str) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let head = "site: {name: IOC, agency: ioc}\n\
                     people: [{id: it, name: Trực, email: it@vn.example}]\n\
@@ -29,10 +35,9 @@ impl Bench {
         let config = load_text(&dir.path().join("ioc.yml"), &text, &|_| None).unwrap_or_else(|problems| {
             panic!("{:?}", problems.iter().map(ToString::to_string).collect::<Vec<_>>());
         });
-        let store = Store::open(&config.state, &config.data_dir).await.unwrap();
         let (metrics, org) = (Arc::new(Metrics::new()), Arc::new(Org::new(&config)));
-        let place = Place { store, metrics, org, data_dir: config.data_dir.clone() };
-        Bench { dir, config, place }
+        let place = Place { store: database.store.clone(), metrics, org, data_dir: config.data_dir.clone() };
+        Bench { dir, config, place, _database: database }
     }
 
     /// Writes a file, making its directory.

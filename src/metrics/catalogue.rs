@@ -86,6 +86,11 @@ tables! {
     service ("agency", "service", "kind") {
         UP Gauge "ioc_service_up" "1 if the last check of the service was ok or slow, 0 if not; absent while it is not checked.";
     }
+    service_query ("agency", "service", "kind") {
+        VALUE Gauge "ioc_service_query_value" "The number that the service's query last gave; absent when it gave none.";
+        NEWEST Gauge "ioc_service_data_newest_timestamp_seconds" "Time of the newest row of the service's data at the last check; absent when it could not be read.";
+        MAX_AGE Gauge "ioc_service_data_max_age_seconds" "How old the newest row may be, by configuration.";
+    }
     service_excused ("agency", "service", "kind", "cause") {
         EXCUSED Gauge "ioc_service_excused" "1 while the service's outage is somebody else's: the cause.";
     }

@@ -141,10 +141,10 @@ fn fingerprint(labels: &LabelMap) -> String {
 mod tests {
     use super::*;
     use crate::config::Problems;
-    use crate::config::site;
     use crate::promql::Labels;
     use crate::rules::unit_test::memory::Memory;
     use crate::rules::{Outcome, RuleSet, load};
+    use crate::store::testing::Database;
     use std::time::Duration;
 
     const RULES: &str = "groups:
@@ -185,12 +185,6 @@ mod tests {
         memory
     }
 
-    async fn store() -> (tempfile::TempDir, Store) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = Store::open(&site::State::Sqlite, directory.path()).await.expect("a store");
-        (directory, store)
-    }
-
     async fn save(ruler: &mut Ruler, store: &Store) {
         let mut tx = store.begin().await.expect("a transaction");
         ruler.save(&mut tx).await.expect("saved");
@@ -223,58 +217,62 @@ mod tests {
 
     #[tokio::test]
     async fn a_restart_neither_forgets_a_firing_alert_nor_its_resolution() {
-        let (_directory, store) = store().await;
-        fired(&store).await;
-        let mut ruler = fresh(RULES, 1000);
-        assert_eq!(ruler.restore(&store).await.expect("restored"), 1);
-        let silent = engine(&[]);
-        let outcome = ruler.evaluate(0, &silent, at(1015));
-        assert_eq!(shown(&outcome), [("dvc", false)]);
-        assert_eq!(outcome.alerts[0].starts_at, at(30));
-        assert_eq!(shown(&ruler.evaluate(0, &silent, at(1599))), [("dvc", false)]);
-        assert_eq!(shown(&ruler.evaluate(0, &silent, at(1600))), [("dvc", true)]);
-        save(&mut ruler, &store).await;
-        assert_eq!(shown(&ruler.evaluate(0, &silent, at(1600 + 901))), []);
-        save(&mut ruler, &store).await;
-        let mut later = fresh(RULES, 3000);
-        assert_eq!(later.restore(&store).await.expect("restored"), 0);
+        for Database { store, .. } in &Database::both().await {
+            fired(store).await;
+            let mut ruler = fresh(RULES, 1000);
+            assert_eq!(ruler.restore(store).await.expect("restored"), 1);
+            let silent = engine(&[]);
+            let outcome = ruler.evaluate(0, &silent, at(1015));
+            assert_eq!(shown(&outcome), [("dvc", false)]);
+            assert_eq!(outcome.alerts[0].starts_at, at(30));
+            assert_eq!(shown(&ruler.evaluate(0, &silent, at(1599))), [("dvc", false)]);
+            assert_eq!(shown(&ruler.evaluate(0, &silent, at(1600))), [("dvc", true)]);
+            save(&mut ruler, store).await;
+            assert_eq!(shown(&ruler.evaluate(0, &silent, at(1600 + 901))), []);
+            save(&mut ruler, store).await;
+            let mut later = fresh(RULES, 3000);
+            assert_eq!(later.restore(store).await.expect("restored"), 0);
+        }
     }
 
     #[tokio::test]
     async fn an_alert_that_waited_fires_at_its_time_after_a_restart() {
-        let (_directory, store) = store().await;
-        let mut first = fresh(RULES, 0);
-        first.evaluate(0, &engine(&[Some(0.0)]), at(0));
-        save(&mut first, &store).await;
-        let mut second = fresh(RULES, 15);
-        second.restore(&store).await.expect("restored");
-        assert_eq!(shown(&second.evaluate(0, &engine(&[Some(0.0); 3]), at(30))), [("dvc", false)]);
+        for Database { store, .. } in &Database::both().await {
+            let mut first = fresh(RULES, 0);
+            first.evaluate(0, &engine(&[Some(0.0)]), at(0));
+            save(&mut first, store).await;
+            let mut second = fresh(RULES, 15);
+            second.restore(store).await.expect("restored");
+            assert_eq!(shown(&second.evaluate(0, &engine(&[Some(0.0); 3]), at(30))), [("dvc", false)]);
+        }
     }
 
     #[tokio::test]
     async fn alerts_of_a_rule_that_is_gone_are_resolved_once_it_is_committed() {
-        let (_directory, store) = store().await;
-        fired(&store).await;
-        let other = RULES.replace("alert: Down", "alert: Other");
-        let mut ruler = fresh(&other, 100);
-        ruler.restore(&store).await.expect("restored");
-        let silent = engine(&[]);
-        assert_eq!(shown(&ruler.evaluate(0, &silent, at(115))), [("dvc", true)]);
-        // Not committed: reported again, with the same end.
-        let outcome = ruler.evaluate(0, &silent, at(130));
-        assert_eq!(outcome.alerts[0].ends_at, Some(at(115)));
-        save(&mut ruler, &store).await;
-        assert_eq!(shown(&ruler.evaluate(0, &silent, at(145))), []);
-        assert_eq!(fresh(RULES, 200).restore(&store).await.expect("restored"), 0);
+        for Database { store, .. } in &Database::both().await {
+            fired(store).await;
+            let other = RULES.replace("alert: Down", "alert: Other");
+            let mut ruler = fresh(&other, 100);
+            ruler.restore(store).await.expect("restored");
+            let silent = engine(&[]);
+            assert_eq!(shown(&ruler.evaluate(0, &silent, at(115))), [("dvc", true)]);
+            // Not committed: reported again, with the same end.
+            let outcome = ruler.evaluate(0, &silent, at(130));
+            assert_eq!(outcome.alerts[0].ends_at, Some(at(115)));
+            save(&mut ruler, store).await;
+            assert_eq!(shown(&ruler.evaluate(0, &silent, at(145))), []);
+            assert_eq!(fresh(RULES, 200).restore(store).await.expect("restored"), 0);
+        }
     }
 
     #[tokio::test]
     async fn a_reload_takes_the_alerts_over() {
-        let (_directory, store) = store().await;
-        let old = fired(&store).await;
-        let mut new = fresh(&RULES.replace("for: 30s", "for: 1h"), 40);
-        new.adopt(old);
-        assert_eq!(shown(&new.evaluate(0, &engine(&[Some(0.0); 4]), at(45))), [("dvc", false)]);
+        for Database { store, .. } in &Database::both().await {
+            let old = fired(store).await;
+            let mut new = fresh(&RULES.replace("for: 30s", "for: 1h"), 40);
+            new.adopt(old);
+            assert_eq!(shown(&new.evaluate(0, &engine(&[Some(0.0); 4]), at(45))), [("dvc", false)]);
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! đồng, flags BIGINT 0/1, JSON and mails TEXT, reals DOUBLE PRECISION; `CAST(SUM(x) AS BIGINT)`; ids are TEXT or BIGINT given by us (no
 //! AUTOINCREMENT, no SERIAL); upserts by `ON CONFLICT (…) DO UPDATE`.
 
+#[cfg(test)]
+pub mod testing;
+
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};

@@ -181,6 +181,11 @@ impl Door {
             Ok(user) => tracing::info!(user = %user.name, %client, "{} logged in from {client}", user.name),
             // The name as typed may be a password typed into the wrong field.
             Err(Failure::Store(_)) => {}
+            // The first ones were told; thousands a minute may follow, and are counted.
+            Err(Failure::Throttled(_)) => {
+                let user = users.find(name).map_or("unknown", |user| &user.name);
+                tracing::debug!(user, %client, result, "a login as {user} from {client} has to wait");
+            }
             Err(_) => {
                 let user = users.find(name).map_or("unknown", |user| &user.name);
                 tracing::warn!(user, %client, result, "a login as {user} from {client} was refused: {result}");

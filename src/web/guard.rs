@@ -16,12 +16,15 @@ use futures_util::FutureExt;
 use ring::digest;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 /// Pages carry no script at all; their style is a file of ours, but for reports, see [`report_policy`].
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 /// A form of a page is read to its end to find its token; ours are short.
 const MAX_FORM: usize = 64 * 1024;
+/// How long it may take to arrive.
+const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 /// A session's requests that are no forms carry their token here.
 const CSRF_HEADER: &str = "x-csrf-token";
 
@@ -75,6 +78,8 @@ async fn run(route: &str, request: Request, next: Next) -> Response {
 
 /// Why a request goes no further.
 enum Refusal {
+    /// 405: the path has others.
+    OtherMethod,
     Denied(access::Denial),
     Failed(Failure),
 }
@@ -98,11 +103,9 @@ async fn permitted(
         private: config.server.tls.is_some() || peer.is_some_and(|peer| is_near(config, peer)),
     };
     let Some(line) = access::of(&request.method, route) else {
-        // The router answers 405 for a method that a known path does not have.
+        // Whatever the router may know: what is not in the table does not run.
         let known = access::ROUTES.iter().any(|line| line.path == route);
-        let reads = matches!(request.method, Method::GET | Method::HEAD);
-        let denial = Refusal::Denied(access::Denial::UnknownRoute);
-        return if known && !reads { Ok(access::Identity::nobody()) } else { Err(denial) };
+        return Err(if known { Refusal::OtherMethod } else { Refusal::Denied(access::Denial::UnknownRoute) });
     };
     let external = url::Url::parse(&config.site.external_url).ok();
     let house = access::House {
@@ -132,12 +135,18 @@ impl Refusal {
     async fn answer(self, state: &AppState, config: &Config, request: &mut Parts, route: &str) -> Response {
         let denial = match self {
             Refusal::Denied(denial) => denial,
+            Refusal::OtherMethod => {
+                let lines = access::ROUTES.iter().filter(|line| line.path == route);
+                let methods: Vec<&str> = lines.map(|line| line.method.as_str()).collect();
+                return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, methods.join(", "))]).into_response();
+            }
             Refusal::Failed(failure) => return failed(&failure),
         };
         let has_users = config.server.users.is_some();
-        if denial == access::Denial::Unknown && (is_page(request, route) || route == "/logout") {
-            let here = request.uri.path_and_query().map_or("/", |path| path.as_str());
-            let here = if route == "/logout" { "/" } else { here };
+        if denial == access::Denial::Unknown && (wants_page(request, route) || route == "/logout") {
+            // A form whose session is over is lost; its address by itself is no page.
+            let is_read = matches!(request.method, Method::GET | Method::HEAD);
+            let here = request.uri.path_and_query().filter(|_| is_read).map_or("/", |path| path.as_str());
             return Redirect::to(&login::address(here)).into_response();
         }
         if !matches!(denial, access::Denial::BadCredentials | access::Denial::Unknown) && wants_page(request, route) {
@@ -154,11 +163,7 @@ enum Turned {
     TooLong,
 }
 
-/// Whether a person waits for the answer, who is better shown the login page.
-fn is_page(request: &Parts, route: &str) -> bool {
-    matches!(request.method, Method::GET | Method::HEAD) && wants_page(request, route)
-}
-
+/// Whether a person waits for the answer, who is better shown a page.
 fn wants_page(request: &Parts, route: &str) -> bool {
     let of_programs = ["/api/", "/-/", "/metrics", "/probe"].iter().any(|start| route.starts_with(start));
     let accept = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -202,7 +207,8 @@ async fn check_form(identity: &access::Identity, route: &str, request: &Parts, b
     if !kind.starts_with("application/x-www-form-urlencoded") {
         return Err(denied());
     }
-    let Ok(bytes) = axum::body::to_bytes(body, MAX_FORM).await else {
+    let read = tokio::time::timeout(FORM_TIMEOUT, axum::body::to_bytes(body, MAX_FORM)).await;
+    let Ok(Ok(bytes)) = read else {
         return Err(Turned::TooLong);
     };
     let token = url::form_urlencoded::parse(&bytes).find(|(name, _)| name == "csrf").map(|(_, value)| value);

@@ -19,7 +19,7 @@ mod overview;
 mod pages;
 mod query;
 mod runbooks;
-mod session;
+pub mod session;
 mod state;
 mod throttle;
 pub mod tls;
@@ -133,5 +133,7 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 mod attribution_tests;
 #[cfg(test)]
 mod door_tests;
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use crate::site::{Site, services};
 use crate::support::certificates::Authority;
 use crate::support::daemon::Daemon;
-use crate::support::wait_for;
+use crate::support::{Process, free_port, wait_for, wait_for_port};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -269,5 +269,66 @@ fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     std::fs::copy(key, dir.join("web.key")).expect("a copy");
     wait_for("the renewed certificate", SOON, || (successful(&renewed.ca_file) == Some(1.0)).then_some(()));
     assert_eq!(house.curl(&[], "/-/ready").0, 0, "the old authority's certificate is not served any more");
+    assert!(daemon.stop(), "a clean end; its log:\n{}", daemon.log());
+}
+
+/// As the guide says: nginx speaks TLS, the daemon on loopback believes what it says about the client.
+#[test]
+fn behind_nginx_a_session_is_for_tls_and_forged_addresses_help_nobody() {
+    let mut house = House::new();
+    let (dir, port) = (house.site.dir().to_path_buf(), free_port());
+    let text = std::fs::read_to_string(house.site.file()).expect("the configuration");
+    let text = text
+        .replace("tls: {cert_file: web.crt, key_file: web.key}", "trusted_proxies: [127.0.0.1]")
+        .replace("agency: ioc}", &format!("agency: ioc, external_url: 'https://localhost:{port}'}}"));
+    std::fs::write(house.site.file(), text).expect("a writable directory");
+    let d = dir.display();
+    let nginx = format!(
+        "worker_processes 1; pid {d}/proxy.pid; error_log {d}/proxy.log; daemon off; user root;\n\
+         events {{ worker_connections 256; }}\n\
+         http {{ access_log off; client_body_temp_path {d}/p1; proxy_temp_path {d}/p2; fastcgi_temp_path {d}/p3; \
+         uwsgi_temp_path {d}/p4; scgi_temp_path {d}/p5;\n\
+         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {d}/web.crt; ssl_certificate_key {d}/web.key;\n\
+         location / {{ proxy_pass http://127.0.0.1:{}; proxy_set_header Host $http_host; \
+         proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }} }} }}\n",
+        house.site.port
+    );
+    std::fs::write(dir.join("proxy.conf"), nginx).expect("a writable directory");
+    let mut daemon = Daemon::start(&dir, &house.site.file(), house.site.port);
+    let child = Command::new("/usr/sbin/nginx")
+        .arg("-c")
+        .arg(dir.join("proxy.conf"))
+        .arg("-p")
+        .arg(&dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx is installed");
+    let _nginx = Process(child);
+    wait_for_port("nginx", port);
+    house.base = format!("https://localhost:{port}");
+
+    let jar = dir.join("jar");
+    let jar = jar.to_str().expect("a path");
+    let keep = ["--cookie", jar, "--cookie-jar", jar];
+    let (ours, password) = (format!("Origin: {}", house.base), format!("password={PASSWORD}"));
+    let login = ["--data-urlencode", "user=xem", "--data-urlencode", &password, "--header"];
+    let foreign = [&login[..], &["Origin: https://evil.example"], &keep].concat();
+    assert_eq!(house.curl(&foreign, "/login").0, 403);
+    assert_eq!(house.curl(&[&login[..], &[&ours], &keep].concat(), "/login").0, 303);
+    assert!(std::fs::read_to_string(jar).expect("a jar").contains("__Host-ioc_session"));
+    let (status, page) = house.curl(&[&["--include"][..], &keep].concat(), "/incidents");
+    assert!(status == 200 && page.to_lowercase().contains("strict-transport-security"), "{status}: {page}");
+    assert_eq!(house.curl(&["--header", "Host: evil.example", "--user", &as_user("xem")], "/").0, 403);
+    // Nobody is local for what a proxy forwards, or says.
+    assert_eq!(house.curl(&["--request", "POST"], "/-/reload").0, 401);
+    let statuses: Vec<u16> = (0..23)
+        .map(|index| {
+            let (user, from) = (format!("u{index}:x"), format!("X-Forwarded-For: 192.0.2.{index}"));
+            house.curl(&["--user", &user, "--header", &from], "/metrics").0
+        })
+        .collect();
+    assert!(statuses[..19].iter().all(|status| *status == 401) && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(house.curl(&keep, "/incidents").0, 200, "who is logged in does not wait");
     assert!(daemon.stop(), "a clean end; its log:\n{}", daemon.log());
 }

@@ -107,8 +107,21 @@ fn is_service(word: &str) -> bool {
     crash.parse::<u64>().is_ok() && (n == "last" || n.parse::<u64>().is_ok())
 }
 
-/// Below `bound`; from the clock, so that every run kills elsewhere.
+/// Below `bound`. The seed is that of `IOC_WATCH_SEED`, else the clock's, and is printed: a failed run can be repeated.
 fn random(bound: u64) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (u64::from(now.subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % bound.max(1)
+    static STATE: std::sync::Mutex<Option<u64>> = std::sync::Mutex::new(None);
+    let mut state = STATE.lock().expect("no other test panicked while drawing");
+    let seed = || {
+        let given = std::env::var("IOC_WATCH_SEED").ok().map(|seed| seed.parse().expect("IOC_WATCH_SEED is a number"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let seed = given.unwrap_or(u64::from(now.subsec_nanos()));
+        println!("IOC_WATCH_SEED={seed}");
+        seed
+    };
+    // SplitMix64.
+    let next = state.unwrap_or_else(seed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    *state = Some(next);
+    let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % bound.max(1)
 }

@@ -1,7 +1,7 @@
 //! The shipped examples start, get ready and stop, with every address turned to loopback.
 
 use crate::support::daemon::Daemon;
-use crate::support::{free_port, get};
+use crate::support::{free_port, get, get_as};
 use regex::Regex;
 use std::path::Path;
 use std::process::Command;
@@ -33,8 +33,16 @@ fn examples_start_and_get_ready() {
 
         let mut daemon = Daemon::start(&place, &file, port);
         let begin = Instant::now();
+        // The example with users lets Prometheus in by its token, and nobody without.
+        let token = std::fs::read_to_string(place.join("secrets/prometheus-token")).ok();
+        let metrics = || match &token {
+            Some(token) => get_as(port, "/metrics", token.trim()),
+            None => get(port, "/metrics"),
+        };
+        let expected = if token.is_some() { 401 } else { 200 };
+        assert_eq!(get(port, "/metrics").unwrap().0, expected, "{name}");
         let page = crate::support::wait_for("what it watches", Duration::from_secs(20), || {
-            get(port, "/metrics").ok().map(|(_, page)| page).filter(|page| page.contains(watches))
+            metrics().ok().map(|(_, page)| page).filter(|page| page.contains(watches))
         });
         println!("{name}: {} series after {:.1} s", page.lines().count(), begin.elapsed().as_secs_f64());
         let begin = Instant::now();

@@ -65,6 +65,12 @@ pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
     request(port, &format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"))
 }
 
+/// [`get`] with a bearer token.
+pub fn get_as(port: u16, path: &str, token: &str) -> std::io::Result<(u16, String)> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n");
+    request(port, &format!("{head}Connection: close\r\n\r\n"))
+}
+
 /// `POST` over plain HTTP on loopback: status and body.
 pub fn post(port: u16, path: &str, kind: &str, body: &str) -> std::io::Result<(u16, String)> {
     request(

@@ -1,6 +1,7 @@
 //! A private PostgreSQL cluster: its own directory, its own port on loopback, gone when dropped.
 //!
 //! PostgreSQL refuses to run as root, so under root it runs as the user `postgres`.
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use ioc_watch::config::Secret;
 use ioc_watch::config::site::State;
@@ -18,7 +19,7 @@ const PASSWORD: &str = "of a test, on loopback";
 pub struct Postgres {
     server: Child,
     programs: PathBuf,
-    port: u16,
+    pub port: u16,
     /// Removed when dropped, after the server was stopped.
     _dir: tempfile::TempDir,
 }
@@ -26,6 +27,11 @@ pub struct Postgres {
 impl Postgres {
     /// Makes and starts a cluster; waits until it answers.
     pub fn start() -> Postgres {
+        Postgres::start_with(None, "")
+    }
+
+    /// The same with TLS by `certificate` (file, key), and lines of pg_hba.conf that come before its own.
+    pub fn start_with(certificate: Option<&(PathBuf, PathBuf)>, hba: &str) -> Postgres {
         let programs = programs();
         let dir = tempfile::Builder::new().prefix("ioc-watch-pg").tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
@@ -45,11 +51,25 @@ impl Postgres {
             .output()
             .expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let hba_file = data.join("pg_hba.conf");
+        let rest = std::fs::read_to_string(&hba_file).unwrap();
+        std::fs::write(&hba_file, format!("{hba}{rest}")).unwrap();
+        if let Some((certificate, key)) = certificate {
+            for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
+                let to = data.join(to);
+                std::fs::copy(from, &to).unwrap();
+                std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                if let Some((user, group)) = user() {
+                    std::os::unix::fs::chown(&to, Some(user), Some(group)).unwrap();
+                }
+            }
+        }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).unwrap().port();
         let server = as_user(&programs.join("postgres"))
             .arg("-D")
             .arg(&data)
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-c", if certificate.is_some() { "ssl=on" } else { "ssl=off" }])
             .current_dir(dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -72,6 +92,20 @@ impl Postgres {
             url: format!("postgres://ioc@127.0.0.1:{}/{name}", self.port),
             password: Some(Secret::new(PASSWORD)),
         }
+    }
+
+    /// Runs statements as the superuser; what they print, without decoration.
+    pub fn sql(&self, database: &str, text: &str) -> String {
+        let mut psql = self.client("psql");
+        let run =
+            psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", text]).output().expect("psql runs");
+        assert!(run.status.success(), "psql: {}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).trim().to_string()
+    }
+
+    /// The postmaster, which accepts connections.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
     }
 
     fn is_ready(&self) -> bool {

@@ -263,3 +263,14 @@ pub async fn mismatches_between(
     let query = sqlx::query(AssertSqlSafe(sql)).bind(micros(to)).bind(micros(from)).bind(i64::from(limit));
     decode_all(&query.fetch_all(store.reader()).await.doing(READING)?)
 }
+
+/// How many mismatches were open at `at`, by agency: 0 for agencies that have payments and no mismatch.
+pub async fn open_at(store: &Store, at: Timestamp) -> Result<BTreeMap<String, i64>, StoreError> {
+    let sql = "SELECT agency, CAST(SUM(n) AS BIGINT) AS n FROM ( \
+               SELECT agency, 1 AS n FROM payment_mismatches \
+               WHERE opened_us <= $1 AND (closed_us IS NULL OR closed_us > $1) \
+               UNION ALL SELECT agency, 0 AS n FROM payment_record_totals) found GROUP BY agency";
+    let rows = sqlx::query(sql).bind(micros(at)).fetch_all(store.reader()).await.doing(READING)?;
+    let decode = |row: &sqlx::any::AnyRow| Ok((row.try_get("agency")?, row.try_get("n")?));
+    rows.iter().map(decode).collect::<Result<_, sqlx::Error>>().doing(READING)
+}

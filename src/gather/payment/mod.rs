@@ -15,7 +15,7 @@ mod series;
 mod tests;
 
 pub use classify::{Fact, Kind, Limits, Status, Verdict, classify, settlement_due};
-pub use mismatch::{Evidence, MismatchInfo, evidence, mismatches_between, open_mismatches};
+pub use mismatch::{Evidence, MismatchInfo, evidence, mismatches_between, open_at, open_mismatches};
 pub use row::{PaymentRow, Side};
 
 use crate::config::feeds::Payments;

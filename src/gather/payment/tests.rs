@@ -15,12 +15,16 @@ const SECTIONS: &str = "payments:
 const PORTAL: &str = "Mã GD,Hồ sơ,Số tiền,Trạng thái,Giờ\n";
 const GATEWAY: &str = "id,dossier,amount,status,time\n";
 
-async fn bench() -> (Bench, Reconciler) {
-    let bench = Bench::new(SECTIONS).await;
-    bench.write("portal/.keep", "");
-    bench.write("gateway/.keep", "");
-    let reconciler = restart(&bench).await;
-    (bench, reconciler)
+/// On SQLite and on PostgreSQL.
+async fn benches() -> Vec<(Bench, Reconciler)> {
+    let mut benches = Vec::new();
+    for bench in Bench::both(SECTIONS).await {
+        bench.write("portal/.keep", "");
+        bench.write("gateway/.keep", "");
+        let reconciler = restart(&bench).await;
+        benches.push((bench, reconciler));
+    }
+    benches
 }
 
 async fn restart(bench: &Bench) -> Reconciler {
@@ -45,112 +49,117 @@ fn open(bench: &Bench, kind: Kind) -> Option<f64> {
 
 #[tokio::test]
 async fn a_paid_dossier_that_is_not_recorded_is_found_survives_a_restart_and_closes_when_recorded() {
-    let (bench, mut reconciler) = bench().await;
-    bench.write(
-        "portal/1.csv",
-        format!("{PORTAL}T1,D-1,150.000,Đã thu,2026-11-23T08:00:00\nT2,D-2,90000,Lỗi,2026-11-23T08:01:00\n"),
-    );
-    bench.write(
-        "gateway/1.csv",
-        format!("{GATEWAY}T1,D-1,15000000,settled,2026-11-23T08:00:00\nT2,,9000000,settled,2026-11-23T08:01:00\n"),
-    );
-    poll(&mut reconciler, "2026-11-23T01:10:00Z").await;
-    assert_eq!(open(&bench, Kind::PaidNotRecorded), Some(0.0), "within grace");
-    poll(&mut reconciler, "2026-11-23T01:16:00Z").await;
-    assert_eq!(open(&bench, Kind::PaidNotRecorded), Some(1.0));
+    for (bench, mut reconciler) in benches().await {
+        bench.write(
+            "portal/1.csv",
+            format!("{PORTAL}T1,D-1,150.000,Đã thu,2026-11-23T08:00:00\nT2,D-2,90000,Lỗi,2026-11-23T08:01:00\n"),
+        );
+        bench.write(
+            "gateway/1.csv",
+            format!("{GATEWAY}T1,D-1,15000000,settled,2026-11-23T08:00:00\nT2,,9000000,settled,2026-11-23T08:01:00\n"),
+        );
+        poll(&mut reconciler, "2026-11-23T01:10:00Z").await;
+        assert_eq!(open(&bench, Kind::PaidNotRecorded), Some(0.0), "within grace");
+        poll(&mut reconciler, "2026-11-23T01:16:00Z").await;
+        assert_eq!(open(&bench, Kind::PaidNotRecorded), Some(1.0));
 
-    let mut reconciler = restart(&bench).await;
-    let labels = ["tam-ky", "paid_not_recorded"];
-    assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::AMOUNT), Some(90_000.0));
-    let since = at("2026-11-23T01:01:00Z");
-    assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OLDEST), Some(since.as_second() as f64));
-    let evidence = evidence(&bench.place.store, "tam-ky", Kind::PaidNotRecorded).await.unwrap();
-    assert_eq!((evidence.total, evidence.first[0].dossier.as_str(), evidence.first[0].since), (1, "D-2", since));
-    assert_eq!(evidence.first, open_mismatches(&bench.place.store, 10).await.unwrap());
+        let mut reconciler = restart(&bench).await;
+        let labels = ["tam-ky", "paid_not_recorded"];
+        assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::AMOUNT), Some(90_000.0));
+        let since = at("2026-11-23T01:01:00Z");
+        assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OLDEST), Some(since.as_second() as f64));
+        let evidence = evidence(&bench.place.store, "tam-ky", Kind::PaidNotRecorded).await.unwrap();
+        assert_eq!((evidence.total, evidence.first[0].dossier.as_str(), evidence.first[0].since), (1, "D-2", since));
+        assert_eq!(evidence.first, open_mismatches(&bench.place.store, 10).await.unwrap());
 
-    bench.write("portal/2.csv", format!("{PORTAL}T2,D-2,90000,paid,2026-11-23T08:01:00\n"));
-    poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
-    assert_eq!(open(&bench, Kind::PaidNotRecorded), Some(0.0));
-    assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OPENED), Some(1.0));
-    assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::RESOLVED), Some(1.0));
-    assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OLDEST), None);
-    assert_eq!(open_mismatches(&bench.place.store, 10).await.unwrap(), []);
-    let closed =
-        mismatches_between(&bench.place.store, at("2026-11-23T00:00:00Z"), at("2026-11-24T00:00:00Z"), 9).await;
-    assert_eq!(closed.unwrap()[0].closed, Some(at("2026-11-23T02:00:00Z")));
-    assert_eq!(bench.metric(records::TABLE, &["tam-ky", "portal", "paid"], records::RECORDS), Some(2.0));
-    assert_eq!(bench.metric(records::TABLE, &["ioc", "gateway", "settled"], records::RECORDS), Some(2.0));
+        bench.write("portal/2.csv", format!("{PORTAL}T2,D-2,90000,paid,2026-11-23T08:01:00\n"));
+        poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
+        assert_eq!(open(&bench, Kind::PaidNotRecorded), Some(0.0));
+        assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OPENED), Some(1.0));
+        assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::RESOLVED), Some(1.0));
+        assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OLDEST), None);
+        assert_eq!(open_mismatches(&bench.place.store, 10).await.unwrap(), []);
+        let closed =
+            mismatches_between(&bench.place.store, at("2026-11-23T00:00:00Z"), at("2026-11-24T00:00:00Z"), 9).await;
+        assert_eq!(closed.unwrap()[0].closed, Some(at("2026-11-23T02:00:00Z")));
+        assert_eq!(bench.metric(records::TABLE, &["tam-ky", "portal", "paid"], records::RECORDS), Some(2.0));
+        assert_eq!(bench.metric(records::TABLE, &["ioc", "gateway", "settled"], records::RECORDS), Some(2.0));
+    }
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_kept_with_its_line_and_reason_and_counted_once() {
-    let (bench, mut reconciler) = bench().await;
-    let bad = format!(
-        "{PORTAL}T1,D-1,1.5,Đã thu,2026-11-23T08:00:00\nT2,D-2,9,Chờ,2026-11-23T08:00:00\nT3,D-3\n,D-4,9,paid,2026-11-23T08:00:00\n\
-         T5,\"D-5,9,paid,2026-11-23T08:00:00\nT6,D-6,9,paid,hôm qua\nT7,D-7,9,paid,2026-11-23T08:00:00\n"
-    );
-    bench.write("portal/xấu.csv", &bad);
-    bench.write("portal/copy.csv", &bad);
-    bench.write("portal/head.csv", "Mã,Tiền\n1,2\n");
-    bench.write("portal/utf16.csv", b"\xff\xfeM\0\xe3\0\n\0");
-    // UTF-16 ends in no line feed, so it is waited for a while.
-    for _ in 0..4 {
+    for (bench, mut reconciler) in benches().await {
+        let bad = format!(
+            "{PORTAL}T1,D-1,1.5,Đã thu,2026-11-23T08:00:00\nT2,D-2,9,Chờ,2026-11-23T08:00:00\nT3,D-3\n,D-4,9,paid,2026-11-23T08:00:00\n\
+             T5,\"D-5,9,paid,2026-11-23T08:00:00\nT6,D-6,9,paid,hôm qua\nT7,D-7,9,paid,2026-11-23T08:00:00\n"
+        );
+        bench.write("portal/xấu.csv", &bad);
+        bench.write("portal/copy.csv", &bad);
+        bench.write("portal/head.csv", "Mã,Tiền\n1,2\n");
+        bench.write("portal/utf16.csv", b"\xff\xfeM\0\xe3\0\n\0");
+        // UTF-16 ends in no line feed, so it is waited for a while.
+        for _ in 0..4 {
+            poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
+        }
+        let mut reconciler = restart(&bench).await;
         poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
+        let kept = bench.rejected("portal-1");
+        for (line, reason) in [(2, "amount"), (3, "status"), (4, "fields"), (5, "missing"), (6, "quoting"), (7, "time")]
+        {
+            assert_eq!(kept.matches(&format!(",{line},{reason},")).count(), 1, "{line} {reason} in {kept}");
+        }
+        assert!(kept.contains("\"T5,\"\"D-5,9,paid,2026-11-23T08:00:00\""), "{kept}");
+        assert!(kept.contains("file_header") && kept.contains("file_encoding"), "{kept}");
+        let count = |reason| bench.metric(feed_rejected::TABLE, &["ioc", "portal-1", reason], feed_rejected::REJECTED);
+        for reason in ["amount", "status", "fields", "missing", "quoting", "time", "file_header", "file_encoding"] {
+            assert_eq!(count(reason), Some(1.0), "{reason}");
+        }
+        assert_eq!(bench.metric(feed::TABLE, &["ioc", "portal-1"], feed::ROWS), Some(1.0));
     }
-    let mut reconciler = restart(&bench).await;
-    poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
-    let kept = bench.rejected("portal-1");
-    for (line, reason) in [(2, "amount"), (3, "status"), (4, "fields"), (5, "missing"), (6, "quoting"), (7, "time")] {
-        assert_eq!(kept.matches(&format!(",{line},{reason},")).count(), 1, "{line} {reason} in {kept}");
-    }
-    assert!(kept.contains("\"T5,\"\"D-5,9,paid,2026-11-23T08:00:00\""), "{kept}");
-    assert!(kept.contains("file_header") && kept.contains("file_encoding"), "{kept}");
-    let count = |reason| bench.metric(feed_rejected::TABLE, &["ioc", "portal-1", reason], feed_rejected::REJECTED);
-    for reason in ["amount", "status", "fields", "missing", "quoting", "time", "file_header", "file_encoding"] {
-        assert_eq!(count(reason), Some(1.0), "{reason}");
-    }
-    assert_eq!(bench.metric(feed::TABLE, &["ioc", "portal-1"], feed::ROWS), Some(1.0));
 }
 
 #[tokio::test]
 async fn a_file_is_read_once_per_content_and_a_half_written_one_is_waited_for() {
-    let (bench, mut reconciler) = bench().await;
-    let rows = || bench.metric(feed::TABLE, &["ioc", "gateway-1"], feed::ROWS);
-    bench.write("gateway/a.csv", format!("{GATEWAY}T1,,100,settled,2026-11-23T08:00:00\nT2,,100,set"));
-    for _ in 0..3 {
-        poll(&mut reconciler, "2026-11-23T01:00:00Z").await;
-        if rows() == Some(0.0) {
-            bench.write(
-                "gateway/a.csv",
-                format!("{GATEWAY}T1,,100,settled,2026-11-23T08:00:00\nT2,,100,settled,2026-11-23T08:00:00\n"),
-            );
+    for (bench, mut reconciler) in benches().await {
+        let rows = || bench.metric(feed::TABLE, &["ioc", "gateway-1"], feed::ROWS);
+        bench.write("gateway/a.csv", format!("{GATEWAY}T1,,100,settled,2026-11-23T08:00:00\nT2,,100,set"));
+        for _ in 0..3 {
+            poll(&mut reconciler, "2026-11-23T01:00:00Z").await;
+            if rows() == Some(0.0) {
+                bench.write(
+                    "gateway/a.csv",
+                    format!("{GATEWAY}T1,,100,settled,2026-11-23T08:00:00\nT2,,100,settled,2026-11-23T08:00:00\n"),
+                );
+            }
         }
+        assert_eq!(rows(), Some(2.0));
+        assert_eq!(bench.rejected("gateway-1"), "");
+        touch(&bench.dir.path().join("gateway/a.csv"), 1_700_000_000);
+        poll(&mut reconciler, "2026-11-23T01:00:00Z").await;
+        assert_eq!(rows(), Some(2.0), "same content under another time");
+        bench.write(
+            "gateway/a.csv",
+            format!("{GATEWAY}T2,,100,settled,2026-11-23T08:00:00\nT3,,100,settled,2026-11-23T08:00:00\n"),
+        );
+        poll(&mut reconciler, "2026-11-23T01:00:00Z").await;
+        assert_eq!(rows(), Some(4.0));
+        let total = bench.metric(records::TABLE, &["ioc", "gateway", "settled"], records::RECORDS);
+        assert_eq!(total, Some(3.0), "only the new row had an effect");
     }
-    assert_eq!(rows(), Some(2.0));
-    assert_eq!(bench.rejected("gateway-1"), "");
-    touch(&bench.dir.path().join("gateway/a.csv"), 1_700_000_000);
-    poll(&mut reconciler, "2026-11-23T01:00:00Z").await;
-    assert_eq!(rows(), Some(2.0), "same content under another time");
-    bench.write(
-        "gateway/a.csv",
-        format!("{GATEWAY}T2,,100,settled,2026-11-23T08:00:00\nT3,,100,settled,2026-11-23T08:00:00\n"),
-    );
-    poll(&mut reconciler, "2026-11-23T01:00:00Z").await;
-    assert_eq!(rows(), Some(4.0));
-    let total = bench.metric(records::TABLE, &["ioc", "gateway", "settled"], records::RECORDS);
-    assert_eq!(total, Some(3.0), "only the new row had an effect");
 }
 
 #[tokio::test]
 async fn money_that_went_back_closes_the_mismatch() {
-    let (bench, mut reconciler) = bench().await;
-    bench.write("gateway/1.csv", format!("{GATEWAY}T1,D-1,100,settled,2026-11-23T08:00:00\n"));
-    poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
-    let site = || bench.metric(mismatch::TABLE, &["ioc", "paid_not_recorded"], mismatch::OPEN);
-    assert_eq!(site(), Some(1.0), "nobody says whose it is");
-    bench.write("gateway/2.csv", format!("{GATEWAY}T1,D-1,-100,refunded,2026-11-23T09:00:00\n"));
-    poll(&mut reconciler, "2026-11-23T03:00:00Z").await;
-    assert_eq!(site(), Some(0.0));
+    for (bench, mut reconciler) in benches().await {
+        bench.write("gateway/1.csv", format!("{GATEWAY}T1,D-1,100,settled,2026-11-23T08:00:00\n"));
+        poll(&mut reconciler, "2026-11-23T02:00:00Z").await;
+        let site = || bench.metric(mismatch::TABLE, &["ioc", "paid_not_recorded"], mismatch::OPEN);
+        assert_eq!(site(), Some(1.0), "nobody says whose it is");
+        bench.write("gateway/2.csv", format!("{GATEWAY}T1,D-1,-100,refunded,2026-11-23T09:00:00\n"));
+        poll(&mut reconciler, "2026-11-23T03:00:00Z").await;
+        assert_eq!(site(), Some(0.0));
+    }
 }
 
 fn row() -> impl Strategy<Value = PaymentRow> {
@@ -172,8 +181,8 @@ fn row() -> impl Strategy<Value = PaymentRow> {
 
 /// The open mismatches after `batches` at minute `now`.
 async fn outcome(batches: &[Vec<PaymentRow>], now: i64) -> Vec<(String, Kind, i64, Timestamp)> {
-    let dir = tempfile::tempdir().unwrap();
-    let store = crate::store::Store::open(&crate::config::site::State::Sqlite, dir.path()).await.unwrap();
+    let database = crate::store::testing::Database::sqlite().await;
+    let store = &database.store;
     let due = |at_us| at_us + 20 * 60_000_000;
     let minutes = |minute: i64| {
         let limits = Limits { grace: Duration::from_secs(600), settlement_due: &due };
@@ -184,8 +193,8 @@ async fn outcome(batches: &[Vec<PaymentRow>], now: i64) -> Vec<(String, Kind, i6
         ledger::take(&mut tx, batch.clone(), &minutes((index as i64 * 7).min(now))).await.unwrap();
         tx.commit().await.unwrap();
     }
-    while ledger::take_due(&store, &minutes(now)).await.unwrap() > 0 {}
-    let open = open_mismatches(&store, 100).await.unwrap();
+    while ledger::take_due(store, &minutes(now)).await.unwrap() > 0 {}
+    let open = open_mismatches(store, 100).await.unwrap();
     open.into_iter().map(|m| (m.txn_ref, m.kind, m.amount, m.since)).collect()
 }
 

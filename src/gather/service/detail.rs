@@ -77,6 +77,8 @@ pub enum Detail {
     NotHttp {
         cause: String,
     },
+    /// What a database's answer lacks.
+    Sql(super::sql::Trouble),
     /// The check itself could not be made: our own trouble, not the service's.
     Own {
         cause: String,
@@ -153,6 +155,7 @@ impl Detail {
             Detail::Reset { phase: Phase::Transfer } => "reset the connection in the middle of the answer".into(),
             Detail::Reset { .. } => "reset the connection before the answer".into(),
             Detail::NotHttp { cause } => format!("the answer is not HTTP: {cause}"),
+            Detail::Sql(trouble) => trouble.english(),
             Detail::Own { cause } => format!("the check could not be made: {cause}"),
         }
     }
@@ -203,12 +206,14 @@ impl Detail {
             Detail::Reset { phase: Phase::Transfer } => "ngắt kết nối giữa chừng nội dung trả lời".into(),
             Detail::Reset { .. } => "ngắt kết nối trước khi trả lời".into(),
             Detail::NotHttp { cause } => format!("nội dung trả lời không phải HTTP: {cause}"),
+            Detail::Sql(trouble) => trouble.vietnamese(),
             Detail::Own { cause } => format!("không kiểm tra được: {cause}"),
         }
     }
 }
 
-fn seconds(length: Duration, language: Language) -> String {
+/// A short length in seconds, with tenths if there are any.
+pub(super) fn seconds(length: Duration, language: Language) -> String {
     let decimals = if length.subsec_millis() == 0 { 0 } else { 1 };
     let number = format::decimal(length.as_secs_f64(), decimals, language);
     let unit = if language == Language::Vi { "giây" } else { "s" };

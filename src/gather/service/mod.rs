@@ -21,6 +21,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trace;
 mod watch;
 
 pub use detail::Detail;

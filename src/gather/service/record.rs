@@ -2,9 +2,10 @@
 
 use super::outcome::{CheckResult, Outcome, Phase};
 use crate::attribution::{Ledger, State, Subject, SubjectKind};
+use crate::config::probes::Probe;
 use crate::config::services::Service;
 use crate::config::site::Language;
-use crate::metrics::{Metrics, Row, columns};
+use crate::metrics::{Column, Metrics, Row, Table, columns};
 use jiff::Timestamp;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Series {
     phases: Vec<Row>,
     leaf: Row,
     chain: Row,
+    /// Of a database: its value and newest row.
+    query: Row,
 }
 
 impl Series {
@@ -43,6 +46,7 @@ impl Series {
             phases: Phase::ALL.map(|phase| phases.row(&with(phase.as_str()))).to_vec(),
             leaf: tls.row(&with("leaf")),
             chain: tls.row(&with("chain")),
+            query: query_row(metrics, &key, &service.probe),
             metrics: metrics.clone(),
         }
     }
@@ -75,7 +79,7 @@ impl Series {
     }
 
     fn measure(&self, outcome: &Outcome) {
-        use columns::{service, service_checks, service_phase, service_tls};
+        use columns::{service, service_checks, service_phase, service_query, service_tls};
         // Counted first: whoever sees a new state finds its check counted.
         if let Some(index) = CheckResult::ALL.iter().position(|result| *result == outcome.result) {
             self.metrics.table(service_checks::TABLE).add(self.checks[index], service_checks::CHECKS, 1.0);
@@ -94,8 +98,30 @@ impl Series {
             tls.set(self.leaf, service_tls::EXPIRY, expiry.leaf.as_second() as f64);
             tls.set(self.chain, service_tls::EXPIRY, expiry.chain.as_second() as f64);
         }
+        // What the last check did not come to see has no value; an old one would mislead.
+        let queries = self.metrics.table(service_query::TABLE);
+        set_or_clear(queries, self.query, service_query::VALUE, outcome.value);
+        let newest = outcome.newest.map(|newest| newest.as_duration().as_secs_f64());
+        set_or_clear(queries, self.query, service_query::NEWEST, newest);
         let up = if outcome.result.is_up() { 1.0 } else { 0.0 };
         self.metrics.table(service::TABLE).set(self.up, service::UP, up);
+    }
+}
+
+/// The row of a query's answers, its limit of age as configured: after a reload it may have another, or none.
+fn query_row(metrics: &Metrics, key: &[&str; 3], probe: &Probe) -> Row {
+    let queries = metrics.table(columns::service_query::TABLE);
+    let row = queries.row(key);
+    let newest = if let Probe::Sql(sql) = probe { sql.newest.as_ref() } else { None };
+    let max_age = newest.map(|newest| newest.within.as_secs_f64());
+    set_or_clear(queries, row, columns::service_query::MAX_AGE, max_age);
+    row
+}
+
+fn set_or_clear(table: &Table, row: Row, column: Column, value: Option<f64>) {
+    match value {
+        Some(value) => table.set(row, column, value),
+        None => table.clear(row, column),
     }
 }
 
@@ -105,6 +131,7 @@ pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, services: &[Service], n
         services.iter().map(|s| [s.agency.as_str(), s.id.as_str(), s.kind.as_str()]).collect();
     let tables = [
         columns::service::TABLE,
+        columns::service_query::TABLE,
         columns::service_excused::TABLE,
         columns::service_phase::TABLE,
         columns::service_step::TABLE,

@@ -19,58 +19,61 @@ async fn poll(usage: &mut Usage) {
 
 #[tokio::test]
 async fn a_row_counts_once_corrections_count_up_only_and_totals_survive_a_restart() {
-    let bench = Bench::new(SECTIONS).await;
-    let head = "Đơn vị,Người dùng,event,count,from,to\n";
-    let dossier_head = "agency,procedure,step,channel,outcome,count,from,to\n";
-    bench.write("dossiers/1.csv", dossier_head);
-    bench.write(
-        "qoffice/1.csv",
-        format!("{head}tam-ky,12,login,30,2026-11-20,2026-11-21\ntam-ky,9,,,2026-11-21,2026-11-22\n"),
-    );
-    let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
-    usage.start().await.unwrap();
-    poll(&mut usage).await;
-    let users = || bench.metric(app::TABLE, &["tam-ky", "qoffice"], app::ACTIVE_USERS);
-    let logins = || bench.metric(app_events::TABLE, &["tam-ky", "qoffice", "login"], app_events::EVENTS);
-    assert_eq!((users(), logins()), (Some(9.0), Some(30.0)));
-
-    for (file, count, total) in [("2", 25, 30.0), ("3", 28, 30.0), ("4", 34, 34.0)] {
+    for bench in Bench::both(SECTIONS).await {
+        let head = "Đơn vị,Người dùng,event,count,from,to\n";
+        let dossier_head = "agency,procedure,step,channel,outcome,count,from,to\n";
+        bench.write("dossiers/1.csv", dossier_head);
         bench.write(
-            &format!("qoffice/{file}.csv"),
-            format!("{head}UBND TP. TAM KỲ,12,Login,{count},2026-11-20,2026-11-21\n"),
+            "qoffice/1.csv",
+            format!("{head}tam-ky,12,login,30,2026-11-20,2026-11-21\ntam-ky,9,,,2026-11-21,2026-11-22\n"),
         );
+        let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
+        usage.start().await.unwrap();
         poll(&mut usage).await;
-        assert_eq!(logins(), Some(total), "corrected to {count}");
-    }
-    bench.write("dossiers/2.csv", format!("{dossier_head}tam-ky,P1,submitted,online,,170,2026-11-01,2026-11-02\ntam-ky,P2,submitted,online,none,5,2026-11-01,2026-11-02\ntam-ky,P1,lost,online,,1,2026-11-01,2026-11-02\n"));
-    poll(&mut usage).await;
-    let submitted = || bench.metric(dossiers::TABLE, &["tam-ky", "submitted", "online", "none"], dossiers::DOSSIERS);
-    assert_eq!(submitted(), Some(175.0));
-    let rejected = bench.metric(feed_rejected::TABLE, &["ioc", "dossiers-motcua", "step"], feed_rejected::REJECTED);
-    assert_eq!(rejected, Some(1.0));
+        let users = || bench.metric(app::TABLE, &["tam-ky", "qoffice"], app::ACTIVE_USERS);
+        let logins = || bench.metric(app_events::TABLE, &["tam-ky", "qoffice", "login"], app_events::EVENTS);
+        assert_eq!((users(), logins()), (Some(9.0), Some(30.0)));
 
-    let again = Usage::new(&bench.config.usage, bench.place.clone());
-    again.start().await.unwrap();
-    assert_eq!((users(), logins(), submitted()), (Some(9.0), Some(34.0), Some(175.0)));
-    let (from, to) = (at("2026-11-18T00:00:00Z"), at("2026-11-25T00:00:00Z"));
-    let periods = active_users(&bench.place.store, from, to).await.unwrap();
-    assert_eq!(periods.iter().map(|period| period.users).collect::<Vec<_>>(), [12, 9]);
-    let counts = dossier_counts(&bench.place.store, at("2026-10-30T00:00:00Z"), to).await.unwrap();
-    assert_eq!((counts.len(), counts[0].count), (1, 175));
+        for (file, count, total) in [("2", 25, 30.0), ("3", 28, 30.0), ("4", 34, 34.0)] {
+            bench.write(
+                &format!("qoffice/{file}.csv"),
+                format!("{head}UBND TP. TAM KỲ,12,Login,{count},2026-11-20,2026-11-21\n"),
+            );
+            poll(&mut usage).await;
+            assert_eq!(logins(), Some(total), "corrected to {count}");
+        }
+        bench.write("dossiers/2.csv", format!("{dossier_head}tam-ky,P1,submitted,online,,170,2026-11-01,2026-11-02\ntam-ky,P2,submitted,online,none,5,2026-11-01,2026-11-02\ntam-ky,P1,lost,online,,1,2026-11-01,2026-11-02\n"));
+        poll(&mut usage).await;
+        let submitted =
+            || bench.metric(dossiers::TABLE, &["tam-ky", "submitted", "online", "none"], dossiers::DOSSIERS);
+        assert_eq!(submitted(), Some(175.0));
+        let rejected = bench.metric(feed_rejected::TABLE, &["ioc", "dossiers-motcua", "step"], feed_rejected::REJECTED);
+        assert_eq!(rejected, Some(1.0));
+
+        let again = Usage::new(&bench.config.usage, bench.place.clone());
+        again.start().await.unwrap();
+        assert_eq!((users(), logins(), submitted()), (Some(9.0), Some(34.0), Some(175.0)));
+        let (from, to) = (at("2026-11-18T00:00:00Z"), at("2026-11-25T00:00:00Z"));
+        let periods = active_users(&bench.place.store, from, to).await.unwrap();
+        assert_eq!(periods.iter().map(|period| period.users).collect::<Vec<_>>(), [12, 9]);
+        let counts = dossier_counts(&bench.place.store, at("2026-10-30T00:00:00Z"), to).await.unwrap();
+        assert_eq!((counts.len(), counts[0].count), (1, 175));
+    }
 }
 
 #[tokio::test]
 async fn a_feed_cannot_invent_series_without_end() {
-    let bench = Bench::new(SECTIONS).await;
-    bench.write("dossiers/1.csv", "agency,procedure,step,channel,outcome,count,from,to\n");
-    let mut text = String::from("Đơn vị,Người dùng,event,count,from,to\n");
-    for n in 0..80 {
-        text.push_str(&format!("tam-ky,,event-{n},1,2026-11-20,2026-11-21\n"));
+    for bench in Bench::both(SECTIONS).await {
+        bench.write("dossiers/1.csv", "agency,procedure,step,channel,outcome,count,from,to\n");
+        let mut text = String::from("Đơn vị,Người dùng,event,count,from,to\n");
+        for n in 0..80 {
+            text.push_str(&format!("tam-ky,,event-{n},1,2026-11-20,2026-11-21\n"));
+        }
+        bench.write("qoffice/1.csv", text);
+        let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
+        usage.start().await.unwrap();
+        poll(&mut usage).await;
+        let rejected = bench.metric(feed_rejected::TABLE, &["ioc", "usage-qoffice", "event"], feed_rejected::REJECTED);
+        assert_eq!(rejected, Some(30.0));
     }
-    bench.write("qoffice/1.csv", text);
-    let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
-    usage.start().await.unwrap();
-    poll(&mut usage).await;
-    let rejected = bench.metric(feed_rejected::TABLE, &["ioc", "usage-qoffice", "event"], feed_rejected::REJECTED);
-    assert_eq!(rejected, Some(30.0));
 }

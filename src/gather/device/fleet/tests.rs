@@ -7,11 +7,11 @@ use super::super::topic::Topics;
 use super::super::{Outcome, decode::Readings};
 use super::{Fleet, Now, Settings};
 use crate::attribution::{Ledger, State, Subject, SubjectKind};
+use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use crate::config::mqtt::{Broker, Decode, Field, Segment, Topic, Version};
-use crate::config::{Id, site};
 use crate::metrics::{Format, Metrics};
-use crate::store::Store;
+use crate::store::{Store, testing::Database};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,13 +90,16 @@ struct World {
     fleet: Arc<Fleet>,
     topics: Topics,
     start: Now,
-    _directory: tempfile::TempDir,
+    _database: Database,
 }
 
 impl World {
     async fn new(discover_max: usize) -> World {
-        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
-        let store = Store::open(&site::State::Sqlite, directory.path()).await.unwrap_or_else(|error| panic!("{error}"));
+        World::on(Database::sqlite().await, discover_max).await
+    }
+
+    async fn on(database: Database, discover_max: usize) -> World {
+        let store = database.store.clone();
         let ledger = Ledger::resume(store.clone()).await.unwrap_or_else(|error| panic!("{error}"));
         let metrics = Arc::new(Metrics::new());
         let start = Now::read();
@@ -107,7 +110,7 @@ impl World {
         fleet.configure_links(&[id("main")]);
         fleet.link_changed(0, Some(start.tick));
         let topics = Topics::compile(&broker()).unwrap_or_else(|error| panic!("{error}"));
-        World { metrics, ledger, store, fleet, topics, start, _directory: directory }
+        World { metrics, ledger, store, fleet, topics, start, _database: database }
     }
 
     fn at(&self, seconds: u64) -> Now {
@@ -293,19 +296,20 @@ async fn unlisted_devices_are_admitted_up_to_a_maximum_and_forgotten() {
 
 #[tokio::test]
 async fn last_seen_survives_a_restart_and_the_state_does_not() {
-    let world = World::new(1).await;
-    world.telemetry(1, "camera/cam-1", r#"{"fps":24}"#);
-    world.telemetry(1, "camera/new-1", r#"{"fps":24}"#);
-    let seen = world.value("ioc_device_last_seen_timestamp_seconds", "cam-1");
-    assert!(seen.is_some());
-    world.fleet.flush(world.at(2).wall).await.unwrap_or_else(|error| panic!("{error}"));
-    let metrics = Arc::new(Metrics::new());
-    let (ledger, store) = (world.ledger.clone(), world.store.clone());
-    let again = Fleet::open(metrics.clone(), ledger, store, settings(1), &inventory(), world.at(10)).await;
-    let again = again.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(again.state("cam-1"), Some(State::Unknown));
-    assert_eq!(again.state("new-1"), Some(State::Unknown), "a discovered device is remembered");
-    let restarted = World { metrics, fleet: again, ..world };
-    assert_eq!(restarted.value("ioc_device_last_seen_timestamp_seconds", "cam-1"), seen);
-    assert_eq!(restarted.value("ioc_device_up", "cam-1"), None);
+    for world in [World::new(1).await, World::on(Database::postgres().await, 1).await] {
+        world.telemetry(1, "camera/cam-1", r#"{"fps":24}"#);
+        world.telemetry(1, "camera/new-1", r#"{"fps":24}"#);
+        let seen = world.value("ioc_device_last_seen_timestamp_seconds", "cam-1");
+        assert!(seen.is_some());
+        world.fleet.flush(world.at(2).wall).await.unwrap_or_else(|error| panic!("{error}"));
+        let metrics = Arc::new(Metrics::new());
+        let (ledger, store) = (world.ledger.clone(), world.store.clone());
+        let again = Fleet::open(metrics.clone(), ledger, store, settings(1), &inventory(), world.at(10)).await;
+        let again = again.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(again.state("cam-1"), Some(State::Unknown));
+        assert_eq!(again.state("new-1"), Some(State::Unknown), "a discovered device is remembered");
+        let restarted = World { metrics, fleet: again, ..world };
+        assert_eq!(restarted.value("ioc_device_last_seen_timestamp_seconds", "cam-1"), seen);
+        assert_eq!(restarted.value("ioc_device_up", "cam-1"), None);
+    }
 }

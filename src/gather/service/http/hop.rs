@@ -1,0 +1,63 @@
+//! One request of a check, and where a redirect leads it.
+
+use super::super::detail::{Detail, Failure};
+use super::super::outcome::CheckResult;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, Uri};
+use url::Url;
+
+/// One request of a check.
+pub(in crate::gather::service) struct Hop {
+    pub url: Url,
+    pub method: Method,
+    pub headers: HeaderMap,
+}
+
+impl Hop {
+    pub fn request(&self) -> Result<Request<Empty<Bytes>>, Failure> {
+        let own = |cause: String| Failure::new(CheckResult::Error, Detail::Own { cause });
+        let target = match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_string(),
+        };
+        let target = Uri::try_from(target).map_err(|error| own(error.to_string()))?;
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = target;
+        *request.headers_mut() = self.headers.clone();
+        if !self.headers.contains_key(header::HOST) {
+            let host = self.url.host_str().unwrap_or_default();
+            let host = match self.url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_string(),
+            };
+            let host = HeaderValue::try_from(host).map_err(|error| own(error.to_string()))?;
+            request.headers_mut().insert(header::HOST, host);
+        }
+        Ok(request)
+    }
+
+    /// Goes on to `location` as browsers do; what was meant for one origin is not told to another.
+    pub fn redirect(&mut self, location: Url, status: Option<u16>) {
+        let see_other = status == Some(303) && self.method != Method::HEAD;
+        let was_post = matches!(status, Some(301 | 302)) && self.method == Method::POST;
+        if see_other || was_post {
+            self.method = Method::GET;
+        }
+        if location.origin() != self.url.origin() {
+            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST] {
+                self.headers.remove(name);
+            }
+        }
+        self.url = location;
+    }
+}
+
+pub(in crate::gather::service) fn location(base: &Url, response: &Response<Incoming>) -> Option<Url> {
+    let text = std::str::from_utf8(response.headers().get(header::LOCATION)?.as_bytes()).ok()?;
+    let url = base.join(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
