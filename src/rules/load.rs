@@ -461,7 +461,7 @@ mod tests {
             })
             .collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
-        assert_eq!(ids.len(), 39);
+        assert_eq!(ids.len(), 40);
     }
 
     #[test]
@@ -473,7 +473,7 @@ mod tests {
             Rule::Recording(rule) => rule.id.ends_with("#2"),
             Rule::Alerting(rule) => rule.id.ends_with("#2"),
         });
-        assert_eq!(n_second.count(), 39);
+        assert_eq!(n_second.count(), 40);
     }
 
     #[test]
