@@ -10,7 +10,7 @@
 //! | `demo` | the `demo` command: simulated portals, gateway, devices and mail server | everything |
 //! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
 //! | [`evaluation`] | indicators, scorecard, reports | attribution, gather (what it keeps), promql, mail, org, store |
-//! | [`incident`] | grouping, routing, life of an incident | org, mail, store, metrics |
+//! | [`incident`] | grouping, suppression, routing, life of an incident | org, attribution, mail, store, metrics |
 //! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
 //! | [`history`] | step-function store and sampler | metrics, promql |

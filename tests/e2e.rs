@@ -21,6 +21,8 @@ mod crash;
 mod dashboards;
 #[path = "e2e/databases.rs"]
 mod databases;
+#[path = "e2e/dependency.rs"]
+mod dependency;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[path = "e2e/external.rs"]

@@ -2,9 +2,9 @@
 //! ledger, fleet, incidents and outbox live on.
 
 use super::prepare::Prepared;
-use super::ruling;
 use super::supervisor::Group;
 use super::wires::Reports;
+use super::{attribution, ruling};
 use crate::attribution::{Ledger, SubjectKind};
 use crate::config::site::Evaluate;
 use crate::evaluation;
@@ -40,7 +40,9 @@ pub struct Foundation {
 /// Starts every task of a configuration in `group`.
 pub fn start(foundation: &Foundation, prepared: &Prepared, group: &Group) {
     settle(foundation, prepared);
-    spawn_gatherers(foundation, prepared, group);
+    let doubts = service::Doubts::default();
+    spawn_gatherers(foundation, prepared, &doubts, group);
+    spawn_attribution(foundation, prepared, doubts, group);
     spawn_ruling(foundation, prepared, group);
     spawn_telling(foundation, prepared, group);
 }
@@ -50,7 +52,9 @@ fn settle(foundation: &Foundation, prepared: &Prepared) {
     let Prepared { config, org, inventory, .. } = prepared;
     foundation.history.set_retention(&config.history, &prepared.ranges);
     foundation.fleet.replace(Settings::new(config), inventory, Now::read());
+    foundation.ledger.set_graph(attribution::graph(prepared));
     foundation.incidents.configure(config, org.clone());
+    foundation.incidents.place(attribution::places(inventory));
     feed::retain(&foundation.metrics, config);
     if config.services.is_empty() {
         foundation.ledger.retain(Timestamp::now(), |subject| subject.kind != SubjectKind::Service);
@@ -83,14 +87,25 @@ pub fn describe_agencies(metrics: &Metrics, org: &Org, now: Timestamp) {
     }
 }
 
-fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, group: &Group) {
+fn spawn_attribution(foundation: &Foundation, prepared: &Prepared, doubts: service::Doubts, group: &Group) {
+    let parts = attribution::Parts {
+        config: prepared.config.clone(),
+        ledger: foundation.ledger.clone(),
+        metrics: foundation.metrics.clone(),
+        incidents: foundation.incidents.clone(),
+        doubts,
+    };
+    group.spawn("attribution", move |stop| attribution::run(parts.clone(), stop));
+}
+
+fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, doubts: &service::Doubts, group: &Group) {
     let Prepared { config, org, .. } = prepared;
     let (metrics, ledger) = (&foundation.metrics, &foundation.ledger);
     {
-        let (services, language) = (config.services.clone(), config.site.language);
+        let (targets, doubts) = (service::Targets::of(config), doubts.clone());
         let (metrics, ledger) = (metrics.clone(), ledger.clone());
         group.spawn("services", move |stop| {
-            service::run(services.clone(), language, metrics.clone(), ledger.clone(), stop)
+            service::run_all(targets.clone(), metrics.clone(), ledger.clone(), doubts.clone(), stop)
         });
     }
     {

@@ -3,6 +3,7 @@
 //! `prepare.rs` reads everything that can be wrong before anything starts; this file opens what lives as long as the
 //! process; `generation.rs` starts the tasks that depend on the configuration; `supervisor.rs` keeps them running.
 
+mod attribution;
 mod generation;
 pub mod prepare;
 mod ruling;
@@ -240,7 +241,7 @@ async fn lay_foundation(
     Ok(Foundation {
         history: Arc::new(History::new(&config.history)),
         history_since: started,
-        incidents: Arc::new(incidents.with_evidence(Arc::new(dossiers))),
+        incidents: Arc::new(incidents.with_evidence(Arc::new(dossiers)).with_ledger(ledger.clone())),
         metrics,
         store,
         ledger,

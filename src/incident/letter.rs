@@ -5,6 +5,7 @@ use super::life::{Incident, Member, News};
 use super::who::{self, Role};
 use super::words;
 use crate::alert::Alert;
+use crate::attribution::SubjectKind;
 use crate::config::Config;
 use crate::config::site::{Language, Site};
 use crate::format;
@@ -15,6 +16,7 @@ use crate::org::Org;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,10 +78,12 @@ pub(super) struct Round {
     pub failures: Vec<String>,
 }
 
-/// Lines of evidence by language.
+/// What is known beside the alerts: lines of evidence by language, and what else is down because of this.
+#[derive(Debug, Default)]
 pub(super) struct EvidenceLines {
     pub vi: Vec<String>,
     pub en: Vec<String>,
+    pub affected: BTreeMap<SubjectKind, usize>,
 }
 
 struct Recipient {
@@ -213,8 +217,9 @@ impl Desk {
         let date = |time| format::date_time(time, &self.site.timezone);
         let name = |id: &str| self.org.person(id).map_or_else(|| id.to_string(), |person| person.name.clone());
         let agency_name = |id: &str| self.org.agency(id).map_or_else(|| id.to_string(), |agency| agency.name.clone());
-        let members = worst_first(incident);
+        let members = worst_first(incident, news == News::Resolved);
         let firing = members.iter().filter(|member| member.resolved.is_none()).count();
+        let n_named = members.iter().filter(|m| m.resolved.is_none() && !m.is_quiet()).count();
         let first = members.first().map(|member| &member.alert);
         let relevant = |member: &&&Member| news == News::Resolved || member.resolved.is_none();
         let since = members.iter().filter(relevant).map(|m| m.alert.starts_at).min().unwrap_or(incident.opened);
@@ -227,12 +232,13 @@ impl Desk {
                 News::Resolved => "resolved",
             },
             headline: first.map_or_else(String::new, |alert| summary(alert, language)),
-            others: others(news, firing, members.len(), language),
+            others: others(news, if news == News::Broken { n_named } else { firing }, members.len(), language),
             description: first
                 .map(|alert| shorten(annotation(alert, "description", language), DESCRIPTION))
                 .unwrap_or_default(),
             since: date(since),
-            until: incident.resolved.map(date).unwrap_or_default(),
+            // It may be over for its readers while something excused, of which they were not told, still fires.
+            until: if news == News::Resolved { date(until) } else { String::new() },
             lasted: format::duration(between(since, until), language),
             severity: words::severity(incident.severity, language).into(),
             is_critical: incident.severity == Severity::Critical,
@@ -253,6 +259,12 @@ impl Desk {
             },
             more: more(members.len().saturating_sub(ROWS), language),
             evidence: lines,
+            affected: evidence
+                .affected
+                .iter()
+                .map(|(kind, count)| words::counted(*count, *kind, language))
+                .collect::<Vec<_>>()
+                .join(", "),
             runbook: first
                 .map(|alert| runbook(annotation(alert, "runbook", language), &self.site.external_url))
                 .unwrap_or_default(),
@@ -271,17 +283,22 @@ impl EvidenceLines {
 
 /// In one line what the incident is about.
 pub(super) fn subject(incident: &Incident, language: Language) -> String {
-    let members = worst_first(incident);
+    let members = worst_first(incident, false);
     let Some(first) = members.first() else { return String::new() };
-    let firing = members.iter().filter(|member| member.resolved.is_none()).count();
+    let firing = members.iter().filter(|member| member.resolved.is_none() && !member.is_quiet()).count();
     let others = if firing > 1 { format!(" (+{})", firing - 1) } else { String::new() };
     format!("{}{others}", shorten(&summary(&first.alert, language), SUBJECT - others.len()))
 }
 
-/// What fires before what ended, then the worst, then the oldest.
-fn worst_first(incident: &Incident) -> Vec<&Member> {
+/// What the mail is about first (what fires and is not excused; at the end, what ended), then the worst, then the oldest.
+fn worst_first(incident: &Incident, is_over: bool) -> Vec<&Member> {
+    let rank = |member: &Member| match (member.resolved, member.is_quiet()) {
+        (None, false) => 0,
+        (None, true) => 2,
+        (Some(_), _) => u8::from(!is_over),
+    };
     let mut members: Vec<&Member> = incident.members.values().collect();
-    members.sort_by_key(|m| (m.resolved.is_some(), std::cmp::Reverse(m.severity), m.alert.starts_at));
+    members.sort_by_key(|m| (rank(m), std::cmp::Reverse(m.severity), m.alert.starts_at));
     members
 }
 
@@ -327,10 +344,12 @@ fn row(member: &Member, date: impl Fn(Timestamp) -> String, language: Language, 
     let until = member.resolved.unwrap_or(now);
     let lasted = format::duration(between(member.alert.starts_at, until), language);
     let state = words::state(member.resolved.is_some(), language);
+    let why = member.excused.as_ref().filter(|_| member.resolved.is_none());
+    let why = why.map(|excused| format!("; {}", shorten(&one_line(&words::excused(excused, language)), LINE)));
     RowView {
         what: summary(&member.alert, language),
         since: date(member.alert.starts_at),
-        state: format!("{state} ({lasted})"),
+        state: format!("{state} ({lasted}){}", why.unwrap_or_default()),
     }
 }
 
@@ -363,7 +382,10 @@ fn others(news: News, firing: usize, all: usize, language: Language) -> String {
             format!("Cập nhật: {firing} cảnh báo đang xảy ra, {} đã khắc phục", all - firing)
         }
         (News::Changed, Language::En) => format!("Update: {firing} firing, {} resolved", all - firing),
-        (News::Resolved, _) if all < 2 => String::new(),
+        (News::Resolved, _) if all - firing < 2 => String::new(),
+        // What still fires is excused, and its readers were never told of it.
+        (News::Resolved, Language::Vi) if firing > 0 => format!("{} cảnh báo đã kết thúc", all - firing),
+        (News::Resolved, Language::En) if firing > 0 => format!("{} alerts have ended", all - firing),
         (News::Resolved, Language::Vi) => format!("Tất cả {all} cảnh báo đã kết thúc"),
         (News::Resolved, Language::En) => format!("All {all} alerts have ended"),
     }

@@ -2,9 +2,13 @@
 //!
 //! No clock, no database, no people: who is told and how stands in `letter.rs`, what is kept in `rows.rs`. Everything
 //! that decides *whether and when* a mail is written is here.
+//!
+//! While an alert is excused, no new notification about it starts, and none starts until `group_wait` after the excuse
+//! ended. What was told stays told: an open incident is marked, and ends only with its own alerts.
 
 use super::address::Severity;
 use crate::alert::Alert;
+use crate::attribution::Cause;
 use crate::config::organisation::Area;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +32,30 @@ pub struct Member {
     pub severity: Severity,
     /// When it ended; `None` while it fires.
     pub resolved: Option<Timestamp>,
+    /// Why nobody is told of it just now; if it ended, why nobody was told at its end.
+    pub excused: Option<Excused>,
+    /// When its excuse ended; `None` again once `group_wait` has passed since.
+    pub freed: Option<Timestamp>,
+}
+
+/// Whose an alert is, if not its agency's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excused {
+    pub cause: Cause,
+    /// For people: the dependency's name, or the reason of the maintenance.
+    pub by: String,
+    /// Since when the alert is excused.
+    pub since: Timestamp,
+}
+
+/// The alerts of an incident that are excused, by fingerprint.
+pub type Excuses = BTreeMap<String, Excused>;
+
+impl Member {
+    /// No notification about it starts: it is excused, or was until just now.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.excused.is_some() || self.freed.is_some()
+    }
 }
 
 /// An incident that is not closed.
@@ -77,6 +105,10 @@ pub enum Event {
     Fired(String),
     /// An alert ended.
     Ended(String),
+    /// Nobody is told of an alert from now on.
+    Excused(String),
+    /// An alert that fires is its agency's again.
+    ExcuseEnded(String),
     /// An alert fires again after all had ended.
     Reopened,
     /// All alerts ended.
@@ -119,13 +151,26 @@ impl Incident {
         self.members.values().any(|member| member.resolved.is_none())
     }
 
+    /// Since when and by what all that fires is excused; `None` if something fires that is not.
+    pub fn excused(&self) -> Option<&Excused> {
+        let firing = || self.members.values().filter(|member| member.resolved.is_none());
+        if firing().any(|member| member.excused.is_none()) {
+            return None;
+        }
+        firing().filter_map(|member| member.excused.as_ref()).max_by_key(|excused| excused.since)
+    }
+
     /// What a mail would say now; `None` if it would say what the last one said.
     fn news(&self) -> Option<News> {
         let firing = |fingerprint: &str| self.members.get(fingerprint).is_some_and(|m| m.resolved.is_none());
-        if !self.is_firing() {
+        let is_told = |fingerprint: &str| self.told.contains(fingerprint);
+        // What is excused and was never told does not count.
+        let mut counted =
+            self.members.iter().filter(|(key, m)| m.resolved.is_none() && (!m.is_quiet() || is_told(key)));
+        let is_new = counted.clone().any(|(key, _)| !is_told(key));
+        if counted.next().is_none() {
             return (!self.told.is_empty()).then_some(News::Resolved);
         }
-        let is_new = self.members.iter().any(|(key, member)| member.resolved.is_none() && !self.told.contains(key));
         let is_less = self.told.iter().any(|key| !firing(key));
         match (self.first_mail, is_new || is_less) {
             (None, _) => Some(News::Broken),
@@ -147,19 +192,52 @@ impl Incident {
     pub fn next_due(&self, timing: &Timing) -> Option<Timestamp> {
         let ends =
             self.members.values().filter(|member| member.resolved.is_none()).filter_map(|member| member.alert.ends_at);
+        let freed = self.members.values().filter(|member| member.resolved.is_none()).filter_map(|member| member.freed);
+        let freed = freed.map(|freed| later(freed, timing.group_wait));
         let news = self.news();
         let mail = news.and_then(|news| self.mail_due(news, timing));
         let close = match (self.resolved, news) {
             (Some(resolved), None) => Some(later(resolved, timing.group_interval)),
             _ => None,
         };
-        ends.chain(mail).chain(close).min()
+        ends.chain(freed).chain(mail).chain(close).min()
     }
 
     /// A clock that was set back must not put mails off by as much.
     fn clamp(&mut self, now: Timestamp) {
         for time in [&mut self.changed, &mut self.last_mail, &mut self.resolved] {
             *time = time.map(|time| time.min(now));
+        }
+        for freed in self.members.values_mut().filter_map(|member| member.freed.as_mut()) {
+            *freed = (*freed).min(now);
+        }
+    }
+
+    /// Marks what is excused now, and what no longer is.
+    fn excuse(&mut self, excuses: &Excuses, now: Timestamp, timing: &Timing, events: &mut Vec<Event>) {
+        for (fingerprint, member) in self.members.iter_mut().filter(|(_, member)| member.resolved.is_none()) {
+            match (excuses.get(fingerprint), &mut member.excused) {
+                (Some(excuse), None) => {
+                    member.excused = Some(excuse.clone());
+                    member.freed = None;
+                    events.push(Event::Excused(fingerprint.clone()));
+                }
+                // Another dependency went down or came back meanwhile; excused it is all the time.
+                (Some(excuse), Some(excused)) => *excused = Excused { since: excused.since, ..excuse.clone() },
+                (None, Some(_)) => {
+                    member.excused = None;
+                    member.freed = Some(now);
+                    events.push(Event::ExcuseEnded(fingerprint.clone()));
+                }
+                (None, None) => {}
+            }
+            if let Some(freed) = member.freed
+                && later(freed, timing.group_wait) <= now
+            {
+                member.freed = None;
+                // The wait is over already.
+                self.changed.get_or_insert(freed);
+            }
         }
     }
 }
@@ -168,10 +246,11 @@ fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_add(by).unwrap_or(time)
 }
 
-/// Takes in `alerts` of this incident's group and the time, and says what follows.
+/// Takes in `alerts` of this incident's group, what is excused of all its alerts, and the time, and says what follows.
 pub fn step(
     mut incident: Incident,
     alerts: &[(Alert, Severity)],
+    excuses: &Excuses,
     now: Timestamp,
     timing: &Timing,
 ) -> (Incident, Vec<Event>) {
@@ -189,6 +268,7 @@ pub fn step(
             events.push(Event::Ended(fingerprint.clone()));
         }
     }
+    incident.excuse(excuses, now, timing, &mut events);
     match (incident.is_firing(), incident.resolved) {
         (false, None) => {
             incident.resolved = Some(now);
@@ -203,7 +283,7 @@ pub fn step(
     let news = incident.news();
     match news {
         Some(_) => incident.changed = incident.changed.or(Some(now)),
-        None if incident.first_mail.is_some() => incident.changed = None,
+        None if incident.first_mail.is_some() || incident.is_firing() => incident.changed = None,
         None => {}
     }
     if let Some(news) = news
@@ -234,6 +314,9 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
         }
         Some(member) => {
             let fires_again = member.resolved.take().is_some();
+            if fires_again {
+                (member.excused, member.freed) = (None, None);
+            }
             let starts_at = if fires_again { alert.starts_at } else { alert.starts_at.min(member.alert.starts_at) };
             member.alert = Alert { starts_at, ..alert.clone() };
             if fires_again {
@@ -242,18 +325,21 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
         }
         None => {
             events.push(Event::Fired(fingerprint.clone()));
-            incident.members.insert(fingerprint, Member { alert: alert.clone(), severity, resolved: None });
+            let member = Member { alert: alert.clone(), severity, resolved: None, excused: None, freed: None };
+            incident.members.insert(fingerprint, member);
         }
     }
     incident.severity = incident.severity.max(severity);
 }
 
-/// Notes that everybody is told now how things stand.
+/// Notes that everybody is told now how things stand. What a mail only mentions as excused is not told: its end needs
+/// no mail, and the end of its excuse is news.
 fn tell(incident: &mut Incident, now: Timestamp) {
+    let told = &incident.told;
     incident.told = incident
         .members
         .iter()
-        .filter(|(_, member)| member.resolved.is_none())
+        .filter(|(key, member)| member.resolved.is_none() && (!member.is_quiet() || told.contains(*key)))
         .map(|(fingerprint, _)| fingerprint.clone())
         .collect();
     incident.first_mail = incident.first_mail.or(Some(now));

@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
+const NONE: Excuses = Excuses::new();
 const TIMING: Timing =
     Timing { group_wait: SignedDuration::from_secs(30), group_interval: SignedDuration::from_secs(300) };
 
@@ -10,9 +11,10 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
-/// `+a` fires, `-a` ended, `!a` fires and is critical; at this second.
+/// `+a` fires, `-a` ended, `!a` fires and is critical; at this second. Words about excuses are left to [`excuse`].
 fn alerts(text: &str, second: i64) -> Vec<(Alert, Severity)> {
     text.split_whitespace()
+        .filter(|word| word.starts_with(['+', '-', '!']))
         .map(|word| {
             let (sign, name) = word.split_at(1);
             let alert = Alert {
@@ -27,6 +29,22 @@ fn alerts(text: &str, second: i64) -> Vec<(Alert, Severity)> {
         .collect()
 }
 
+/// `~a` is excused from now on, `=a` no longer.
+fn excuse(excuses: &mut Excuses, text: &str, second: i64) {
+    for word in text.split_whitespace() {
+        let (sign, name) = word.split_at(1);
+        let fingerprint = alerts(&format!("+{name}"), 0)[0].0.fingerprint();
+        match sign {
+            "~" => {
+                let cause = Cause::Dependency(crate::config::dependencies::DependencyCause::Telecom);
+                drop(excuses.insert(fingerprint, Excused { cause, by: "VNPT".into(), since: at(second) }));
+            }
+            "=" => drop(excuses.remove(&fingerprint)),
+            _ => {}
+        }
+    }
+}
+
 fn open() -> Incident {
     Incident::open(1, "k".into(), "tam-ky".into(), Area::Service, at(0))
 }
@@ -36,6 +54,7 @@ fn open() -> Incident {
 fn play(story: &[(i64, &str)], until: i64) -> Vec<(i64, String)> {
     let mut incident = open();
     let mut told = Vec::new();
+    let mut excuses = Excuses::new();
     let mut note = |second: i64, events: Vec<Event>| {
         for event in events {
             match event {
@@ -47,12 +66,13 @@ fn play(story: &[(i64, &str)], until: i64) -> Vec<(i64, String)> {
     };
     let mut moments = story.iter().copied().chain([(until, "")]).peekable();
     while let Some((second, text)) = moments.next() {
-        let (next, events) = step(incident, &alerts(text, second), at(second), &TIMING);
+        excuse(&mut excuses, text, second);
+        let (next, events) = step(incident, &alerts(text, second), &excuses, at(second), &TIMING);
         incident = next;
         note(second, events);
         let end = moments.peek().map_or(second, |next| next.0);
         while let Some(due) = incident.next_due(&TIMING).filter(|due| *due < at(end)) {
-            let (next, events) = step(incident, &[], due, &TIMING);
+            let (next, events) = step(incident, &[], &excuses, due, &TIMING);
             incident = next;
             let closes = events.contains(&Event::Closed);
             note(due.as_second() - 1_000_000, events);
@@ -101,10 +121,80 @@ fn mails_are_written_when_there_is_something_to_tell() {
 }
 
 #[test]
+fn what_is_excused_is_told_only_when_it_no_longer_is() {
+    type Row = (&'static str, &'static [(i64, &'static str)], &'static [(i64, &'static str)]);
+    let rows: [Row; 13] = [
+        ("excused from the beginning: nobody is told", &[(0, "+a ~a")], &[]),
+        ("excused within group_wait: nobody is told", &[(0, "+a"), (20, "~a")], &[]),
+        ("it ends without ever being told", &[(0, "+a ~a"), (1000, "-a"), (1010, "=a")], &[(1300, "closed")]),
+        ("the excuse ends and it ends soon after", &[(0, "+a ~a"), (1000, "=a"), (1020, "-a")], &[(1320, "closed")]),
+        ("the excuse ends and it still fires", &[(0, "+a ~a"), (1000, "=a")], &[(1030, "Broken")]),
+        (
+            "an excuse that comes back in time puts it off",
+            &[(0, "+a ~a"), (1000, "=a"), (1020, "~a"), (2000, "=a")],
+            &[(2030, "Broken")],
+        ),
+        (
+            "what was told stays open, and its end is told even if it is excused",
+            &[(0, "+a"), (100, "~a"), (1000, "-a"), (1100, "=a")],
+            &[(30, "Broken"), (1000, "Resolved"), (1300, "closed")],
+        ),
+        (
+            "what was told is not told again when its excuse ends",
+            &[(0, "+a"), (100, "~a"), (1000, "=a"), (2000, "-a")],
+            &[(30, "Broken"), (2000, "Resolved"), (2300, "closed")],
+        ),
+        (
+            "of a mixed group the others are told, and the excused one when its excuse ends",
+            &[(0, "+a +b ~b"), (1000, "=b")],
+            &[(30, "Broken"), (1030, "Changed")],
+        ),
+        (
+            "an excused member that ends says nothing",
+            &[(0, "+a +b ~b"), (1000, "-b"), (2000, "-a")],
+            &[(30, "Broken"), (2000, "Resolved"), (2300, "closed")],
+        ),
+        (
+            "all that was told ended: that is told, though something excused still fires",
+            &[(0, "+a +b ~b"), (1000, "-a"), (2000, "-b")],
+            &[(30, "Broken"), (1000, "Resolved"), (2300, "closed")],
+        ),
+        (
+            "and what is left is told when its excuse ends",
+            &[(0, "+a +b ~b"), (1000, "-a"), (2000, "=b"), (3000, "-b")],
+            &[(30, "Broken"), (1000, "Resolved"), (2030, "Changed"), (3000, "Resolved"), (3300, "closed")],
+        ),
+        (
+            "an excused one that joins a told incident says nothing",
+            &[(0, "+a"), (1000, "+b ~b"), (2000, "-b"), (3000, "-a")],
+            &[(30, "Broken"), (3000, "Resolved"), (3300, "closed")],
+        ),
+    ];
+    for (name, story, expected) in rows {
+        let expected: Vec<(i64, String)> = expected.iter().map(|(second, what)| (*second, what.to_string())).collect();
+        assert_eq!(play(story, 10_000), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_incident_is_excused_while_all_that_fires_is() {
+    let mut excuses = Excuses::new();
+    excuse(&mut excuses, "~a ~b", 0);
+    let (incident, events) = step(open(), &alerts("+a +b", 0), &excuses, at(0), &TIMING);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Excused(_))).count(), 2);
+    assert_eq!(incident.excused().map(|excused| (excused.by.as_str(), excused.since)), Some(("VNPT", at(0))));
+    excuse(&mut excuses, "=b", 60);
+    let (incident, events) = step(incident, &[], &excuses, at(60), &TIMING);
+    assert!(events.iter().any(|event| matches!(event, Event::ExcuseEnded(_))), "{events:?}");
+    assert_eq!(incident.excused(), None);
+    assert_eq!(incident.next_due(&TIMING), Some(at(90)), "group_wait counts from the end of the excuse");
+}
+
+#[test]
 fn partial_ends_are_told_and_the_severity_only_rises() {
     assert_eq!(play(&[(0, "+a +b"), (1000, "-a")], 5_000), [(30, "Broken".to_string()), (1030, "Changed".to_string())]);
-    let (incident, _) = step(open(), &alerts("+a !b", 0), at(0), &TIMING);
-    let (incident, _) = step(incident, &alerts("-b", 5), at(5), &TIMING);
+    let (incident, _) = step(open(), &alerts("+a !b", 0), &NONE, at(0), &TIMING);
+    let (incident, _) = step(incident, &alerts("-b", 5), &NONE, at(5), &TIMING);
     assert_eq!(incident.severity, Severity::Critical);
 }
 
@@ -112,18 +202,18 @@ fn partial_ends_are_told_and_the_severity_only_rises() {
 fn an_announced_end_happens_when_it_is_not_announced_anew() {
     let mut external = alerts("+a", 0);
     external[0].0.ends_at = Some(at(400));
-    let (incident, _) = step(open(), &external, at(0), &TIMING);
-    let (incident, _) = step(incident, &[], at(30), &TIMING);
+    let (incident, _) = step(open(), &external, &NONE, at(0), &TIMING);
+    let (incident, _) = step(incident, &[], &NONE, at(30), &TIMING);
     assert_eq!(incident.next_due(&TIMING), Some(at(400)));
-    let (incident, events) = step(incident, &[], at(400), &TIMING);
+    let (incident, events) = step(incident, &[], &NONE, at(400), &TIMING);
     assert!(events.contains(&Event::Mail(News::Resolved)), "{events:?}");
     assert_eq!(incident.resolved, Some(at(400)));
 }
 
 #[test]
 fn a_clock_set_back_does_not_put_mails_off() {
-    let (incident, _) = step(open(), &alerts("+a", 90_000), at(90_000), &TIMING);
-    let (incident, _) = step(incident, &[], at(0), &TIMING);
+    let (incident, _) = step(open(), &alerts("+a", 90_000), &NONE, at(90_000), &TIMING);
+    let (incident, _) = step(incident, &[], &NONE, at(0), &TIMING);
     assert_eq!(incident.next_due(&TIMING), Some(at(30)));
 }
 
@@ -131,9 +221,9 @@ fn a_clock_set_back_does_not_put_mails_off() {
 fn alerts_that_ended_are_not_kept_without_bound() {
     let mut incident = open();
     for n in 0..400 {
-        incident = step(incident, &alerts(&format!("+x{n} +stays"), n * 1000), at(n * 1000), &TIMING).0;
-        incident = step(incident, &alerts(&format!("-x{n}"), n * 1000 + 10), at(n * 1000 + 10), &TIMING).0;
-        incident = step(incident, &[], at(n * 1000 + 500), &TIMING).0;
+        incident = step(incident, &alerts(&format!("+x{n} +stays"), n * 1000), &NONE, at(n * 1000), &TIMING).0;
+        incident = step(incident, &alerts(&format!("-x{n}"), n * 1000 + 10), &NONE, at(n * 1000 + 10), &TIMING).0;
+        incident = step(incident, &[], &NONE, at(n * 1000 + 500), &TIMING).0;
         forget_ended(&mut incident);
     }
     assert!(incident.members.len() <= KEPT_ENDED + 1, "{}", incident.members.len());
@@ -143,12 +233,14 @@ proptest! {
     /// Whatever happens: whoever was told that it broke is told that it ended; mails keep their distance; what fires
     /// is told in time; and time always moves on.
     #[test]
-    fn every_story_ends_well(story in proptest::collection::vec((0_i64..200, "[+!-][abc]( [+!-][abc])?"), 1..30)) {
+    fn every_story_ends_well(story in proptest::collection::vec((0_i64..200, "[+!~=-][abc]( [+!~=-][abc])?"), 1..30)) {
         let mut incident = open();
         let mut second = 0;
         let mut mails: Vec<(i64, News)> = Vec::new();
+        let mut excuses = Excuses::new();
         let mut play = |incident: Incident, text: &str, second: i64| {
-            let (incident, events) = step(incident, &alerts(text, second), at(second), &TIMING);
+            excuse(&mut excuses, text, second);
+            let (incident, events) = step(incident, &alerts(text, second), &excuses, at(second), &TIMING);
             for event in &events {
                 if let Event::Mail(news) = event {
                     mails.push((second, *news));

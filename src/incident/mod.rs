@@ -1,10 +1,12 @@
 //! Alerts grouped into incidents, and who is told.
 //!
-//! An alert is [`address`]ed (agency, area, severity) and joins the open incident of its group; the [`life`] of an
+//! An alert is [`address`]ed (agency, area, severity) and joins the open incident of its group; `excuse` asks the
+//! attribution ledger whether its subject is to blame; the [`life`] of an
 //! incident says when something is to be told; [`who`] says to whom; `letter` writes it; [`Incidents`] keeps all of it
 //! in the state database, mails included, in one transaction. It does not know how an alert came to be.
 
 pub mod address;
+mod excuse;
 mod letter;
 pub mod life;
 mod rows;
@@ -13,7 +15,8 @@ pub mod who;
 pub mod words;
 
 pub use address::Severity;
+pub use excuse::PlacedDevice;
 pub use letter::{Evidence, NoEvidence};
-pub use life::{Incident, Member, News};
+pub use life::{Excused, Incident, Member, News};
 pub use rows::Entry;
 pub use stage::Incidents;

@@ -2,8 +2,9 @@
 
 use super::address::Severity;
 use super::letter::Told;
-use super::life::{Incident, Member};
+use super::life::{Excused, Incident, Member};
 use crate::alert::Alert;
+use crate::attribution::Cause;
 use crate::config::organisation::Area;
 use crate::config::site::Language;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
@@ -48,12 +49,12 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     let told = serde_json::to_string(&incident.told).unwrap_or_default();
     sqlx::query(
         "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
-         changed_us, first_mail_us, last_mail_us, mails, told) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
          ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
          resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
          first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
-         told = excluded.told",
+         told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by",
     )
     .bind(incident.id)
     .bind(&incident.key)
@@ -69,6 +70,8 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     .bind(incident.last_mail.map(micros))
     .bind(incident.mails)
     .bind(told)
+    .bind(incident.excused().map(|excused| micros(excused.since)))
+    .bind(incident.excused().map(|excused| excused.by.clone()))
     .execute(&mut **tx)
     .await
     .doing("writing an incident")?;
@@ -78,10 +81,12 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
 pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: &Member) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
-         resolved_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         resolved_us, excused_us, excused_cause, excused_by, freed_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
          ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
          annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
-         ends_us = excluded.ends_us, resolved_us = excluded.resolved_us",
+         ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, \
+         excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us",
     )
     .bind(incident)
     .bind(fingerprint)
@@ -92,6 +97,10 @@ pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: 
     .bind(micros(member.alert.starts_at))
     .bind(member.alert.ends_at.map(micros))
     .bind(member.resolved.map(micros))
+    .bind(member.excused.as_ref().map(|excused| micros(excused.since)))
+    .bind(member.excused.as_ref().map(|excused| excused.cause.as_str()))
+    .bind(member.excused.as_ref().map(|excused| excused.by.clone()))
+    .bind(member.freed.map(micros))
     .execute(&mut **tx)
     .await
     .doing("writing an alert")?;
@@ -174,7 +183,8 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
     }
     let mut by_id: BTreeMap<i64, &mut Open> = loaded.open.iter_mut().map(|open| (open.incident.id, open)).collect();
     let alerts = sqlx::query(
-        "SELECT incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, resolved_us \
+        "SELECT incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, resolved_us, \
+         excused_us, excused_cause, excused_by, freed_us \
          FROM alerts WHERE (incident = 0 AND resolved_us IS NULL) \
          OR incident IN (SELECT id FROM incidents WHERE closed_us IS NULL)",
     );
@@ -247,7 +257,15 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         ends_at: time("ends_us")?,
         generator_url: row.try_get("generator_url")?,
     };
-    Ok(Some((row.try_get("fingerprint")?, Member { alert, severity, resolved: time("resolved_us")? })))
+    let cause: Option<String> = row.try_get("excused_cause")?;
+    let by: Option<String> = row.try_get("excused_by")?;
+    let excused = time("excused_us")?.map(|since| Excused {
+        cause: cause.as_deref().and_then(Cause::parse).unwrap_or(Cause::Unknown),
+        by: by.unwrap_or_default(),
+        since,
+    });
+    let member = Member { alert, severity, resolved: time("resolved_us")?, excused, freed: time("freed_us")? };
+    Ok(Some((row.try_get("fingerprint")?, member)))
 }
 
 fn read_told(row: &AnyRow) -> Result<Told, sqlx::Error> {

@@ -4,10 +4,12 @@
 //! its commit. The rules are in `life.rs`; here they are given alerts and time, and what they say is carried out.
 
 use super::address::{self, Address};
+use super::excuse::{Excuser, PlacedDevice};
 use super::letter::{Desk, Evidence, EvidenceLines, NoEvidence, subject};
 use super::life::{self, Event, Incident, Member, News, Timing};
 use super::rows::{self, Entry, Open, RECORDED};
 use crate::alert::Alert;
+use crate::attribution::Ledger;
 use crate::config::Config;
 use crate::config::site::Language;
 use crate::mail::Outbox;
@@ -33,6 +35,8 @@ pub struct Incidents {
     store: Store,
     outbox: Outbox,
     metrics: Arc<Metrics>,
+    /// `None`: nothing is ever excused.
+    excuser: Option<Excuser>,
     settings: Mutex<Arc<Settings>>,
     /// Held from before a change is computed until memory has it. Taken after the transaction began.
     turn: tokio::sync::Mutex<()>,
@@ -53,6 +57,8 @@ struct State {
     open: HashMap<String, Open>,
     recorded: BTreeMap<String, Member>,
     next_id: i64,
+    /// The excuses that the open incidents were last compared with.
+    excuses: Option<u64>,
 }
 
 /// The alerts of one group that came together.
@@ -86,7 +92,7 @@ impl Incidents {
         let settings = Settings::new(config, org, Arc::new(NoEvidence));
         let loaded = rows::load(&store).await?;
         let grace = now.saturating_add(settings.resolve_timeout).unwrap_or(now);
-        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, open: HashMap::new() };
+        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, ..State::default() };
         let mut open = loaded.open;
         let members = open.iter_mut().flat_map(|open| open.incident.members.values_mut());
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
@@ -97,6 +103,7 @@ impl Incidents {
             store,
             outbox,
             metrics,
+            excuser: None,
             settings: Mutex::new(Arc::new(settings)),
             turn: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
@@ -124,6 +131,24 @@ impl Incidents {
             *settings = Arc::new(new);
         }
         self
+    }
+
+    /// Asks `ledger` from now on whose an alert is.
+    pub fn with_ledger(mut self, ledger: Ledger) -> Incidents {
+        self.excuser = Some(Excuser::new(ledger));
+        self
+    }
+
+    /// Which devices stand where from now on, for alerts about sites and villages.
+    pub fn place(&self, devices: impl IntoIterator<Item = PlacedDevice>) {
+        if let Some(excuser) = &self.excuser {
+            excuser.place(devices);
+        }
+    }
+
+    /// The ledger's excuses may have changed.
+    pub fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// How long an alert from outside without an end fires if it is not posted again.
@@ -185,9 +210,14 @@ impl Incidents {
     /// Lets time pass: mails that are due are written, announced ends happen, ended incidents close.
     pub async fn tick(&self, now: Timestamp) -> Result<(), StoreError> {
         let settings = self.settings();
+        let version = self.excuser.as_ref().map(Excuser::version);
         let (due, ended) = {
             let state = self.state();
-            let is_due = |open: &Open| open.incident.next_due(&settings.timing).is_some_and(|due| due <= now);
+            let is_stale = state.excuses != version;
+            let is_due = |open: &Open| {
+                open.incident.next_due(&settings.timing).is_some_and(|due| due <= now)
+                    || (is_stale && self.has_other_excuses(&open.incident, now))
+            };
             let mut due: Vec<(i64, String)> = state
                 .open
                 .iter()
@@ -208,7 +238,17 @@ impl Incidents {
             tx.commit().await?;
             self.apply(change);
         }
+        self.state().excuses = version;
         if ended { self.end_recorded(now).await } else { Ok(()) }
+    }
+
+    /// Whether something of an incident became excused, or no longer is.
+    fn has_other_excuses(&self, incident: &Incident, now: Timestamp) -> bool {
+        let Some(excuser) = &self.excuser else { return false };
+        let excuses = excuser.of(incident, [], now);
+        incident.members.iter().filter(|(_, member)| member.resolved.is_none()).any(|(fingerprint, member)| {
+            member.excused.as_ref().map(|e| &e.by) != excuses.get(fingerprint).map(|e| &e.by)
+        })
     }
 
     /// Calls [`Incidents::tick`] whenever something is due, until `shutdown`.
@@ -271,7 +311,9 @@ impl Incidents {
     ) -> Result<Vec<Event>, StoreError> {
         let key = open.incident.key.clone();
         let before = open.incident.clone();
-        let (incident, events) = life::step(open.incident, alerts, now, &settings.timing);
+        let coming = alerts.iter().map(|(alert, _)| alert);
+        let excuses = self.excuser.as_ref().map(|excuser| excuser.of(&before, coming, now)).unwrap_or_default();
+        let (incident, events) = life::step(open.incident, alerts, &excuses, now, &settings.timing);
         let mut open = Open { incident, ..open };
         let is_closed = events.contains(&Event::Closed);
         let mut entries = Vec::new();
@@ -282,13 +324,16 @@ impl Incidents {
                 entries.extend(self.tell(tx, settings, &mut open, *news, now, change).await?);
             }
         }
-        if !events.is_empty() || open.incident.changed != before.changed {
+        if !events.is_empty() || open.incident.changed != before.changed || open.incident.excused() != before.excused()
+        {
             rows::write_incident(tx, &open.incident, is_closed.then_some(now)).await?;
         }
         for (fingerprint, member) in &open.incident.members {
             // An announced end that moves is not written: after a restart it gets a new grace anyway.
             let is_same = before.members.get(fingerprint).is_some_and(|old| {
                 old.resolved == member.resolved
+                    && old.excused == member.excused
+                    && old.freed == member.freed
                     && old.alert.starts_at == member.alert.starts_at
                     && old.alert.annotations == member.alert.annotations
                     && old.alert.ends_at.is_some() == member.alert.ends_at.is_some()
@@ -318,7 +363,10 @@ impl Incidents {
         if open.incident.subject.is_empty() {
             open.incident.subject = subject(&open.incident, settings.desk.site.language);
         }
-        let evidence = settings.evidence_lines(&open.incident).await;
+        let mut evidence = settings.evidence_lines(&open.incident).await;
+        if let Some(excuser) = self.excuser.as_ref().filter(|_| news != News::Resolved) {
+            evidence.affected = excuser.affected(&open.incident, now);
+        }
         let round = settings.desk.compose(&open.incident, news, &open.told, &evidence, now);
         let made = |event: &str, person: &str, detail: &str| Entry {
             at: now,
@@ -361,7 +409,7 @@ impl Incidents {
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
         let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
-        let member = Member { alert: alert.clone(), severity: address.severity, resolved };
+        let member = Member { alert: alert.clone(), severity: address.severity, resolved, excused: None, freed: None };
         match known {
             None if ends => return Ok(()),
             Some(_) if !ends => {}
@@ -465,9 +513,10 @@ impl Settings {
             EvidenceLines {
                 vi: self.evidence.lines(&alerts, Language::Vi).await,
                 en: self.evidence.lines(&alerts, Language::En).await,
+                affected: BTreeMap::new(),
             }
         };
-        tokio::time::timeout(EVIDENCE_WITHIN, ask).await.unwrap_or(EvidenceLines { vi: Vec::new(), en: Vec::new() })
+        tokio::time::timeout(EVIDENCE_WITHIN, ask).await.unwrap_or_default()
     }
 }
 
@@ -480,6 +529,12 @@ fn entry(event: &Event, incident: &Incident, language: Language, now: Timestamp)
         Event::Opened => ("opened", String::new()),
         Event::Fired(fingerprint) => ("fired", detail(fingerprint)),
         Event::Ended(fingerprint) => ("ended", detail(fingerprint)),
+        Event::Excused(fingerprint) => {
+            let excused = incident.members.get(fingerprint).and_then(|member| member.excused.as_ref());
+            let why = excused.map(|excused| super::words::excused(excused, language)).unwrap_or_default();
+            ("excused", format!("{}: {why}", detail(fingerprint)))
+        }
+        Event::ExcuseEnded(fingerprint) => ("excuse_ended", detail(fingerprint)),
         Event::Reopened => ("reopened", String::new()),
         Event::Resolved => ("resolved", String::new()),
         Event::Mail(_) => ("mailed", String::new()),

@@ -1,6 +1,8 @@
 //! Severities, areas and events as their readers call them.
 
 use super::address::Severity;
+use super::life::Excused;
+use crate::attribution::{Cause, SubjectKind};
 use crate::config::organisation::Area;
 use crate::config::site::Language::{self, En, Vi};
 
@@ -53,4 +55,32 @@ pub fn state(is_resolved: bool, language: Language) -> &'static str {
         (true, Vi) => "đã khắc phục",
         (true, En) => "resolved",
     }
+}
+
+/// Whose an alert is, if not its agency's.
+pub fn excused(excused: &Excused, language: Language) -> String {
+    match (excused.cause, language) {
+        (Cause::Maintenance, Vi) => format!("đang bảo trì ({})", excused.by),
+        (Cause::Maintenance, En) => format!("under maintenance ({})", excused.by),
+        (_, Vi) => format!("do {} gặp sự cố", excused.by),
+        (_, En) => format!("because of {}", excused.by),
+    }
+}
+
+/// So many of a kind: `3 dịch vụ`.
+pub fn counted(count: usize, kind: SubjectKind, language: Language) -> String {
+    let noun = match (kind, language, count) {
+        (SubjectKind::Service, Vi, _) => "dịch vụ",
+        (SubjectKind::Service, En, 1) => "service",
+        (SubjectKind::Service, En, _) => "services",
+        (SubjectKind::Camera, Vi, _) | (SubjectKind::Camera, En, 1) => "camera",
+        (SubjectKind::Camera, En, _) => "cameras",
+        (SubjectKind::Hotspot, Vi, _) => "điểm wifi",
+        (SubjectKind::Hotspot, En, 1) => "wifi hotspot",
+        (SubjectKind::Hotspot, En, _) => "wifi hotspots",
+        (SubjectKind::Dependency, Vi, _) => "hạ tầng dùng chung khác",
+        (SubjectKind::Dependency, En, 1) => "other dependency",
+        (SubjectKind::Dependency, En, _) => "other dependencies",
+    };
+    format!("{} {noun}", crate::format::integer(i64::try_from(count).unwrap_or(i64::MAX), language))
 }

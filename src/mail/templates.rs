@@ -87,6 +87,8 @@ pub struct IncidentView {
     pub rows: Vec<RowView>,
     /// Rows left out, as text; empty if none.
     pub more: String,
+    /// What else is down because of this, as text; empty if nothing is.
+    pub affected: String,
     /// What else is known: dossier codes.
     pub evidence: Vec<String>,
     /// Where it says what to do; a link if it begins with `http`.

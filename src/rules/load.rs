@@ -16,7 +16,8 @@ pub(super) const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
 const ANNOTATIONS: [&str; 5] = ["summary", "summary_en", "description", "description_en", "runbook"];
 
 /// The rule files that are shipped, by name.
-pub const SHIPPED: [(&str, &str); 7] = [
+pub const SHIPPED: [(&str, &str); 8] = [
+    ("alerts/dependency.yml", include_str!("../../alerts/dependency.yml")),
     ("alerts/service.yml", include_str!("../../alerts/service.yml")),
     ("alerts/payment.yml", include_str!("../../alerts/payment.yml")),
     ("alerts/camera.yml", include_str!("../../alerts/camera.yml")),

@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "overrides", include_str!("migrations/0003_overrides.sql")),
     (10, "rules", include_str!("migrations/0010_rules.sql")),
     (20, "incidents", include_str!("migrations/0020_incidents.sql")),
+    (21, "excused alerts", include_str!("migrations/0021_excused_alerts.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),

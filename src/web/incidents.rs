@@ -17,6 +17,8 @@ pub struct Incident {
     pub subject: String,
     pub opened_us: i64,
     pub resolved_us: Option<i64>,
+    /// Since when and by what all that fires is excused.
+    pub excused: Option<(i64, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct IncidentAlert {
     pub severity: String,
     pub starts_us: i64,
     pub resolved_us: Option<i64>,
+    /// By what it is, or at its end was, excused.
+    pub excused_by: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,7 +49,7 @@ pub struct Detail {
 
 /// Rows a page or an answer holds at most.
 const MAX_ROWS: i64 = 200;
-const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us";
+const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, excused_us, excused_by";
 
 /// Open ones first, then the latest; of the agencies `visible` only, if given.
 pub async fn list(store: &Store, visible: Option<&Arc<BTreeSet<Id>>>) -> Result<Vec<Incident>, StoreError> {
@@ -70,7 +74,7 @@ pub async fn find(store: &Store, id: i64) -> Result<Option<Detail>, StoreError> 
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(store.reader()).await.doing(DOING)?;
     let Some(row) = row else { return Ok(None) };
     let alerts = sqlx::query(
-        "SELECT labels, annotations, severity, starts_us, resolved_us FROM alerts WHERE incident = $1 \
+        "SELECT labels, annotations, severity, starts_us, resolved_us, excused_by FROM alerts WHERE incident = $1 \
          ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, starts_us LIMIT $2",
     )
     .bind(id)
@@ -105,6 +109,10 @@ fn incident(row: &AnyRow) -> Result<Incident, sqlx::Error> {
         subject: row.try_get("subject")?,
         opened_us: row.try_get("opened_us")?,
         resolved_us: row.try_get("resolved_us")?,
+        excused: match (row.try_get::<Option<i64>, _>("excused_us")?, row.try_get("excused_by")?) {
+            (Some(since), by) => Some((since, Option::<String>::unwrap_or_default(by))),
+            (None, _) => None,
+        },
     })
 }
 
@@ -119,6 +127,7 @@ fn alert(row: &AnyRow) -> Result<IncidentAlert, sqlx::Error> {
         severity: row.try_get("severity")?,
         starts_us: row.try_get("starts_us")?,
         resolved_us: row.try_get("resolved_us")?,
+        excused_by: row.try_get("excused_by")?,
     })
 }
 

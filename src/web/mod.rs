@@ -8,11 +8,13 @@ pub mod access;
 mod admin;
 pub mod alerts_v2;
 mod api;
+mod attribution;
 mod credentials;
 mod guard;
 mod incidents;
 mod language;
 mod login;
+mod maintenance;
 mod overview;
 mod pages;
 mod query;
@@ -61,7 +63,14 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/services", get(api::services))
         .route("/api/ioc/v1/incidents", get(api::incidents))
         .route("/api/ioc/v1/scorecards", get(api::scorecards))
+        .route("/api/ioc/v1/availability", get(attribution::availability))
+        .route("/api/ioc/v1/dependencies", get(attribution::dependencies))
+        .route("/api/ioc/v1/maintenance", get(attribution::maintenance).post(attribution::announce))
+        .route("/api/ioc/v1/maintenance/{id}", axum::routing::delete(attribution::cancel))
+        .route("/api/ioc/v1/overrides", get(attribution::overrides).post(attribution::add_override))
+        .route("/api/ioc/v1/overrides/{id}", axum::routing::delete(attribution::withdraw_override))
         .route("/", get(pages::overview))
+        .route("/maintenance", get(maintenance::page).post(maintenance::send))
         .route("/incidents", get(pages::incidents))
         .route("/incidents/{id}", get(pages::incident))
         .route("/reports", get(pages::reports))
@@ -120,6 +129,8 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
     builder.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
 }
 
+#[cfg(test)]
+mod attribution_tests;
 #[cfg(test)]
 mod door_tests;
 #[cfg(test)]

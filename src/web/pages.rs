@@ -1,7 +1,7 @@
 //! The pages: server-rendered, in Vietnamese or English, without a script.
 
 use super::access::{Denial, Identity};
-use super::{AppState, guard, incidents as rows, language, overview as wall, runbooks};
+use super::{AppState, attribution, guard, incidents as rows, language, overview as wall, runbooks};
 use crate::config::site::Language;
 use crate::evaluation::{Week, archive};
 use crate::format;
@@ -26,12 +26,12 @@ struct Parameters {
 
 /// What every page needs of a request.
 pub(super) struct Reader {
-    language: Language,
+    pub(super) language: Language,
     /// Carried along by links when the language was chosen by hand.
-    suffix: &'static str,
-    now: Timestamp,
+    pub(super) suffix: &'static str,
+    pub(super) now: Timestamp,
     /// Who reads.
-    identity: Identity,
+    pub(super) identity: Identity,
 }
 
 impl axum::extract::FromRequestParts<AppState> for Reader {
@@ -54,7 +54,7 @@ impl axum::extract::FromRequestParts<AppState> for Reader {
 }
 
 impl Reader {
-    fn pick<'a>(&self, vi: &'a str, en: &'a str) -> &'a str {
+    pub(super) fn pick<'a>(&self, vi: &'a str, en: &'a str) -> &'a str {
         if self.language == Language::Vi { vi } else { en }
     }
 
@@ -97,6 +97,7 @@ fn templates() -> &'static Environment<'static> {
             ("overview.html", include_str!("templates/overview.html")),
             ("incidents.html", include_str!("templates/incidents.html")),
             ("incident.html", include_str!("templates/incident.html")),
+            ("maintenance.html", include_str!("templates/maintenance.html")),
             ("reports.html", include_str!("templates/reports.html")),
             ("status.html", include_str!("templates/status.html")),
             ("runbook.html", include_str!("templates/runbook.html")),
@@ -129,7 +130,16 @@ pub(super) async fn overview(State(state): State<AppState>, reader: Reader) -> P
         red => count("red"), orange => count("orange"), green => count("green"), none => count("none"),
     };
     let agencies: Vec<Value> = agencies.iter().map(|agency| agency_value(agency, reader.language)).collect();
-    reader.render(&state, "overview.html", context! { agencies, counts, refresh => REFRESH })
+    let dependencies: Vec<Value> = attribution::dependency_views(&state, &reader.identity, reader.language, reader.now)
+        .iter()
+        .map(|dependency| {
+            context! {
+                name => &dependency.name, state => dependency.state, lasting => &dependency.lasting,
+                affected => dependency.affected.values().sum::<usize>(),
+            }
+        })
+        .collect();
+    reader.render(&state, "overview.html", context! { agencies, counts, dependencies, refresh => REFRESH })
 }
 
 fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
@@ -170,7 +180,12 @@ fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) 
         area => area_word(&incident.area, reader),
         agency => agency.map_or(incident.agency.as_str(), |agency| agency.name.as_str()),
         opened => at(incident.opened_us), resolved => incident.resolved_us.map(at),
+        excused => incident.excused.as_ref().map(|(since, by)| excused_words(reader, by, &at(*since))),
     }
+}
+
+fn excused_words(reader: &Reader, by: &str, since: &str) -> String {
+    format!("{} {by} {} {since}", reader.pick("không tính lỗi: do", "excused by"), reader.pick("từ", "since"))
 }
 
 fn area_word<'a>(area: &'a str, reader: &Reader) -> &'a str {
@@ -229,6 +244,7 @@ pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path
             context! {
                 name => alert.labels.get("alertname").and_then(|name| name.as_str()).unwrap_or(""),
                 summary => said("summary"), description => said("description"), runbook => runbook_link(text("runbook")),
+                excused_by => alert.excused_by.clone().filter(|_| alert.resolved_us.is_none()),
                 colour, starts => at(alert.starts_us), resolved => alert.resolved_us.map(at),
             }
         })
@@ -262,6 +278,8 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "opened" => reader.pick("mở sự cố", "opened"),
         "fired" => reader.pick("thêm cảnh báo", "alert fired"),
         "ended" => reader.pick("cảnh báo kết thúc", "alert ended"),
+        "excused" => reader.pick("không tính lỗi", "excused"),
+        "excuse_ended" => reader.pick("hết được miễn lỗi", "no longer excused"),
         "reopened" => reader.pick("tái diễn", "reopened"),
         "resolved" => reader.pick("đã khắc phục", "resolved"),
         "mailed" => reader.pick("đã gửi thư", "mailed"),

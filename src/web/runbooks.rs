@@ -13,6 +13,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("config-reload", include_str!("../../docs/runbooks/config-reload.md")),
     ("data-stale", include_str!("../../docs/runbooks/data-stale.md")),
     ("database-slow", include_str!("../../docs/runbooks/database-slow.md")),
+    ("dependency-down", include_str!("../../docs/runbooks/dependency-down.md")),
     ("disk", include_str!("../../docs/runbooks/disk.md")),
     ("feed-stale", include_str!("../../docs/runbooks/feed-stale.md")),
     ("host", include_str!("../../docs/runbooks/host.md")),

@@ -42,10 +42,12 @@ POST   /api/ioc/v1/maintenance          ? -+--+ -++ -+--- +
 DELETE /api/ioc/v1/maintenance/{id}     ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/overrides            ? +++++ +++ ---+- +
 POST   /api/ioc/v1/overrides            ? -+-++ --- ----- -
+DELETE /api/ioc/v1/overrides/{id}       ? -+-++ --- ----- -
 GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 GET    /maintenance                     ? +++++ +++ ----- -
+POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -
 GET    /reports/{week}                  ? +++++ +++ ----- -
 GET    /status                          ? +++++ --- ----- -

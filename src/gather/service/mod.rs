@@ -1,9 +1,10 @@
-//! Portals, applications and databases: probes.
+//! Portals, applications, databases, and the dependencies they share: probes.
 //!
 //! A check is one function of (target, its compiled config, a deadline) that gives an [`Outcome`]: `http.rs`. The
 //! scheduler in `schedule.rs` decides when, `record.rs` what becomes of an outcome in metrics and ledger.
 
 mod connect;
+mod dependency;
 mod detail;
 mod dns;
 mod handshake;
@@ -15,6 +16,7 @@ mod record;
 mod schedule;
 mod search;
 mod sql;
+mod target;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,8 @@ pub use detail::Detail;
 pub use http::{HttpCheck, HttpCheckError};
 pub use outcome::{CheckResult, Expiry, Outcome, Phase, Phases, Step};
 pub use record::Series;
-pub use schedule::{ServiceError, run};
+pub use schedule::{ServiceError, run, run_all};
+pub use target::{Doubts, Needs, Targets};
 pub use tls::{Anchor, Trust, TrustError};
 
 use crate::config::probes::Probe;

@@ -51,6 +51,10 @@ impl Series {
         }
     }
 
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     /// Notes the outcome of the check that began at `at`. The ledger's reasons are in `language`.
     pub fn record(&self, ledger: &Ledger, outcome: &Outcome, at: Timestamp, language: Language) {
         self.measure(outcome);

@@ -1,0 +1,188 @@
+//! Whose an alert is just now, asked of the attribution ledger; and what else a dependency takes down.
+//!
+//! An alert is about what its labels name: a dependency, a service, a device, a site or a village. What follows from an
+//! excuse is decided in `life.rs`.
+
+use super::life::{Excused, Excuses, Incident};
+use crate::alert::Alert;
+use crate::attribution::{Excuse, Ledger, State, Subject, SubjectKind};
+use crate::config::organisation::Area;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A device, for alerts about the place where it stands.
+#[derive(Debug, Clone)]
+pub struct PlacedDevice {
+    pub subject: Subject,
+    pub agency: String,
+    /// May be empty.
+    pub site: String,
+    /// May be empty.
+    pub village: String,
+}
+
+/// Which devices stand where.
+#[derive(Debug, Default)]
+struct Places {
+    by_site: HashMap<String, Vec<Subject>>,
+    by_village: HashMap<(String, String), Vec<Subject>>,
+}
+
+/// Asks the ledger. Lives as long as the incident stage; a reload gives it other places.
+pub(super) struct Excuser {
+    ledger: Ledger,
+    places: Mutex<Arc<Places>>,
+}
+
+impl Excuser {
+    pub fn new(ledger: Ledger) -> Excuser {
+        Excuser { ledger, places: Mutex::default() }
+    }
+
+    pub fn place(&self, devices: impl IntoIterator<Item = PlacedDevice>) {
+        let mut places = Places::default();
+        for PlacedDevice { subject, agency, site, village } in devices {
+            if !site.is_empty() {
+                places.by_site.entry(site).or_default().push(subject.clone());
+            }
+            if !village.is_empty() {
+                places.by_village.entry((agency, village)).or_default().push(subject);
+            }
+        }
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
+    }
+
+    /// Another number whenever an excuse may have changed.
+    pub fn version(&self) -> u64 {
+        self.ledger.excuses_version()
+    }
+
+    /// What is excused at `now` of the alerts of an incident and of those that come to it.
+    pub fn of<'a>(
+        &self,
+        incident: &'a Incident,
+        alerts: impl IntoIterator<Item = &'a Alert>,
+        now: Timestamp,
+    ) -> Excuses {
+        let known = incident.members.iter().filter(|(_, member)| member.resolved.is_none());
+        let known = known.map(|(fingerprint, member)| (fingerprint.clone(), &member.alert));
+        let coming = alerts.into_iter().map(|alert| (alert.fingerprint(), alert));
+        let excused = |alert: &Alert| {
+            let excuse = self.excuse(alert, now)?;
+            Some(Excused { cause: excuse.cause, by: excuse.by, since: excuse.since })
+        };
+        known.chain(coming).filter_map(|(fingerprint, alert)| Some((fingerprint, excused(alert)?))).collect()
+    }
+
+    fn excuse(&self, alert: &Alert, now: Timestamp) -> Option<Excuse> {
+        let is_kind =
+            |subject: &&Subject| Area::parse(alert.label("area")).is_none_or(|area| suits(area, subject.kind));
+        match about(alert)? {
+            About::Subject(subject) => self.ledger.excuse(&subject, now),
+            About::Site(site) => self.ledger.excuse_for_site(site, now).or_else(|| {
+                let places = self.places();
+                self.all(places.by_site.get(site)?.iter().filter(is_kind), now)
+            }),
+            About::Village(agency, village) => {
+                let places = self.places();
+                let key = (agency.to_owned(), village.to_owned());
+                self.all(places.by_village.get(&key)?.iter().filter(is_kind), now)
+            }
+        }
+    }
+
+    /// The excuse of the first, if all have one.
+    fn all<'s>(&self, subjects: impl Iterator<Item = &'s Subject>, now: Timestamp) -> Option<Excuse> {
+        let excuses: Option<Vec<Excuse>> = subjects.map(|subject| self.ledger.excuse(subject, now)).collect();
+        excuses?.into_iter().next()
+    }
+
+    /// What is down because of the dependencies that an incident is about: numbers by kind.
+    pub fn affected(&self, incident: &Incident, now: Timestamp) -> BTreeMap<SubjectKind, usize> {
+        let firing = incident.firing();
+        let down: Vec<&str> = firing.iter().map(|m| m.alert.label("dependency")).filter(|id| !id.is_empty()).collect();
+        let mut affected = BTreeMap::new();
+        if down.is_empty() {
+            return affected;
+        }
+        for (subject, _, excuse) in self.ledger.excuses(now) {
+            let is_down = || self.ledger.current(&subject).is_some_and(|(state, _)| state == State::Down);
+            if down.contains(&excuse.dependency.as_str()) && is_down() {
+                *affected.entry(subject.kind).or_default() += 1;
+            }
+        }
+        affected
+    }
+
+    fn places(&self) -> Arc<Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What an alert is about.
+#[derive(Debug, PartialEq, Eq)]
+enum About<'a> {
+    Subject(Subject),
+    Site(&'a str),
+    /// Agency and village: villages of two agencies may have one name.
+    Village(&'a str, &'a str),
+}
+
+/// The narrowest thing that the labels name.
+fn about(alert: &Alert) -> Option<About<'_>> {
+    let label = |name: &str| Some(alert.label(name)).filter(|value| !value.is_empty());
+    let subject = |kind, id: &str| Some(About::Subject(Subject { kind, id: id.to_owned() }));
+    if let Some(id) = label("dependency") {
+        return subject(SubjectKind::Dependency, id);
+    }
+    if let Some(id) = label("service") {
+        return subject(SubjectKind::Service, id);
+    }
+    if let Some(id) = label("device") {
+        let kind = label("kind").or(label("area")).and_then(SubjectKind::parse)?;
+        return subject(kind, id);
+    }
+    label("site").map(About::Site).or_else(|| Some(About::Village(label("agency")?, label("village")?)))
+}
+
+fn suits(area: Area, kind: SubjectKind) -> bool {
+    match area {
+        Area::Camera => kind == SubjectKind::Camera,
+        Area::Hotspot => kind == SubjectKind::Hotspot,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_name_what_an_alert_is_about() {
+        use SubjectKind::{Camera, Dependency, Hotspot, Service};
+        let subject = |kind, id: &str| Some(About::Subject(Subject { kind, id: id.into() }));
+        let rows = [
+            ("dependency=uplink agency=ioc", subject(Dependency, "uplink")),
+            ("service=dvc agency=tam-ky kind=portal", subject(Service, "dvc")),
+            ("device=cam-1 kind=camera site=nvh village=t1 agency=tam-ky", subject(Camera, "cam-1")),
+            ("device=wifi-1 area=hotspot agency=tam-ky", subject(Hotspot, "wifi-1")),
+            ("device=x agency=tam-ky", None),
+            ("site=nvh village=t1 agency=tam-ky", Some(About::Site("nvh"))),
+            ("village=t1 agency=tam-ky", Some(About::Village("tam-ky", "t1"))),
+            ("village=t1", None),
+            ("agency=tam-ky feed=gateway", None),
+        ];
+        for (text, expected) in rows {
+            let labels = text.split(' ').filter_map(|pair| pair.split_once('='));
+            let alert = Alert {
+                labels: labels.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+                annotations: BTreeMap::new(),
+                starts_at: Timestamp::UNIX_EPOCH,
+                ends_at: None,
+                generator_url: String::new(),
+            };
+            assert_eq!(about(&alert), expected, "{text}");
+        }
+    }
+}
