@@ -166,6 +166,16 @@ fn text(name: &str, outcome: &Outcome, language: Language) -> String {
     if let Some(newest) = outcome.newest {
         line(say("mới nhất", "newest"), &format!("{} UTC", format::date_time(newest, &jiff::tz::TimeZone::UTC)));
     }
+    for step in &outcome.steps {
+        let took = format!("{} ms", format::decimal(step.took.as_secs_f64() * 1_000.0, 1, language));
+        let mark = match (step.ok, step.cleans_up) {
+            (true, false) => "✓",
+            (true, true) => say("✓ (dọn dẹp)", "✓ (cleaning up)"),
+            (false, false) => say("✗ dừng ở đây", "✗ stopped here"),
+            (false, true) => say("✗ (dọn dẹp)", "✗ (cleaning up)"),
+        };
+        line(say("bước", "step"), &format!("{took:>10}  {} {mark}", step.name));
+    }
     for phase in Phase::ALL {
         let label = match phase {
             Phase::Resolve => say("phân giải", "resolve"),
@@ -205,6 +215,9 @@ fn json(name: &str, outcome: &Outcome, language: Language) -> serde_json::Value 
         "redirects": outcome.redirects,
         "value": outcome.value,
         "newest": outcome.newest.map(|newest| newest.to_string()),
+        "steps": outcome.steps.iter().map(|step| serde_json::json!({
+            "name": step.name, "seconds": step.took.as_secs_f64(), "ok": step.ok, "cleans_up": step.cleans_up,
+        })).collect::<Vec<_>>(),
         "phases_seconds": phases,
         "tls_expiry": outcome.expiry.map(|expiry| serde_json::json!({
             "leaf": expiry.leaf.to_string(),

@@ -4,6 +4,7 @@
 //! A reader that finds something wrong records it and returns `None`; the caller goes on with a default. So one pass
 //! reports everything, and a configuration is only built if nothing was recorded.
 
+use super::environment::Expanded;
 use super::node::{Entry, Node, Place, Value, quote, reason};
 pub(super) use super::units::{nearest, parse_duration, write_duration};
 use super::units::{parse_size, write_size};
@@ -35,6 +36,8 @@ pub(super) struct Context<'a> {
     pub agencies: Vec<String>,
     pub dependencies: Vec<String>,
     pub services: Vec<String>,
+    /// The scalars with values of the environment.
+    pub expanded: Expanded,
     /// The key being read, for messages.
     field: String,
 }
@@ -49,6 +52,7 @@ impl<'a> Context<'a> {
             agencies: Vec::new(),
             dependencies: Vec::new(),
             services: Vec::new(),
+            expanded: Expanded::new(),
             field: String::new(),
         }
     }
@@ -70,7 +74,9 @@ impl<'a> Context<'a> {
 
     /// `KEY: found X, expected Y`.
     pub fn expected(&mut self, node: &Node, what: &str) {
-        self.wrong(node, format!("found {}, expected {what}", node.found()));
+        // A value of the environment may be a password.
+        let found = if self.expanded.contains_key(&node.place) { "a value from ${…}".into() } else { node.found() };
+        self.wrong(node, format!("found {found}, expected {what}"));
     }
 
     /// A path relative to the file.

@@ -1,37 +1,77 @@
 //! `${NAME}` in scalars: replaced by the environment's variable after parsing, so that a value can never change the
 //! structure of the file.
 
-use super::Problems;
-use super::node::Node;
+use super::mask::Mask;
+use super::node::{Node, Place};
+use super::{Problems, Secret};
+use std::collections::HashMap;
 use std::path::Path;
 
+/// A part of a scalar that has `${NAME}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// From the file.
+    Text(String),
+    /// From the environment.
+    Value(Secret),
+}
+
+/// The scalars that hold values of the environment, by their place.
+pub(super) type Expanded = HashMap<Place, Vec<Piece>>;
+
+/// Values shorter than this are too common in messages to be hidden there.
+const SHORTEST_HIDDEN: usize = 4;
+
 /// Expands every scalar value. `$${` stands for a literal `${`. What cannot be expanded is reported and made invalid.
+/// No later message of `problems` will say a value of the environment: it may be a password.
 pub(super) fn expand(
     root: &mut Node,
     file: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
-) {
+) -> Expanded {
+    let mut found = Expanded::new();
+    let mut secrets = Mask::default();
     root.map_scalars(&mut |text, place| match expand_text(text, environment) {
-        Ok(expanded) => Some(expanded),
+        Ok(pieces) => {
+            let whole = pieces.iter().map(Piece::text).collect();
+            let values = pieces.iter().filter(|piece| matches!(piece, Piece::Value(_))).map(Piece::text);
+            values.filter(|value| value.len() >= SHORTEST_HIDDEN).for_each(|value| secrets.add(value));
+            if pieces.iter().any(|piece| matches!(piece, Piece::Value(_))) {
+                found.insert(place, pieces);
+            }
+            Some(whole)
+        }
         Err(message) => {
             problems.add(file, place.line, place.column, message);
             None
         }
     });
+    problems.keep_secret(secrets);
+    found
 }
 
-fn expand_text(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
+impl Piece {
+    fn text(&self) -> &str {
+        match self {
+            Piece::Text(text) => text,
+            Piece::Value(value) => value.expose(),
+        }
+    }
+}
+
+fn expand_text(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut plain = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if let Some(before) = rest[..at].strip_suffix('$') {
-            expanded.push_str(before);
-            expanded.push_str("${");
+            plain.push_str(before);
+            plain.push_str("${");
             rest = &rest[at + 2..];
             continue;
         }
-        expanded.push_str(&rest[..at]);
+        plain.push_str(&rest[..at]);
         let Some((name, after)) = rest[at + 2..].split_once('}') else {
             return Err("\"${\" without \"}\"; write $${ for a literal ${".to_owned());
         };
@@ -42,16 +82,22 @@ fn expand_text(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Resu
         let Some(value) = environment(name) else {
             return Err(format!("the environment variable {name} is not set"));
         };
-        expanded.push_str(&value);
+        pieces.push(Piece::Text(std::mem::take(&mut plain)));
+        pieces.push(Piece::Value(Secret::new(value)));
         rest = after;
     }
-    expanded.push_str(rest);
-    Ok(expanded)
+    plain.push_str(rest);
+    pieces.push(Piece::Text(plain));
+    Ok(pieces)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::expand_text;
+    use super::Piece;
+
+    fn expand_text(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+        super::expand_text(text, environment).map(|pieces| pieces.iter().map(Piece::text).collect())
+    }
 
     #[test]
     fn variables_are_replaced_and_missing_ones_named() {

@@ -15,6 +15,7 @@ pub mod glob;
 mod id;
 pub mod incidents;
 pub mod maintenance;
+pub mod mask;
 pub mod mqtt;
 pub mod node;
 pub mod organisation;
@@ -139,8 +140,9 @@ fn decode_text(
     problems: &mut Problems,
 ) -> Option<Config> {
     let mut root = Node::read(file, text, problems)?;
-    environment::expand(&mut root, file, environment, problems);
+    let expanded = environment::expand(&mut root, file, environment, problems);
     let mut cx = Context::new(file, problems, site::timezone(&root));
+    cx.expanded = expanded;
     let section = Section::open(&mut cx, &root, "configuration", SECTIONS, LATER)?;
     decode_sections(&mut cx, section)
 }

@@ -19,10 +19,12 @@ pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 pub struct Node {
     pub value: Value,
     pub place: Place,
+    /// YAML reads it as a number or a boolean: a plain scalar such as 5 or true, not "5".
+    pub is_literal: bool,
 }
 
 /// Where something begins; both from 1, the column in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
     pub line: u32,
     pub column: u32,
@@ -65,7 +67,7 @@ impl Node {
         let start = Place { line: 1, column: 1 };
         if text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()) && !text.contains('\t')
         {
-            return Some(Node { value: Value::Null, place: start });
+            return Some(Node { value: Value::Null, place: start, is_literal: false });
         }
         match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
             Ok(raw) => Some(Builder { file, text, problems }.node(raw)),
@@ -332,6 +334,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn node(&mut self, raw: Spanned<Raw>) -> Node {
         let place = place(raw.referenced);
+        let is_literal = matches!(raw.value, Raw::Plain);
         let value = match raw.value {
             Raw::Null => Value::Null,
             Raw::Text(text) => Value::Scalar(text),
@@ -339,7 +342,7 @@ impl Builder<'_> {
             Raw::Sequence(nodes) => Value::Sequence(nodes.into_iter().map(|node| self.node(node)).collect()),
             Raw::Mapping(entries) => self.mapping(entries),
         };
-        Node { value, place }
+        Node { value, place, is_literal }
     }
 
     fn mapping(&mut self, raw: Vec<(Spanned<Raw>, Spanned<Raw>)>) -> Value {

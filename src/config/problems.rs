@@ -1,5 +1,6 @@
 //! The collector of everything wrong with a configuration and the files it names: rules, calendars, inventories.
 
+use super::mask::Mask;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -25,11 +26,19 @@ impl fmt::Display for Problem {
 #[derive(Debug, Default)]
 pub struct Problems {
     list: Vec<Problem>,
+    /// What no message may say.
+    secrets: Mask,
 }
 
 impl Problems {
     pub fn add(&mut self, file: &Path, line: u32, column: u32, message: impl Into<String>) {
-        self.list.push(Problem { file: file.to_path_buf(), line, column, message: message.into() });
+        let message = self.secrets.hide(&message.into());
+        self.list.push(Problem { file: file.to_path_buf(), line, column, message });
+    }
+
+    /// From now on the messages do not say these.
+    pub fn keep_secret(&mut self, secrets: Mask) {
+        self.secrets = secrets;
     }
 
     pub fn is_empty(&self) -> bool {

@@ -99,6 +99,7 @@ tables! {
     }
     service_step ("agency", "service", "kind", "step") {
         SECONDS Gauge "ioc_service_step_seconds" "Duration of a step of the last journey.";
+        FAILED Gauge "ioc_service_step_failed" "1 if the step failed in the last journey, 0 if it did not; absent if it was not reached.";
     }
     service_checks ("agency", "service", "kind", "result") {
         CHECKS Counter "ioc_service_checks_total" "Checks of the service by result.";

@@ -20,6 +20,8 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("hotspot-addresses", include_str!("../../docs/runbooks/hotspot-addresses.md")),
     ("hotspot-offline", include_str!("../../docs/runbooks/hotspot-offline.md")),
     ("hotspot-without-internet", include_str!("../../docs/runbooks/hotspot-without-internet.md")),
+    ("journey-broken", include_str!("../../docs/runbooks/journey-broken.md")),
+    ("journey-not-undone", include_str!("../../docs/runbooks/journey-not-undone.md")),
     ("mail-stuck", include_str!("../../docs/runbooks/mail-stuck.md")),
     ("mqtt-disconnected", include_str!("../../docs/runbooks/mqtt-disconnected.md")),
     ("paid-not-recorded", include_str!("../../docs/runbooks/paid-not-recorded.md")),

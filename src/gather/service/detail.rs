@@ -77,6 +77,27 @@ pub enum Detail {
     NotHttp {
         cause: String,
     },
+    HeaderDiffers {
+        name: String,
+    },
+    NotJson,
+    /// `expected` as the configuration writes it.
+    JsonDiffers {
+        pointer: String,
+        expected: String,
+    },
+    /// What a later step of a journey needs is not in the answer.
+    NotCaptured {
+        name: String,
+    },
+    /// A captured link or a redirect leads where the journey takes nothing.
+    ForeignAddress,
+    /// The step of a journey that failed, and why; the reasons are without secrets.
+    Step {
+        step: String,
+        vi: String,
+        en: String,
+    },
     /// What a database's answer lacks.
     Sql(super::sql::Trouble),
     /// The check itself could not be made: our own trouble, not the service's.
@@ -155,6 +176,12 @@ impl Detail {
             Detail::Reset { phase: Phase::Transfer } => "reset the connection in the middle of the answer".into(),
             Detail::Reset { .. } => "reset the connection before the answer".into(),
             Detail::NotHttp { cause } => format!("the answer is not HTTP: {cause}"),
+            Detail::HeaderDiffers { name } => format!("the header {name} of the answer is not as expected"),
+            Detail::NotJson => "the answer is not JSON".into(),
+            Detail::JsonDiffers { pointer, expected } => format!("the answer has not \"{expected}\" at {pointer}"),
+            Detail::NotCaptured { name } => format!("the answer lacks \"{name}\", which later steps need"),
+            Detail::ForeignAddress => "the answer leads to an address that the journey does not name".into(),
+            Detail::Step { step, en, .. } => format!("step \"{step}\": {en}"),
             Detail::Sql(trouble) => trouble.english(),
             Detail::Own { cause } => format!("the check could not be made: {cause}"),
         }
@@ -206,6 +233,12 @@ impl Detail {
             Detail::Reset { phase: Phase::Transfer } => "ngắt kết nối giữa chừng nội dung trả lời".into(),
             Detail::Reset { .. } => "ngắt kết nối trước khi trả lời".into(),
             Detail::NotHttp { cause } => format!("nội dung trả lời không phải HTTP: {cause}"),
+            Detail::HeaderDiffers { name } => format!("tiêu đề {name} của câu trả lời không như mong đợi"),
+            Detail::NotJson => "câu trả lời không phải JSON".into(),
+            Detail::JsonDiffers { pointer, expected } => format!("câu trả lời không có \"{expected}\" tại {pointer}"),
+            Detail::NotCaptured { name } => format!("câu trả lời thiếu \"{name}\" mà các bước sau cần"),
+            Detail::ForeignAddress => "câu trả lời dẫn tới địa chỉ ngoài kịch bản".into(),
+            Detail::Step { step, vi, .. } => format!("bước \"{step}\": {vi}"),
             Detail::Sql(trouble) => trouble.vietnamese(),
             Detail::Own { cause } => format!("không kiểm tra được: {cause}"),
         }

@@ -136,6 +136,8 @@ pub struct Step {
     /// From its request to the end of its answer, captures included.
     pub took: Duration,
     pub ok: bool,
+    /// A step of `finally`, made after the others.
+    pub cleans_up: bool,
 }
 
 /// Everything a check found.

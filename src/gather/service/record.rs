@@ -24,6 +24,8 @@ pub struct Series {
     chain: Row,
     /// Of a database: its value and newest row.
     query: Row,
+    /// Of a journey, those of `finally` last.
+    steps: Vec<(String, Row)>,
 }
 
 impl Series {
@@ -47,6 +49,9 @@ impl Series {
             leaf: tls.row(&with("leaf")),
             chain: tls.row(&with("chain")),
             query: query_row(metrics, &key, &service.probe),
+            steps: step_names(&service.probe)
+                .map(|name| (name.to_owned(), metrics.table(columns::service_step::TABLE).row(&with(name))))
+                .collect(),
             metrics: metrics.clone(),
         }
     }
@@ -103,9 +108,27 @@ impl Series {
         set_or_clear(queries, self.query, service_query::VALUE, outcome.value);
         let newest = outcome.newest.map(|newest| newest.as_duration().as_secs_f64());
         set_or_clear(queries, self.query, service_query::NEWEST, newest);
+        self.measure_steps(outcome);
         let up = if outcome.result.is_up() { 1.0 } else { 0.0 };
         self.metrics.table(service::TABLE).set(self.up, service::UP, up);
     }
+
+    /// A step that was not reached has no duration and neither failed nor succeeded.
+    fn measure_steps(&self, outcome: &Outcome) {
+        use columns::service_step;
+        let table = self.metrics.table(service_step::TABLE);
+        for (name, row) in &self.steps {
+            let step = outcome.steps.iter().find(|step| step.name == *name);
+            set_or_clear(table, *row, service_step::SECONDS, step.map(|step| step.took.as_secs_f64()));
+            set_or_clear(table, *row, service_step::FAILED, step.map(|step| if step.ok { 0.0 } else { 1.0 }));
+        }
+    }
+}
+
+/// The steps of a journey; nothing else has any.
+fn step_names(probe: &Probe) -> impl Iterator<Item = &str> {
+    let journey = if let Probe::Journey(journey) = probe { Some(journey) } else { None };
+    journey.into_iter().flat_map(|journey| journey.names())
 }
 
 /// The row of a query's answers, its limit of age as configured: after a reload it may have another, or none.
@@ -134,13 +157,18 @@ pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, services: &[Service], n
         columns::service_query::TABLE,
         columns::service_excused::TABLE,
         columns::service_phase::TABLE,
-        columns::service_step::TABLE,
         columns::service_checks::TABLE,
         columns::service_tls::TABLE,
     ];
     for table in tables {
         metrics.table(table).retain(|labels| keys.contains(&[&*labels[0], &*labels[1], &*labels[2]]));
     }
+    let steps: HashSet<[&str; 4]> = services
+        .iter()
+        .flat_map(|s| step_names(&s.probe).map(|step| [s.agency.as_str(), s.id.as_str(), s.kind.as_str(), step]))
+        .collect();
+    let is_step = |labels: &[Box<str>]| steps.contains(&[&*labels[0], &*labels[1], &*labels[2], &*labels[3]]);
+    metrics.table(columns::service_step::TABLE).retain(is_step);
     let ids: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
     ledger.retain(now, |subject| subject.kind != SubjectKind::Service || ids.contains(subject.id.as_str()));
 }

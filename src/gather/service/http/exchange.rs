@@ -6,7 +6,8 @@ use super::super::trace::Trace;
 use super::HttpCheck;
 use super::hop::{Hop, location};
 use super::judge::Scan;
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
@@ -17,7 +18,7 @@ impl HttpCheck {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         trace.enter(Phase::Processing);
-        let request = hop.request()?;
+        let request = hop.request(Empty::<Bytes>::new())?;
         let broken = |phase: Phase| move |error: hyper::Error| broken(&error, phase);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken(Phase::Processing))?;

@@ -2,8 +2,6 @@
 
 use super::super::detail::{Detail, Failure};
 use super::super::outcome::CheckResult;
-use bytes::Bytes;
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
@@ -17,14 +15,14 @@ pub(in crate::gather::service) struct Hop {
 }
 
 impl Hop {
-    pub fn request(&self) -> Result<Request<Empty<Bytes>>, Failure> {
+    pub fn request<B>(&self, body: B) -> Result<Request<B>, Failure> {
         let own = |cause: String| Failure::new(CheckResult::Error, Detail::Own { cause });
         let target = match self.url.query() {
             Some(query) => format!("{}?{query}", self.url.path()),
             None => self.url.path().to_string(),
         };
         let target = Uri::try_from(target).map_err(|error| own(error.to_string()))?;
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target;
         *request.headers_mut() = self.headers.clone();

@@ -4,9 +4,7 @@ mod exchange;
 mod hop;
 mod judge;
 
-#[expect(unused_imports, reason = "for journeys")]
 pub(super) use {
-    super::trace::Trace,
     exchange::broken,
     hop::{Hop, location},
 };
@@ -16,6 +14,7 @@ use super::detail::{Detail, Failure};
 use super::outcome::{CheckResult, Outcome, Phase};
 use super::search::Needle;
 use super::tls::Anchor;
+use super::trace::Trace;
 use super::watch::Watched;
 use crate::config::probes::http::HttpProbe;
 use hyper::Method;
@@ -27,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 /// How long an address may take before the next one is tried beside it.
-const STAGGER: Duration = Duration::from_millis(250);
+pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HttpCheckError {
