@@ -1,5 +1,6 @@
 //! How something is checked: one variant a protocol, one file each. Shared by `services` and `dependencies`.
 
+pub mod address;
 pub mod dns;
 pub mod http;
 pub mod icmp;
@@ -45,9 +46,11 @@ impl Probe {
                 section.required(cx, kind, |cx, node| journey::Journey::decode(cx, node, timeout)).map(Probe::Journey)
             }
             "tcp" => section.required(cx, kind, |cx, node| tcp::TcpProbe::decode(cx, node, timeout)).map(Probe::Tcp),
-            "tls" => section.required(cx, kind, tls::TlsProbe::decode).map(Probe::Tls),
-            "dns" => section.required(cx, kind, dns::DnsProbe::decode).map(Probe::Dns),
-            "icmp" => section.required(cx, kind, icmp::IcmpProbe::decode).map(Probe::Icmp),
+            "tls" => section.required(cx, kind, |cx, node| tls::TlsProbe::decode(cx, node, timeout)).map(Probe::Tls),
+            "dns" => section.required(cx, kind, |cx, node| dns::DnsProbe::decode(cx, node, timeout)).map(Probe::Dns),
+            "icmp" => {
+                section.required(cx, kind, |cx, node| icmp::IcmpProbe::decode(cx, node, timeout)).map(Probe::Icmp)
+            }
             "postgres" => section
                 .required(cx, kind, |cx, node| sql::SqlProbe::decode(cx, node, sql::Engine::Postgres, timeout))
                 .map(Probe::Sql),

@@ -77,10 +77,54 @@ pub enum Detail {
     NotHttp {
         cause: String,
     },
+    /// The handshake could only be made in an older version.
+    OldProtocol {
+        least: &'static str,
+    },
+    /// What a server said over TCP is not what was expected.
+    Banner {
+        wanted: String,
+        said: String,
+    },
+    /// A connection broke in some other way than by a reset.
+    Lost {
+        cause: String,
+    },
+    /// Nothing came back: DNS or ping.
+    NoAnswer {
+        limit: Duration,
+    },
+    /// A resolver answered with an error.
+    Rcode {
+        code: String,
+    },
+    /// No record of the type that was asked for.
+    NoRecord {
+        kind: String,
+    },
+    /// Other records than expected.
+    Records {
+        wanted: Vec<String>,
+        found: Vec<String>,
+    },
+    NotDns {
+        cause: String,
+    },
+    NotJson,
+    /// A place of the JSON answer has another value, or none.
+    Json {
+        pointer: String,
+        wanted: String,
+        found: Option<String>,
+    },
+    /// The server does not speak HTTP/2.
+    NoHttp2,
+    Proxy {
+        cause: String,
+    },
     HeaderDiffers {
         name: String,
     },
-    NotJson,
     /// `expected` as the configuration writes it.
     JsonDiffers {
         pointer: String,
@@ -172,12 +216,30 @@ impl Detail {
             Detail::Missing { text, searched } => format!("the page lacks \"{text}\" ({searched} bytes searched)"),
             Detail::Forbidden { text } => format!("the page has \"{text}\""),
             Detail::ClosedEarly { phase: Phase::Transfer } => "the answer ended before its announced end".into(),
+            Detail::ClosedEarly { phase: Phase::Tls } => "closed the connection during the TLS handshake".into(),
             Detail::ClosedEarly { .. } => "closed the connection without an answer".into(),
             Detail::Reset { phase: Phase::Transfer } => "reset the connection in the middle of the answer".into(),
+            Detail::Reset { phase: Phase::Tls } => "reset the connection during the TLS handshake".into(),
             Detail::Reset { .. } => "reset the connection before the answer".into(),
             Detail::NotHttp { cause } => format!("the answer is not HTTP: {cause}"),
-            Detail::HeaderDiffers { name } => format!("the header {name} of the answer is not as expected"),
+            Detail::OldProtocol { least } => format!("the server speaks only versions older than {least}"),
+            Detail::Banner { wanted, said } => format!("said \"{said}\", not \"{wanted}\""),
+            Detail::Lost { cause } => format!("the connection was lost: {cause}"),
+            Detail::NoAnswer { limit } => format!("no answer within {}", seconds(*limit)),
+            Detail::Rcode { code } => format!("the resolver answered {code}"),
+            Detail::NoRecord { kind } => format!("the name has no {kind} record"),
+            Detail::Records { wanted, found } => {
+                format!("the name leads to {}, expected {}", found.join(", "), wanted.join(", "))
+            }
+            Detail::NotDns { cause } => format!("the answer is not DNS: {cause}"),
             Detail::NotJson => "the answer is not JSON".into(),
+            Detail::Json { pointer, wanted, found: Some(found) } => {
+                format!("{pointer} is \"{found}\", not \"{wanted}\"")
+            }
+            Detail::Json { pointer, wanted, found: None } => format!("{pointer} is missing, expected \"{wanted}\""),
+            Detail::NoHttp2 => "the server does not speak HTTP/2".into(),
+            Detail::Proxy { cause } => format!("the proxy does not let us through: {cause}"),
+            Detail::HeaderDiffers { name } => format!("the header {name} of the answer is not as expected"),
             Detail::JsonDiffers { pointer, expected } => format!("the answer has not \"{expected}\" at {pointer}"),
             Detail::NotCaptured { name } => format!("the answer lacks \"{name}\", which later steps need"),
             Detail::ForeignAddress => "the answer leads to an address that the journey does not name".into(),
@@ -229,12 +291,30 @@ impl Detail {
             Detail::Missing { text, searched } => format!("trang thiếu \"{text}\" (đã tìm trong {searched} byte)"),
             Detail::Forbidden { text } => format!("trang có \"{text}\""),
             Detail::ClosedEarly { phase: Phase::Transfer } => "nội dung trả lời bị cắt giữa chừng".into(),
+            Detail::ClosedEarly { phase: Phase::Tls } => "đóng kết nối khi đang bắt tay TLS".into(),
             Detail::ClosedEarly { .. } => "đóng kết nối mà không trả lời".into(),
             Detail::Reset { phase: Phase::Transfer } => "ngắt kết nối giữa chừng nội dung trả lời".into(),
+            Detail::Reset { phase: Phase::Tls } => "ngắt kết nối khi đang bắt tay TLS".into(),
             Detail::Reset { .. } => "ngắt kết nối trước khi trả lời".into(),
             Detail::NotHttp { cause } => format!("nội dung trả lời không phải HTTP: {cause}"),
+            Detail::OldProtocol { least } => format!("máy chủ chỉ dùng phiên bản cũ hơn {least}"),
+            Detail::Banner { wanted, said } => format!("trả lời \"{said}\", không phải \"{wanted}\""),
+            Detail::Lost { cause } => format!("mất kết nối: {cause}"),
+            Detail::NoAnswer { limit } => format!("không trả lời trong {}", seconds(*limit)),
+            Detail::Rcode { code } => format!("máy chủ tên miền trả lời {code}"),
+            Detail::NoRecord { kind } => format!("tên miền không có bản ghi {kind}"),
+            Detail::Records { wanted, found } => {
+                format!("tên miền dẫn tới {}, cần {}", found.join(", "), wanted.join(", "))
+            }
+            Detail::NotDns { cause } => format!("nội dung trả lời không phải DNS: {cause}"),
+            Detail::NotJson => "nội dung trả lời không phải JSON".into(),
+            Detail::Json { pointer, wanted, found: Some(found) } => {
+                format!("{pointer} là \"{found}\", không phải \"{wanted}\"")
+            }
+            Detail::Json { pointer, wanted, found: None } => format!("thiếu {pointer}, cần \"{wanted}\""),
+            Detail::NoHttp2 => "máy chủ không hỗ trợ HTTP/2".into(),
+            Detail::Proxy { cause } => format!("máy chủ trung gian (proxy) không cho qua: {cause}"),
             Detail::HeaderDiffers { name } => format!("tiêu đề {name} của câu trả lời không như mong đợi"),
-            Detail::NotJson => "câu trả lời không phải JSON".into(),
             Detail::JsonDiffers { pointer, expected } => format!("câu trả lời không có \"{expected}\" tại {pointer}"),
             Detail::NotCaptured { name } => format!("câu trả lời thiếu \"{name}\" mà các bước sau cần"),
             Detail::ForeignAddress => "câu trả lời dẫn tới địa chỉ ngoài kịch bản".into(),
@@ -243,6 +323,15 @@ impl Detail {
             Detail::Own { cause } => format!("không kiểm tra được: {cause}"),
         }
     }
+}
+
+/// The beginning of what a stranger said, on one line, for people.
+pub(super) fn excerpt(said: &[u8]) -> String {
+    const MAX: usize = 80;
+    let head = &said[..said.len().min(4 * MAX)];
+    let text = String::from_utf8_lossy(head);
+    let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ").chars().take(MAX).collect()
 }
 
 /// A short length in seconds, with tenths if there are any.

@@ -6,6 +6,7 @@
 mod connect;
 mod dependency;
 mod detail;
+mod dial;
 mod dns;
 mod handshake;
 mod http;
@@ -42,6 +43,10 @@ pub enum CompileError {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Http(#[from] HttpCheckError),
+    #[error(transparent)]
+    Icmp(#[from] icmp::IcmpError),
+    #[error(transparent)]
+    Dns(#[from] dns::DnsError),
 }
 
 /// A probe made ready. One variant a protocol.
@@ -60,10 +65,7 @@ impl Check {
     /// Reads what the probe needs (its CA file, the system's CAs) and parses the rest.
     pub async fn compile(probe: &Probe, trust: &Trust) -> Result<Check, CompileError> {
         Ok(match probe {
-            Probe::Http(http) => {
-                let anchor = trust.anchor(http.ca_file.as_deref()).await?;
-                Check::Http(Box::new(HttpCheck::new(http, anchor)?))
-            }
+            Probe::Http(http) => Check::Http(Box::new(HttpCheck::compile(http, trust).await?)),
             Probe::Journey(probe) => Check::Journey(Box::new(journey::JourneyCheck::new(probe, trust).await?)),
             Probe::Tcp(probe) => Check::Tcp(Box::new(tcp::TcpCheck::new(probe, trust).await?)),
             Probe::Tls(probe) => Check::Tls(Box::new(handshake::TlsCheck::new(probe, trust).await?)),

@@ -179,11 +179,6 @@ impl Outcome {
         }
     }
 
-    /// The check could not be made, for a reason of our own.
-    pub(super) fn unmade(cause: &str) -> Outcome {
-        Outcome::new(CheckResult::Error, Detail::Own { cause: cause.to_owned() })
-    }
-
     pub fn state(&self) -> State {
         if self.result.is_up() { State::Up } else { State::Down }
     }

@@ -6,11 +6,15 @@ use super::detail::Detail;
 use super::outcome::Expiry;
 use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, PeerIncompatible, RootCertStore,
+    SignatureScheme,
+};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,10 +26,12 @@ const CHAIN_MAX: usize = 16;
 pub enum TrustError {
     #[error("reading the CA file {0}: {1}")]
     File(PathBuf, #[source] rustls::pki_types::pem::Error),
-    #[error("the CA file {0} holds no usable certificate")]
+    #[error("the file {0} holds no usable certificate")]
     Empty(PathBuf),
     #[error("this machine has no usable CA certificates (package ca-certificates): {0}")]
     NoSystem(String),
+    #[error("reading the client certificate or its key {0}: {1}")]
+    Identity(PathBuf, #[source] rustls::pki_types::pem::Error),
     #[error("preparing TLS: {0}")]
     Setup(String),
 }
@@ -111,6 +117,25 @@ impl Anchor {
         (Arc::new(config), recorder)
     }
 
+    /// As [`Anchor::connection`], dressed for what is spoken inside.
+    pub(super) fn connection_as(self: &Arc<Anchor>, dress: &Dress) -> (Arc<ClientConfig>, Arc<Recorder>) {
+        let (mut config, recorder) = self.connection();
+        if dress.alpn != Alpn::Http1 || dress.identity.is_some() {
+            // Nobody else holds it yet: nothing is copied.
+            let config = Arc::make_mut(&mut config);
+            match dress.alpn {
+                Alpn::Http1 => {}
+                Alpn::Http2 => config.alpn_protocols = vec![b"h2".to_vec()],
+                Alpn::Either => config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+                Alpn::None => config.alpn_protocols.clear(),
+            }
+            if let Some(identity) = &dress.identity {
+                config.client_auth_cert_resolver = identity.clone();
+            }
+        }
+        (config, recorder)
+    }
+
     /// Accepts a server certificate that is itself in the CA file; its validity and name still count.
     fn verify_pinned(
         &self,
@@ -129,6 +154,45 @@ impl Anchor {
             ParsedCertificate::try_from(end_entity).and_then(|parsed| verify_server_name(&parsed, server_name))
         })
     }
+}
+
+/// What is offered to be spoken inside TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alpn {
+    None,
+    Http1,
+    Http2,
+    Either,
+}
+
+/// How we present ourselves in a handshake.
+#[derive(Debug, Clone)]
+pub(super) struct Dress {
+    pub alpn: Alpn,
+    /// The client certificate, for servers that ask for one.
+    pub identity: Option<Arc<dyn ResolvesClientCert>>,
+}
+
+/// Reads a client certificate (with its chain) and its key, both PEM.
+pub(super) async fn identity(cert_file: &Path, key_file: &Path) -> Result<Arc<dyn ResolvesClientCert>, TrustError> {
+    let (cert_file, key_file) = (cert_file.to_path_buf(), key_file.to_path_buf());
+    let read = move || {
+        let unreadable = |file: &Path| {
+            let file = file.to_path_buf();
+            move |error| TrustError::Identity(file, error)
+        };
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_file_iter(&cert_file).and_then(Iterator::collect).map_err(unreadable(&cert_file))?;
+        if chain.is_empty() {
+            return Err(TrustError::Empty(cert_file));
+        }
+        let key = PrivateKeyDer::from_pem_file(&key_file).map_err(unreadable(&key_file))?;
+        let provider = rustls::crypto::ring::default_provider();
+        let key = CertifiedKey::from_der(chain, key, &provider);
+        let key = key.map_err(|error| TrustError::Setup(format!("the client certificate: {error}")))?;
+        Ok(Arc::new(SingleCertAndKey::from(key)) as Arc<dyn ResolvesClientCert>)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|error| TrustError::Setup(error.to_string()))?
 }
 
 /// Notes the validity of the certificates of one connection, then lets webpki decide.
@@ -157,8 +221,16 @@ impl Recorder {
 
     /// What a failed handshake means, in words.
     pub fn explain(&self, error: &rustls::Error) -> Detail {
-        let rustls::Error::InvalidCertificate(problem) = error else {
-            return Detail::Handshake { cause: error.to_string() };
+        let problem = match error {
+            rustls::Error::InvalidCertificate(problem) => problem,
+            rustls::Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            )
+            | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+                return Detail::OldProtocol { least: "TLS 1.2" };
+            }
+            error => return Detail::Handshake { cause: error.to_string() },
         };
         match problem {
             // A wrong signature: a CA of the trusted one's name with another key, as after an intranet CA was made anew.

@@ -1,12 +1,13 @@
 //! Where a check is and what it has seen, kept outside the check's future so that the deadline finds it. Shared by the
 //! protocols; what a protocol does stands in its own file.
 
-use super::detail::Detail;
-use super::outcome::{CheckResult, Expiry, Phase, Phases};
+use super::detail::{Detail, Failure};
+use super::outcome::{CheckResult, Expiry, Outcome, Phase, Phases};
 use super::watch::Arrivals;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::error::Elapsed;
 
 /// Where a check is and what it has seen; outlives the check's future, so that the deadline finds it.
 pub(super) struct Trace {
@@ -69,6 +70,33 @@ impl Trace {
     pub fn answered(&mut self) {
         let first = self.app.first().map_or_else(Instant::now, |first| self.started + first);
         self.enter_at(Phase::Transfer, first);
+    }
+
+    /// What the check found, once it has ended or its deadline of `limit` has come.
+    pub fn outcome(
+        mut self,
+        ended: Result<Result<(), Failure>, Elapsed>,
+        limit: Duration,
+        slow_after: Option<Duration>,
+    ) -> Outcome {
+        let took = self.started.elapsed();
+        self.phases.add(Phase::Total, took);
+        let (result, detail) = match ended {
+            Ok(Ok(())) => match slow_after {
+                Some(limit) if took > limit => (CheckResult::Slow, Detail::Slow { took, limit }),
+                _ => (CheckResult::Ok, Detail::Fine),
+            },
+            Ok(Err(failure)) => (failure.result, failure.detail),
+            Err(_) => self.at_deadline(limit),
+        };
+        Outcome {
+            phases: self.phases,
+            status: self.status,
+            expiry: self.expiry,
+            address: self.address,
+            redirects: self.redirects,
+            ..Outcome::new(result, detail)
+        }
     }
 
     /// Hang or timeout: see [`CheckResult`].

@@ -7,21 +7,52 @@ use super::HttpCheck;
 use super::hop::{Hop, location};
 use super::judge::Scan;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Full};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
 
 impl HttpCheck {
-    pub(super) async fn exchange<S>(&self, hop: &Hop, stream: S, trace: &mut Trace) -> Result<Option<Url>, Failure>
+    /// `Some`: the answer redirects there.
+    pub(super) async fn exchange<S>(
+        &self,
+        hop: &Hop,
+        stream: S,
+        is_http2: bool,
+        trace: &mut Trace,
+    ) -> Result<Option<Url>, Failure>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        use hyper::client::conn::{http1, http2};
         trace.enter(Phase::Processing);
-        let request = hop.request(Empty::<Bytes>::new())?;
+        let failed = |error: hyper::Error| broken(&error, Phase::Processing);
+        if is_http2 {
+            let request = hop.request2(self.body_of(hop))?;
+            let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+            let (mut sender, connection) = handshake.map_err(failed)?;
+            return self.converse(hop, sender.send_request(request), connection, trace).await;
+        }
+        let request = hop.request(self.body_of(hop))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        self.converse(hop, sender.send_request(request), connection, trace).await
+    }
+
+    /// A redirect that became a GET sends nothing.
+    fn body_of(&self, hop: &Hop) -> Full<Bytes> {
+        Full::new(if hop.method == self.method { self.body.clone() } else { Bytes::new() })
+    }
+
+    async fn converse(
+        &self,
+        hop: &Hop,
+        sent: impl Future<Output = hyper::Result<Response<Incoming>>>,
+        connection: impl Future<Output = hyper::Result<()>>,
+        trace: &mut Trace,
+    ) -> Result<Option<Url>, Failure> {
         let broken = |phase: Phase| move |error: hyper::Error| broken(&error, phase);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken(Phase::Processing))?;
         let mut connection = std::pin::pin!(connection);
         let mut alive = true;
         // The connection works only while it is polled; it is polled beside whatever waits for it.
@@ -37,7 +68,7 @@ impl HttpCheck {
                 }
             }};
         }
-        let mut response = beside!(sender.send_request(request)).map_err(broken(Phase::Processing))?;
+        let mut response = beside!(sent).map_err(broken(Phase::Processing))?;
         trace.answered();
         let code = response.status().as_u16();
         trace.status = Some(code);

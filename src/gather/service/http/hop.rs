@@ -26,6 +26,7 @@ impl Hop {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target;
         *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         if !self.headers.contains_key(header::HOST) {
             let host = self.url.host_str().unwrap_or_default();
             let host = match self.url.port() {
@@ -34,6 +35,19 @@ impl Hop {
             };
             let host = HeaderValue::try_from(host).map_err(|error| own(error.to_string()))?;
             request.headers_mut().insert(header::HOST, host);
+        }
+        Ok(request)
+    }
+
+    /// The same over HTTP/2, where the host is part of the address and the connection's headers are not allowed.
+    pub fn request2<B>(&self, body: B) -> Result<Request<B>, Failure> {
+        let own = |cause: String| Failure::new(CheckResult::Error, Detail::Own { cause });
+        let mut request = self.request(body)?;
+        let mut url = self.url.clone();
+        url.set_fragment(None);
+        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| own(error.to_string()))?;
+        for name in [header::HOST, header::CONNECTION] {
+            request.headers_mut().remove(name);
         }
         Ok(request)
     }

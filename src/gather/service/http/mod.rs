@@ -3,30 +3,29 @@
 mod exchange;
 mod hop;
 mod judge;
+mod proxy;
 
 pub(super) use {
     exchange::broken,
     hop::{Hop, location},
 };
 
-use super::connect::{connect, resolve};
 use super::detail::{Detail, Failure};
+use super::dial::{borrowed, dial, secure, server_name};
 use super::outcome::{CheckResult, Outcome, Phase};
 use super::search::Needle;
-use super::tls::Anchor;
+use super::tls::{Alpn, Anchor, Dress};
 use super::trace::Trace;
 use super::watch::Watched;
-use crate::config::probes::http::HttpProbe;
+use super::{CompileError, Trust, tls};
+use crate::config::probes::address::Family;
+use crate::config::probes::http::{HttpProbe, Proxy, Version};
+use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::TlsConnector;
 use url::Url;
-
-/// How long an address may take before the next one is tried beside it.
-pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HttpCheckError {
@@ -48,10 +47,26 @@ pub struct HttpCheck {
     max_redirects: u8,
     slow_after: Option<Duration>,
     max_body: u64,
+    json_path: Vec<(String, String)>,
+    body: Bytes,
+    version: Version,
+    ip: Family,
+    proxy: Option<Proxy>,
+    dress: Dress,
     anchor: Arc<Anchor>,
 }
 
 impl HttpCheck {
+    /// Reads the certificates that it needs.
+    pub async fn compile(probe: &HttpProbe, trust: &Trust) -> Result<HttpCheck, CompileError> {
+        let anchor = trust.anchor(probe.ca_file.as_deref()).await?;
+        let mut check = HttpCheck::new(probe, anchor)?;
+        if let Some((cert_file, key_file)) = &probe.identity {
+            check.dress.identity = Some(tls::identity(cert_file, key_file).await?);
+        }
+        Ok(check)
+    }
+
     pub fn new(probe: &HttpProbe, anchor: Arc<Anchor>) -> Result<HttpCheck, HttpCheckError> {
         let method =
             Method::from_bytes(probe.method.as_bytes()).map_err(|_| HttpCheckError::Method(probe.method.clone()))?;
@@ -59,6 +74,9 @@ impl HttpCheck {
         let agent = concat!("ioc-watch/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some((_, content_type)) = &probe.body {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
         for (name, value) in &probe.headers {
             let bad = || HttpCheckError::Header(name.clone());
             let value = HeaderValue::from_str(value).map_err(|_| bad())?;
@@ -66,7 +84,11 @@ impl HttpCheck {
         }
         // The search reads the body as it is sent.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let alpn = match probe.version {
+            Version::Http1 => Alpn::Http1,
+            Version::Http2 => Alpn::Http2,
+            Version::Either => Alpn::Either,
+        };
         let needle = |text: &Option<String>| text.as_ref().map(|text| (text.clone(), Needle::new(text)));
         Ok(HttpCheck {
             url: probe.url.clone(),
@@ -78,6 +100,12 @@ impl HttpCheck {
             max_redirects: probe.max_redirects,
             slow_after: probe.slow_after,
             max_body: probe.max_body,
+            json_path: probe.json_path.clone(),
+            body: probe.body.as_ref().map(|(body, _)| Bytes::from(body.clone())).unwrap_or_default(),
+            version: probe.version,
+            ip: probe.ip,
+            proxy: probe.proxy.clone(),
+            dress: Dress { alpn, identity: None },
             anchor,
         })
     }
@@ -124,35 +152,22 @@ impl HttpCheck {
         let own = |cause: &str| Failure::new(CheckResult::Error, Detail::Own { cause: cause.into() });
         let host = hop.url.host().ok_or_else(|| own("the address has no host"))?;
         let port = hop.url.port_or_known_default().ok_or_else(|| own("the address has no port"))?;
-        trace.enter(Phase::Resolve);
-        let addresses = resolve(&host, port).await?;
-        trace.enter(Phase::Connect);
-        let (stream, address) = connect(&addresses, STAGGER).await?;
-        trace.address = Some(address);
-        let _ = stream.set_nodelay(true);
-        trace.connected();
-        let stream = Watched::new(stream, trace.raw.clone());
-        if hop.url.scheme() != "https" {
-            return self.exchange(hop, Watched::new(stream, trace.app.clone()), trace).await;
-        }
-        trace.enter(Phase::Tls);
-        let name = match host {
-            url::Host::Domain(name) => ServerName::try_from(name.to_string()).map_err(|_| own("not a TLS name"))?,
-            url::Host::Ipv4(address) => ServerName::from(std::net::IpAddr::from(address)),
-            url::Host::Ipv6(address) => ServerName::from(std::net::IpAddr::from(address)),
+        let stream = match &self.proxy {
+            None => dial(&host, port, self.ip, trace).await?,
+            Some(proxy) => {
+                let stream = dial(&borrowed(&proxy.address.host), proxy.address.port, self.ip, trace).await?;
+                proxy::tunnel(stream, proxy, &host, port).await?
+            }
         };
-        let (config, recorder) = self.anchor.connection();
-        let shaken = TlsConnector::from(config).connect(name, stream).await;
-        if let Some(expiry) = recorder.expiry() {
-            trace.expiry = Some(trace.expiry.map_or(expiry, |other| expiry.earliest(other)));
+        if hop.url.scheme() != "https" {
+            let is_http2 = self.version == Version::Http2;
+            return self.exchange(hop, Watched::new(stream, trace.app.clone()), is_http2, trace).await;
         }
-        let stream = shaken.map_err(|error| {
-            let detail = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(inner) => recorder.explain(inner),
-                None => Detail::Handshake { cause: error.to_string() },
-            };
-            Failure::new(CheckResult::Tls, detail)
-        })?;
-        self.exchange(hop, Watched::new(stream, trace.app.clone()), trace).await
+        let stream = secure(stream, server_name(&host)?, &self.anchor, &self.dress, trace).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if self.version == Version::Http2 && !is_http2 {
+            return Err(Failure::new(CheckResult::Error, Detail::NoHttp2));
+        }
+        self.exchange(hop, Watched::new(stream, trace.app.clone()), is_http2, trace).await
     }
 }

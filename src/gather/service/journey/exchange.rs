@@ -1,22 +1,22 @@
 //! One step on the wire: a connection of its own for each request, redirects followed as browsers do.
 
-use super::super::connect::{connect, resolve};
 use super::super::detail::{Detail, Failure};
-use super::super::http::{STAGGER, broken, location};
+use super::super::dial::{dial, secure, server_name};
+use super::super::http::{broken, location};
 use super::super::outcome::{CheckResult, Phase};
+use super::super::tls::{Alpn, Dress};
 use super::super::trace::Trace;
 use super::super::watch::Watched;
 use super::request::{Filled, own};
 use super::{JourneyCheck, Run};
+use crate::config::probes::address::Family;
 use crate::config::probes::journey::Step;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 use url::Url;
 
 /// What came back.
@@ -93,37 +93,12 @@ impl JourneyCheck {
     async fn open(&self, url: &Url, trace: &mut Trace) -> Result<Box<dyn Stream>, Failure> {
         let host = url.host().ok_or_else(|| own("the address has no host".into()))?;
         let port = url.port_or_known_default().ok_or_else(|| own("the address has no port".into()))?;
-        trace.enter(Phase::Resolve);
-        let addresses = resolve(&host, port).await?;
-        trace.enter(Phase::Connect);
-        let (stream, address) = connect(&addresses, STAGGER).await?;
-        trace.address = Some(address);
-        let _ = stream.set_nodelay(true);
-        trace.connected();
-        let stream = Watched::new(stream, trace.raw.clone());
+        let stream = dial(&host, port, Family::Any, trace).await?;
         if url.scheme() != "https" {
             return Ok(Box::new(Watched::new(stream, trace.app.clone())));
         }
-        trace.enter(Phase::Tls);
-        let name = match host {
-            url::Host::Domain(name) => {
-                ServerName::try_from(name.to_string()).map_err(|_| own("not a TLS name".into()))?
-            }
-            url::Host::Ipv4(address) => ServerName::from(std::net::IpAddr::from(address)),
-            url::Host::Ipv6(address) => ServerName::from(std::net::IpAddr::from(address)),
-        };
-        let (config, recorder) = self.anchor.connection();
-        let shaken = TlsConnector::from(config).connect(name, stream).await;
-        if let Some(expiry) = recorder.expiry() {
-            trace.expiry = Some(trace.expiry.map_or(expiry, |other| expiry.earliest(other)));
-        }
-        let stream = shaken.map_err(|error| {
-            let detail = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(inner) => recorder.explain(inner),
-                None => Detail::Handshake { cause: error.to_string() },
-            };
-            Failure::new(CheckResult::Tls, detail)
-        })?;
+        let dress = Dress { alpn: Alpn::Http1, identity: None };
+        let stream = secure(stream, server_name(&host)?, &self.anchor, &dress, trace).await?;
         Ok(Box::new(Watched::new(stream, trace.app.clone())))
     }
 }

@@ -70,7 +70,6 @@ fn plain_headers() -> HeaderMap {
     headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     headers
 }
 

@@ -1,8 +1,10 @@
 //! Checks against real servers of this process, one behaviour each.
 
+mod extras;
 mod http;
 mod schedule;
 mod servers;
+mod tcp;
 mod tls;
 
 use super::{Check, Outcome, Trust};

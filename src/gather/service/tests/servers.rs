@@ -44,6 +44,35 @@ impl Authority {
         acceptor(vec![leaf.der().clone(), self.certificate.clone()], &key)
     }
 
+    /// A server that speaks HTTP/2 alone, with those who show a certificate of this CA.
+    pub fn http2_for_known_clients(&self, name: &str) -> Arc<rustls::ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = leaf(name, 2045).signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    }
+
+    /// The files of a client's certificate and key.
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = leaf("ioc-watch", 2045).signed_by(&key, &self.issuer).unwrap();
+        let files = (self.directory.path().join("client.pem"), self.directory.path().join("client.key"));
+        std::fs::write(&files.0, certificate.pem()).unwrap();
+        std::fs::write(&files.1, key.serialize_pem()).unwrap();
+        files
+    }
+
     /// A server certificate that nobody signed, and its PEM.
     pub fn self_signed(name: &str) -> (TlsAcceptor, String) {
         let key = KeyPair::generate().unwrap();
