@@ -105,6 +105,22 @@ impl Script {
         villages.into_iter().collect()
     }
 
+    pub fn all_villages(&self) -> Vec<&'static str> {
+        self.devices.iter().map(|device| device.village).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The configuration's section `sites`: all of them need `dependency`.
+    pub fn sites_yaml(&self, dependency: &str) -> String {
+        let places: BTreeSet<(&str, &str, &str)> =
+            self.devices.iter().map(|device| (device.site.as_str(), device.agency.as_str(), device.village)).collect();
+        let mut yaml = String::from("sites:\n");
+        for (site, agency, village) in places {
+            let _ =
+                writeln!(yaml, "  - {{id: {site}, agency: {agency}, village: {village}, depends_on: [{dependency}]}}");
+        }
+        yaml
+    }
+
     /// The inventory that lists these devices, as `gather/device` reads it.
     pub fn inventory_csv(&self) -> String {
         let mut csv = String::from("id,kind,agency,site,village,name,lat,lon,state\n");

@@ -11,6 +11,7 @@ pub mod payments;
 pub mod portal;
 pub mod site;
 mod story;
+pub mod uplink;
 
 use crate::daemon;
 use anyhow::Context;
@@ -53,6 +54,7 @@ pub async fn run(
     for (_, title, _) in PORTALS {
         portals.push(Portal::start(&authority, title, stop.clone()).await?);
     }
+    let line = uplink::Uplink::start(stop.clone()).await?;
     let script = Script::new(&PORTALS.map(|(_, _, agency)| agency), TELEMETRY);
     let mqtt_port = tokio::task::spawn_blocking(broker::start).await??;
     let (mailbox, smtp_port) = start_mail(&dir, &stop).await?;
@@ -67,7 +69,8 @@ pub async fn run(
         portals: &described,
         mqtt_port,
         smtp_port,
-        inventory_csv: &script.inventory_csv(),
+        uplink: line.address,
+        script: &script,
     };
     let config_file = site::write(&dir, &outside)?;
     past::write(&config_file, &script).await.context("writing the past week into the ledger")?;
@@ -76,7 +79,8 @@ pub async fn run(
     announce(listen, &dir);
     let devices = tokio::spawn(devices::run(mqtt_port, script.clone(), stop.clone()));
     let village = script.villages("thang-binh").first().copied().unwrap_or_default().to_string();
-    let scenes = story::Stage { portals, power: script.power(), village, mailbox, files, listen };
+    let villages = script.all_villages();
+    let scenes = story::Stage { portals, line, power: script.power(), village, villages, mailbox, files, listen };
     let telling = tokio::spawn(tell(scenes, stop.clone()));
     // Its sender must live: a closed channel would say that no hangup can come any more.
     let (_hangup, hangups) = tokio::sync::mpsc::channel(1);

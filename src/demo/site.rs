@@ -17,8 +17,12 @@ pub struct Outside<'a> {
     pub portals: &'a [(&'a str, &'a str, &'a str, String)],
     pub mqtt_port: u16,
     pub smtp_port: u16,
-    pub inventory_csv: &'a str,
+    pub uplink: SocketAddr,
+    pub script: &'a Script,
 }
+
+/// Whose portal is walked through as a citizen would.
+const JOURNEY_AGENCY: &str = "hoi-an";
 
 /// The demo's time zone.
 pub fn zone() -> jiff::tz::TimeZone {
@@ -28,7 +32,7 @@ pub fn zone() -> jiff::tz::TimeZone {
 /// Writes everything under `dir` and returns the configuration file.
 pub fn write(dir: &Path, outside: &Outside<'_>) -> anyhow::Result<PathBuf> {
     std::fs::write(dir.join("ca.pem"), outside.ca_pem)?;
-    std::fs::write(dir.join("devices.csv"), outside.inventory_csv)?;
+    std::fs::write(dir.join("devices.csv"), outside.script.inventory_csv())?;
     std::fs::create_dir_all(dir.join("alerts"))?;
     std::fs::create_dir_all(dir.join("usage"))?;
     std::fs::write(dir.join("usage/qoffice.csv"), usage(Timestamp::now()))?;
@@ -55,23 +59,30 @@ people:
   - {{id: ct-hoi-an, name: Chủ tịch UBND TP. Hội An, email: chutich@hoian.vn.example}}
   - {{id: tc-hoi-an, name: Trưởng phòng Tài chính TP. Hội An, email: taichinh@hoian.vn.example}}
   - {{id: ct-thang-binh, name: Chủ tịch UBND huyện Thăng Bình, email: chutich@thangbinh.vn.example}}
+  - {{id: truc-mang, name: Trực mạng của nhà mạng, email: trucmang@vienthong.vn.example}}
 agencies:
   - {{id: tinh, name: UBND tỉnh, level: province, leader: ct-tinh}}
   - {{id: ioc, name: Trung tâm IOC, level: operator, parent: tinh, leader: truc-ioc}}
   - {{id: tam-ky, name: UBND TP. Tam Kỳ, level: district, parent: tinh, leader: ct-tam-ky}}
   - {{id: hoi-an, name: UBND TP. Hội An, level: district, parent: tinh, leader: ct-hoi-an, areas: {{payment: tc-hoi-an}}}}
   - {{id: thang-binh, name: UBND huyện Thăng Bình, level: district, parent: tinh, leader: ct-thang-binh}}
-services:
+  - {{id: vien-thong, name: Doanh nghiệp viễn thông, level: operator, leader: truc-mang}}
+dependencies:
+  - {{id: duong-truyen, name: Đường truyền của IOC, agency: vien-thong, cause: own_uplink, every: 2s, timeout: 1s, probe: {{tcp: "{uplink}"}}}}
+{sites}services:
 "#,
         listen = outside.listen,
+        uplink = outside.uplink,
+        sites = outside.script.sites_yaml("duong-truyen"),
     );
     for (id, name, agency, url) in outside.portals {
         let _ = writeln!(
             text,
-            "  - {{id: {id}, name: {name}, agency: {agency}, kind: portal, every: 3s, timeout: 2s, \
+            "  - {{id: {id}, name: {name}, agency: {agency}, kind: portal, every: 3s, timeout: 2s, depends_on: [duong-truyen], \
              http: {{url: \"{url}\", body_contains: \"Dịch vụ công\", ca_file: ca.pem}}}}"
         );
     }
+    text.push_str(&journey(outside));
     let _ = write!(
         text,
         r#"payments:
@@ -112,6 +123,33 @@ evaluation:
     text
 }
 
+/// A citizen's way through the portal of Hội An.
+fn journey(outside: &Outside<'_>) -> String {
+    let Some((.., url)) = outside.portals.iter().find(|(.., agency, _)| *agency == JOURNEY_AGENCY) else {
+        return String::new();
+    };
+    format!(
+        r#"  - id: nop-ho-so
+    name: Nộp hồ sơ trực tuyến TP. Hội An
+    agency: {JOURNEY_AGENCY}
+    kind: portal
+    every: 4s
+    timeout: 3s
+    depends_on: [duong-truyen]
+    journey:
+      ca_file: ca.pem
+      steps:
+        - {{name: mở trang đăng nhập, get: "{url}dang-nhap", capture: {{csrf: {{css: "input[name=csrf]", attr: value}}}}}}
+        - {{name: đăng nhập, post: "{url}dang-nhap", form: {{csrf: "{{{{csrf}}}}", user: cong-dan-thu, password: thu}}}}
+        - {{name: nộp hồ sơ, post: "{url}ho-so", json: {{thuTuc: thu}}, json_path: {{"/status": ok}}, capture: {{code: "/maHoSo"}}}}
+        - {{name: thanh toán, post: "{url}ho-so/{{{{code}}}}/thanh-toan", json: {{soTien: 0}}, json_path: {{"/status": paid}}}}
+        - {{name: giấy hẹn, get: "{url}ho-so/{{{{code}}}}", body_contains: "Đã tiếp nhận"}}
+      finally:
+        - {{name: rút hồ sơ thử, delete: "{url}ho-so/{{{{code}}}}"}}
+"#
+    )
+}
+
 /// Users of the office application a day, for the last ten days.
 fn usage(now: Timestamp) -> String {
     let mut text = String::from("Đơn vị,Người dùng,Từ,Đến\n");
@@ -126,7 +164,8 @@ fn usage(now: Timestamp) -> String {
     text
 }
 
-/// Rules with their waiting times shortened to a twelfth, so that a minute passes in five seconds.
+/// Rules with their waiting times shortened to a twelfth, so that a minute passes in five seconds; steps of 15 s, a usual
+/// tick, become the demo's tick.
 pub fn faster(rules: &str) -> String {
     const FACTOR: u32 = 12;
     let mut text = String::with_capacity(rules.len());
@@ -137,7 +176,7 @@ pub fn faster(rules: &str) -> String {
             let length = bare.then(|| seconds(value.trim()))??;
             Some(format!("{before}{key}{}s", (length / FACTOR).as_secs().max(1)))
         });
-        text.push_str(shortened.as_deref().unwrap_or(line));
+        text.push_str(&shortened.unwrap_or_else(|| line.replace(":15s]", ":1s]").replace("offset 15s", "offset 1s")));
         text.push('\n');
     }
     text

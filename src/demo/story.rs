@@ -5,6 +5,7 @@ use super::devices::Power;
 use super::mail::Mailbox;
 use super::payments::{Files, Payment};
 use super::portal::{Behaviour, Portal};
+use super::uplink::Uplink;
 use jiff::{SignedDuration, Timestamp};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,13 +15,18 @@ const CALM: Duration = Duration::from_secs(20);
 /// How long a mail may take before the scene says so and goes on.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long the line stays cut after its owner was told: devices are offline by then.
+const CUT: Duration = Duration::from_secs(15);
+
 /// What the story moves.
 pub struct Stage {
     /// In the order of `PORTALS`.
     pub portals: Vec<Portal>,
+    pub line: Uplink,
     pub power: Power,
     /// The village that goes dark.
     pub village: String,
+    pub villages: Vec<&'static str>,
     pub mailbox: Mailbox,
     pub files: Files,
     pub listen: SocketAddr,
@@ -33,8 +39,10 @@ pub async fn tell(mut stage: Stage) -> anyhow::Result<()> {
     stage.files.ordinary(Timestamp::now())?;
     tokio::time::sleep(CALM).await;
     stage.hanging_portal(start).await?;
+    stage.broken_journey(start).await?;
     stage.unrecorded_payment(start).await?;
     stage.dark_village(start).await?;
+    stage.cut_line(start).await?;
     say(start, "Bảng điểm tuần trước", "last week's scorecard");
     eprintln!("          http://{}/reports", stage.listen);
     say(start, "Hết chuyện. Ctrl-C để dừng", "the story is over; Ctrl-C stops");
@@ -50,6 +58,17 @@ impl Stage {
         self.portals[0].behave(Behaviour::Answers);
         say(start, "Cổng hoạt động trở lại", "the portal answers again");
         self.told(start, "chutich@tamky.vn.example", seen + 1).await
+    }
+
+    async fn broken_journey(&mut self, start: Instant) -> anyhow::Result<()> {
+        let text = "Cổng Hội An vẫn mở được, nhưng bước thanh toán báo lỗi";
+        say(start, text, "the portal of Hội An answers, but paying a fee fails");
+        let seen = self.mails_to("chutich@hoian.vn.example")?;
+        self.portals[1].behave(Behaviour::PaymentFails);
+        self.told(start, "chutich@hoian.vn.example", seen).await?;
+        self.portals[1].behave(Behaviour::Answers);
+        say(start, "Thanh toán được trở lại", "fees can be paid again");
+        self.told(start, "chutich@hoian.vn.example", seen + 1).await
     }
 
     async fn unrecorded_payment(&mut self, start: Instant) -> anyhow::Result<()> {
@@ -82,6 +101,36 @@ impl Stage {
         self.power.restore(&village);
         say(start, "Có điện trở lại", "power is back");
         self.told(start, "chutich@thangbinh.vn.example", seen + 1).await
+    }
+
+    /// The line is cut: portals and devices seem dead from here, and only the line's owner hears of it.
+    async fn cut_line(&mut self, start: Instant) -> anyhow::Result<()> {
+        say(start, "Đường truyền của IOC bị đứt", "the line of the operations centre is cut");
+        let owner = "trucmang@vienthong.vn.example";
+        let seen = self.mails_to(owner)?;
+        let leaders = self.mails_to_leaders()?;
+        self.line.cut();
+        self.portals.iter().for_each(|portal| portal.behave(Behaviour::Unreachable));
+        self.villages.iter().for_each(|village| self.power.cut(village));
+        self.told(start, owner, seen).await?;
+        // Long enough for every portal and device to be missed.
+        tokio::time::sleep(CUT).await;
+        self.line.restore();
+        self.portals.iter().for_each(|portal| portal.behave(Behaviour::Answers));
+        self.villages.iter().for_each(|village| self.power.restore(village));
+        say(start, "Đường truyền có trở lại", "the line is back");
+        self.told(start, owner, seen + 1).await?;
+        // A mail that came late would be as wrong as one that came at once.
+        tokio::time::sleep(CUT).await;
+        let wrongly = self.mails_to_leaders()? - leaders;
+        let vi = format!("Thư gửi nhầm lãnh đạo đơn vị trong lúc đứt đường truyền: {wrongly}");
+        say(start, &vi, &format!("mails that blamed an agency for it: {wrongly}"));
+        Ok(())
+    }
+
+    fn mails_to_leaders(&self) -> anyhow::Result<usize> {
+        let leaders = ["chutich@tamky.vn.example", "chutich@hoian.vn.example", "chutich@thangbinh.vn.example"];
+        leaders.into_iter().map(|leader| self.mails_to(leader)).sum()
     }
 
     /// Waits for the mail after the first `seen` to `recipient` and shows its subject.
