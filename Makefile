@@ -1,7 +1,7 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager nginx-light postgresql mariadb-server python3-aiosmtpd openssl
-BENCH_PACKAGES := prometheus-blackbox-exporter prometheus-mqtt-exporter python3-aiosmtpd
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd openssl
+BENCH_PACKAGES := prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 
 .PHONY: test lint unit rules packages tools bench fuzz soak

@@ -29,6 +29,8 @@ mod examples;
 mod external;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/hostile.rs"]
+mod hostile;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/site.rs"]

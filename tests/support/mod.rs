@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod daemon;
+pub mod hostile;
 pub mod mailbox;
 pub mod nginx;
 pub mod prometheus;

@@ -106,6 +106,9 @@ pub(in crate::gather::service) fn broken(error: &hyper::Error, phase: Phase) -> 
             if matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe) {
                 return Failure::new(CheckResult::Error, Detail::Reset { phase });
             }
+            if io.kind() == std::io::ErrorKind::UnexpectedEof {
+                return Failure::new(CheckResult::Error, Detail::ClosedEarly { phase });
+            }
         }
         source = cause.source();
     }
