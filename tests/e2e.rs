@@ -33,5 +33,7 @@ mod faults;
 mod hostile;
 #[path = "e2e/reload.rs"]
 mod reload;
+#[path = "e2e/secrets.rs"]
+mod secrets;
 #[path = "e2e/site.rs"]
 mod site;

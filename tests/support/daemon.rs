@@ -19,12 +19,24 @@ impl Daemon {
         daemon
     }
 
+    /// As [`Daemon::start`], with these variables in its environment.
+    pub fn start_with(dir: &Path, config: &Path, port: u16, environment: &[(&str, &str)]) -> Daemon {
+        let daemon = Daemon::spawn_with(dir, config, port, environment);
+        daemon.wait_ready();
+        daemon
+    }
+
     pub fn spawn(dir: &Path, config: &Path, port: u16) -> Daemon {
+        Daemon::spawn_with(dir, config, port, &[])
+    }
+
+    fn spawn_with(dir: &Path, config: &Path, port: u16, environment: &[(&str, &str)]) -> Daemon {
         let log = dir.join("daemon.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a writable directory");
         let child = Command::new(env!("CARGO_BIN_EXE_ioc-watch"))
             .args(["run", "--config"])
             .arg(config)
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
