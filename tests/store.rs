@@ -7,6 +7,8 @@ mod attribution;
 mod fairness;
 #[path = "support/incidents.rs"]
 mod incidents;
+#[path = "support/mails.rs"]
+mod mails;
 #[path = "support/outages.rs"]
 mod outages;
 #[path = "support/postgres.rs"]
@@ -79,7 +81,9 @@ async fn simulate(seed: u64, state: &State, dir: &Path) {
     let store = Store::open(state, dir).await.unwrap();
     let begun = std::time::Instant::now();
     let checks = schedule.checks();
-    let all = attribution::play(&schedule, &checks, &store, dir).await;
+    let mut mails = mails::Mails::new(&schedule);
+    let all = attribution::play(&schedule, &checks, &store, dir, Some(&mut mails)).await;
+    mails.judge(&schedule).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     let mut errors = attribution::Errors::default();
     for (target, intervals) in all.iter().enumerate() {
         attribution::compare(&schedule, &checks, target, intervals, &mut errors)

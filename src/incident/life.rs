@@ -73,8 +73,8 @@ pub struct Incident {
     pub opened: Timestamp,
     /// When the last of its alerts ended; `None` while one fires.
     pub resolved: Option<Timestamp>,
-    /// Since when there is something to tell. An incident of which nothing was told keeps the time of its first alert,
-    /// so that an alert which comes and goes cannot put the first mail off for ever.
+    /// Since when there is something to tell. While nobody believes that anything fires, the time of the first untold
+    /// alert is kept, so that one which comes and goes cannot put the mail off for ever.
     pub changed: Option<Timestamp>,
     pub first_mail: Option<Timestamp>,
     pub last_mail: Option<Timestamp>,
@@ -283,7 +283,7 @@ pub fn step(
     let news = incident.news();
     match news {
         Some(_) => incident.changed = incident.changed.or(Some(now)),
-        None if incident.first_mail.is_some() || incident.is_firing() => incident.changed = None,
+        None if !incident.told.is_empty() || incident.is_firing() => incident.changed = None,
         None => {}
     }
     if let Some(news) = news

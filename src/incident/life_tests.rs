@@ -87,7 +87,7 @@ fn play(story: &[(i64, &str)], until: i64) -> Vec<(i64, String)> {
 #[test]
 fn mails_are_written_when_there_is_something_to_tell() {
     type Row = (&'static str, &'static [(i64, &'static str)], &'static [(i64, &'static str)]);
-    let rows: [Row; 9] = [
+    let rows: [Row; 10] = [
         ("one alert, told after group_wait", &[(0, "+a")], &[(30, "Broken")]),
         ("alerts of the same minute share a mail", &[(0, "+a"), (20, "+b")], &[(30, "Broken")]),
         ("a later alert waits for group_interval", &[(0, "+a"), (60, "+b")], &[(30, "Broken"), (330, "Changed")]),
@@ -112,6 +112,11 @@ fn mails_are_written_when_there_is_something_to_tell() {
             "an alert that comes back soon continues the incident",
             &[(0, "+a"), (1000, "-a"), (1100, "+a"), (3000, "-a")],
             &[(30, "Broken"), (1000, "Resolved"), (1300, "Changed"), (3000, "Resolved"), (3300, "closed")],
+        ),
+        (
+            "one that comes and goes after its end was told is told when it fires again",
+            &[(0, "+a"), (1000, "-a"), (1100, "+a"), (1290, "-a"), (1310, "+a")],
+            &[(30, "Broken"), (1000, "Resolved"), (1310, "Changed")],
         ),
     ];
     for (name, story, expected) in rows {

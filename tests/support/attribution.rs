@@ -1,5 +1,6 @@
 //! Plays a schedule of outages to the ledger and compares what it wrote with the truth.
 
+use crate::mails::Mails;
 use crate::outages::{Check, SECOND, Schedule, Target};
 use ioc_watch::attribution::{Graph, Interval, Ledger, NewMaintenance, Scope, State, SubjectKind};
 use ioc_watch::store::Store;
@@ -11,7 +12,15 @@ pub const TICK: i64 = 15 * SECOND;
 const HEARTBEAT: i64 = 2 * SECOND;
 
 /// The ledger of a schedule's whole run, by target.
-pub async fn play(schedule: &Schedule, checks: &[Check], store: &Store, dir: &Path) -> Vec<Vec<Interval>> {
+///
+/// With `mails` the incident stage is told what fires, as the ruler would tell it.
+pub async fn play(
+    schedule: &Schedule,
+    checks: &[Check],
+    store: &Store,
+    dir: &Path,
+    mut mails: Option<&mut Mails>,
+) -> Vec<Vec<Interval>> {
     let config = schedule.config(dir);
     let resume = async || {
         let ledger = Ledger::resume(store.clone()).await.unwrap();
@@ -19,6 +28,9 @@ pub async fn play(schedule: &Schedule, checks: &[Check], store: &Store, dir: &Pa
         ledger
     };
     let mut ledger = resume().await;
+    if let Some(mails) = &mut mails {
+        mails.resume(&config, store, &ledger, schedule.at(0)).await;
+    }
     let mut absences = schedule.absences.clone();
     absences.sort_by_key(|absence| absence.from);
     let mut absences = absences.into_iter().peekable();
@@ -43,17 +55,27 @@ pub async fn play(schedule: &Schedule, checks: &[Check], store: &Store, dir: &Pa
                 let target = &schedule.targets[check.target];
                 let (state, reason) = if check.is_up { (State::Up, "") } else { (State::Down, "refused") };
                 ledger.observe(&target.subject, target.agency, state, schedule.at(check.begun), reason);
+                if let Some(mails) = &mut mails {
+                    mails.see(check);
+                }
             } else if next == word {
-                announce(&ledger, schedule, announcements.next().unwrap()).await;
+                let window = announcements.next().unwrap();
+                announce(&ledger, schedule, window).await;
             } else {
                 let absence = absences.next().unwrap();
                 ledger.heartbeat(schedule.at(absence.from / HEARTBEAT * HEARTBEAT)).await.unwrap();
                 ledger = resume().await;
+                if let Some(mails) = &mut mails {
+                    mails.resume(&config, store, &ledger, schedule.at(absence.to)).await;
+                }
                 tick = tick.max(absence.to / TICK * TICK + TICK);
             }
         }
         ledger.tick(schedule.at(tick));
         ledger.flush().await.unwrap();
+        if let Some(mails) = &mut mails {
+            mails.tick(schedule, store, tick).await;
+        }
     }
     let (from, to) = (schedule.at(0), schedule.at(schedule.end));
     let services = ledger.intervals(SubjectKind::Service, from, to).await.unwrap();

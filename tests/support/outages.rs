@@ -260,6 +260,11 @@ impl Schedule {
         }
     }
 
+    /// Whether a target's own outage is only later found to be a dependency's.
+    pub fn is_set_back(&self, target: usize, time: i64) -> bool {
+        self.fails(target, time).is_some_and(|outage| outage.set_back.is_some())
+    }
+
     /// Every moment at which the truth about a target may change, ascending.
     pub fn edges(&self, target: usize) -> Vec<i64> {
         let needs = self.targets[target].needs.iter().chain([&target]);
@@ -303,10 +308,14 @@ impl Schedule {
     /// The configuration that watches all of this.
     pub fn config(&self, dir: &Path) -> Config {
         let mut text = String::from(
-            "site: {name: IOC Thăng Bình, agency: ioc, timezone: Asia/Ho_Chi_Minh}\n\
-             people: [{id: it-ioc, name: Trực IOC, email: truc@ioc.vn.example}]\n\
-             agencies:\n  - {id: ioc, name: IOC, leader: it-ioc}\n  - {id: tam-ky, name: Tam Kỳ}\n\
-             \x20 - {id: hoi-an, name: Hội An}\n",
+            "site: {name: IOC Thăng Bình, agency: ioc, timezone: Asia/Ho_Chi_Minh, language: en}\n\
+             people:\n  - {id: it-ioc, name: Trực IOC, email: truc@ioc.vn.example}\n\
+             \x20 - {id: it-tam-ky, name: Trực Tam Kỳ, email: truc@tamky.vn.example}\n\
+             \x20 - {id: it-hoi-an, name: Trực Hội An, email: truc@hoian.vn.example}\n\
+             agencies:\n  - {id: ioc, name: IOC, leader: it-ioc}\n  - {id: tam-ky, name: Tam Kỳ, leader: it-tam-ky}\n\
+             \x20 - {id: hoi-an, name: Hội An, leader: it-hoi-an}\n\
+             incidents: {group_by: [agency, area, service, dependency], group_wait: 1m, group_interval: 5m}\n\
+             email: {smtp: 'smtp://127.0.0.1:9', from: 'ioc@vn.example'}\n",
         );
         let mut list = |heading: &str, kind: SubjectKind| {
             writeln!(text, "{heading}:").unwrap();
