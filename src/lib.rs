@@ -21,8 +21,9 @@
 //! | [`metrics`] | the catalogue, columns for fleets, exposition | nothing |
 //! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |
 //! | [`store`] | the state database and its migrations | config |
-//! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only) |
+//! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only), matcher |
 //! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
+//! | [`matcher`] | matchers of labels, as Alertmanager has them | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
 
 /// The helpers that unit tests share with `tests/` call this crate by its name.
@@ -45,6 +46,7 @@ mod generated;
 pub mod history;
 pub mod incident;
 pub mod mail;
+pub mod matcher;
 pub mod metrics;
 pub mod org;
 pub mod promql;

@@ -9,6 +9,7 @@ pub mod dependencies;
 pub mod devices;
 pub mod email;
 mod environment;
+pub mod escalation;
 pub mod evaluation;
 pub mod feeds;
 pub mod glob;

@@ -3,7 +3,7 @@
 //! An alert is about what its labels name: a dependency, a service, a device, a site or a village. What follows from an
 //! excuse is decided in `life.rs`.
 
-use super::life::{Excused, Excuses, Incident};
+use super::life::{Excused, Excuses, Incident, Why};
 use crate::alert::Alert;
 use crate::attribution::{Excuse, Ledger, State, Subject, SubjectKind};
 use crate::config::organisation::Area;
@@ -70,7 +70,7 @@ impl Excuser {
         let coming = alerts.into_iter().map(|alert| (alert.fingerprint(), alert));
         let excused = |alert: &Alert| {
             let excuse = self.excuse(alert, now)?;
-            Some(Excused { cause: excuse.cause, by: excuse.by, since: excuse.since })
+            Some(Excused { why: Why::Cause(excuse.cause), by: excuse.by, since: excuse.since })
         };
         known.chain(coming).filter_map(|(fingerprint, alert)| Some((fingerprint, excused(alert)?))).collect()
     }

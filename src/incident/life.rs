@@ -38,14 +38,45 @@ pub struct Member {
     pub freed: Option<Timestamp>,
 }
 
-/// Whose an alert is, if not its agency's.
+/// Why nobody is told of an alert just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excused {
-    pub cause: Cause,
-    /// For people: the dependency's name, or the reason of the maintenance.
+    pub why: Why,
+    /// For people: the dependency's name, the reason of the maintenance, the comment of the silence, the summary of the
+    /// alert that inhibits.
     pub by: String,
     /// Since when the alert is excused.
     pub since: Timestamp,
+}
+
+/// What keeps people from being told of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Not its agency's, says the attribution ledger.
+    Cause(Cause),
+    /// A person does not want to hear of it for a time.
+    Silenced,
+    /// Another alert says it all.
+    Inhibited,
+}
+
+impl Why {
+    /// The name it is kept by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Cause(cause) => cause.as_str(),
+            Why::Silenced => "silenced",
+            Why::Inhibited => "inhibited",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Why> {
+        match text {
+            "silenced" => Some(Why::Silenced),
+            "inhibited" => Some(Why::Inhibited),
+            _ => Cause::parse(text).map(Why::Cause),
+        }
+    }
 }
 
 /// The alerts of an incident that are excused, by fingerprint.

@@ -37,7 +37,10 @@ fn excuse(excuses: &mut Excuses, text: &str, second: i64) {
         match sign {
             "~" => {
                 let cause = Cause::Dependency(crate::config::dependencies::DependencyCause::Telecom);
-                drop(excuses.insert(fingerprint, Excused { cause, by: "VNPT".into(), since: at(second) }));
+                drop(
+                    excuses
+                        .insert(fingerprint, Excused { why: Why::Cause(cause), by: "VNPT".into(), since: at(second) }),
+                );
             }
             "=" => drop(excuses.remove(&fingerprint)),
             _ => {}

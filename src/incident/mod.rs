@@ -17,6 +17,6 @@ pub mod words;
 pub use address::Severity;
 pub use excuse::PlacedDevice;
 pub use letter::{Evidence, NoEvidence};
-pub use life::{Excused, Incident, Member, News};
+pub use life::{Excused, Incident, Member, News, Why};
 pub use rows::Entry;
 pub use stage::Incidents;

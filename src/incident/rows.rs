@@ -2,7 +2,7 @@
 
 use super::address::Severity;
 use super::letter::Told;
-use super::life::{Excused, Incident, Member};
+use super::life::{Excused, Incident, Member, Why};
 use crate::alert::Alert;
 use crate::attribution::Cause;
 use crate::config::organisation::Area;
@@ -98,7 +98,7 @@ pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: 
     .bind(member.alert.ends_at.map(micros))
     .bind(member.resolved.map(micros))
     .bind(member.excused.as_ref().map(|excused| micros(excused.since)))
-    .bind(member.excused.as_ref().map(|excused| excused.cause.as_str()))
+    .bind(member.excused.as_ref().map(|excused| excused.why.as_str()))
     .bind(member.excused.as_ref().map(|excused| excused.by.clone()))
     .bind(member.freed.map(micros))
     .execute(&mut **tx)
@@ -257,10 +257,10 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         ends_at: time("ends_us")?,
         generator_url: row.try_get("generator_url")?,
     };
-    let cause: Option<String> = row.try_get("excused_cause")?;
+    let why: Option<String> = row.try_get("excused_cause")?;
     let by: Option<String> = row.try_get("excused_by")?;
     let excused = time("excused_us")?.map(|since| Excused {
-        cause: cause.as_deref().and_then(Cause::parse).unwrap_or(Cause::Unknown),
+        why: why.as_deref().and_then(Why::parse).unwrap_or(Why::Cause(Cause::Unknown)),
         by: by.unwrap_or_default(),
         since,
     });

@@ -1,7 +1,7 @@
 //! Severities, areas and events as their readers call them.
 
 use super::address::Severity;
-use super::life::Excused;
+use super::life::{Excused, Why};
 use crate::attribution::{Cause, SubjectKind};
 use crate::config::organisation::Area;
 use crate::config::site::Language::{self, En, Vi};
@@ -57,13 +57,18 @@ pub fn state(is_resolved: bool, language: Language) -> &'static str {
     }
 }
 
-/// Whose an alert is, if not its agency's.
+/// Why nobody is told of an alert just now.
 pub fn excused(excused: &Excused, language: Language) -> String {
-    match (excused.cause, language) {
-        (Cause::Maintenance, Vi) => format!("đang bảo trì ({})", excused.by),
-        (Cause::Maintenance, En) => format!("under maintenance ({})", excused.by),
-        (_, Vi) => format!("do {} gặp sự cố", excused.by),
-        (_, En) => format!("because of {}", excused.by),
+    let by = &excused.by;
+    match (excused.why, language) {
+        (Why::Cause(Cause::Maintenance), Vi) => format!("đang bảo trì ({by})"),
+        (Why::Cause(Cause::Maintenance), En) => format!("under maintenance ({by})"),
+        (Why::Cause(_), Vi) => format!("do {by} gặp sự cố"),
+        (Why::Cause(_), En) => format!("because of {by}"),
+        (Why::Silenced, Vi) => format!("đang tạm tắt thông báo ({by})"),
+        (Why::Silenced, En) => format!("silenced ({by})"),
+        (Why::Inhibited, Vi) => format!("đã báo trong cảnh báo khác ({by})"),
+        (Why::Inhibited, En) => format!("inhibited by {by}"),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::access::Identity;
 use crate::alert::Alert;
 use crate::incident::Incidents;
+use crate::matcher::{self, Matcher, is_label_name};
 use crate::store::Store;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
@@ -157,12 +158,6 @@ fn without_empty(texts: BTreeMap<String, String>) -> BTreeMap<String, String> {
     texts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (clean(name), clean(value))).collect()
 }
 
-fn is_label_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
 /// An alert as listed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -237,8 +232,8 @@ impl Wanted {
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "active" => wanted.is_active = value != "false",
-                "receiver" => wanted.receiver = Some(anchored(&value)?),
-                "filter" => wanted.matchers.push(Matcher::parse(&value)?),
+                "receiver" => wanted.receiver = Some(matcher::anchored(&value).map_err(|error| error.to_string())?),
+                "filter" => wanted.matchers.push(Matcher::parse(&value).map_err(|error| error.to_string())?),
                 // Nothing is silenced, inhibited or unprocessed here, so asking for it or not is the same.
                 _ => {}
             }
@@ -249,61 +244,8 @@ impl Wanted {
     fn wants(&self, alert: &Alert) -> bool {
         self.is_active
             && self.receiver.as_ref().is_none_or(|receiver| receiver.is_match(RECEIVER))
-            && self.matchers.iter().all(|matcher| matcher.matches(alert))
+            && matcher::all(&self.matchers, &alert.labels)
     }
-}
-
-/// `name="value"`, `!=`, `=~`, `!~`; quotes may be left out.
-struct Matcher {
-    name: String,
-    is_negative: bool,
-    value: Value,
-}
-
-enum Value {
-    Text(String),
-    Pattern(Regex),
-}
-
-impl Matcher {
-    fn parse(text: &str) -> Result<Matcher, String> {
-        let wrong = || format!("{text:?} is not a matcher: name=\"value\", or with !=, =~, !~");
-        let text_ = text.trim().trim_start_matches('{').trim_end_matches('}').trim();
-        let end = text_.find(['=', '!']).ok_or_else(wrong)?;
-        let (name, rest) = text_.split_at(end);
-        let (name, operators) = (name.trim(), ["=~", "!~", "!=", "="]);
-        let operator = operators.into_iter().find(|operator| rest.starts_with(operator)).ok_or_else(wrong)?;
-        if !is_label_name(name) {
-            return Err(wrong());
-        }
-        let value = unquote(rest[operator.len()..].trim());
-        Ok(Matcher {
-            name: name.to_string(),
-            is_negative: operator.starts_with('!'),
-            value: if operator.ends_with('~') { Value::Pattern(anchored(&value)?) } else { Value::Text(value) },
-        })
-    }
-
-    fn matches(&self, alert: &Alert) -> bool {
-        let value = alert.label(&self.name);
-        let is_match = match &self.value {
-            Value::Text(text) => value == text,
-            Value::Pattern(pattern) => pattern.is_match(value),
-        };
-        is_match != self.is_negative
-    }
-}
-
-fn unquote(value: &str) -> String {
-    // A quoted value has the escapes of JSON, as amtool writes them.
-    serde_json::from_str(value).unwrap_or_else(|_| value.trim_matches('"').to_string())
-}
-
-fn anchored(pattern: &str) -> Result<Regex, String> {
-    regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|_| format!("{pattern:?} is not a pattern"))
 }
 
 async fn status(State(api): State<AlertsApi>) -> Response {
