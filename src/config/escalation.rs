@@ -54,3 +54,36 @@ pub enum Office {
     Leader,
     Deputy,
 }
+
+impl Policy {
+    /// The first that matches.
+    pub fn for_incident<'p>(policies: &'p [Policy], labels: &std::collections::BTreeMap<String, String>) -> &'p Policy {
+        policies.iter().find(|policy| crate::matcher::all(&policy.matchers, labels)).unwrap_or(&policies[0])
+    }
+}
+
+/// What no policy matches.
+pub fn defaults() -> Vec<Policy> {
+    let own = |office| Target::Office { up: 0, office };
+    let step = |after, notify| Step { after, notify, acknowledge: Acknowledge::AtLeast(1) };
+    let hour = Duration::from_secs(3600);
+    vec![
+        Policy {
+            matchers: Matcher::parse("severity=critical").into_iter().collect(),
+            working_hours: false,
+            steps: vec![
+                step(Duration::ZERO, vec![own(Office::Duty), own(Office::Leader)]),
+                step(hour, vec![Target::Office { up: 1, office: Office::Leader }]),
+            ],
+            repeat: Some(4 * hour),
+            ack_expires: 8 * hour,
+        },
+        Policy {
+            matchers: Vec::new(),
+            working_hours: false,
+            steps: vec![step(Duration::ZERO, vec![own(Office::Duty)]), step(4 * hour, vec![own(Office::Leader)])],
+            repeat: None,
+            ack_expires: 8 * hour,
+        },
+    ]
+}

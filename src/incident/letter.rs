@@ -6,8 +6,8 @@ use super::who::{self, Role};
 use super::words;
 use crate::alert::Alert;
 use crate::attribution::SubjectKind;
-use crate::config::Config;
 use crate::config::site::{Language, Site};
+use crate::config::{Config, Id};
 use crate::format;
 use crate::mail::message::{self, one_line, shorten};
 use crate::mail::templates::{self, IncidentView, RowView};
@@ -47,6 +47,7 @@ impl Evidence for NoEvidence {
 }
 
 /// What all mails have in common.
+#[derive(Clone)]
 pub(super) struct Desk {
     pub org: Arc<Org>,
     pub site: Site,
@@ -103,13 +104,14 @@ impl Desk {
         incident: &Incident,
         news: News,
         told: &[Told],
+        to: &[(Id, Role)],
         evidence: &EvidenceLines,
         now: Timestamp,
     ) -> Round {
         let who = who::addressees(&self.org, &incident.agency, incident.area, incident.severity, now);
         let mut round = Round { is_nobodys: who.is_nobodys, ..Round::default() };
         let Some(from) = &self.from else { return round };
-        let recipients = self.recipients(incident, news, told, &who, from);
+        let recipients = self.recipients(incident, told, to, from);
         for recipient in &recipients {
             let view = self.view(incident, news, &who, &recipients, recipient.told.language, evidence, now);
             match self.mail(incident, news, recipient, &view, from, now) {
@@ -125,16 +127,9 @@ impl Desk {
         round
     }
 
-    /// Everybody who was told; and, unless it is over, everybody who is to be told now.
-    fn recipients(
-        &self,
-        incident: &Incident,
-        news: News,
-        told: &[Told],
-        who: &who::Addressees,
-        from: &Mailbox,
-    ) -> Vec<Recipient> {
-        let role_of = |person: &str| who.to.iter().find(|(id, _)| id.as_str() == person).map(|(_, role)| *role);
+    /// Those of `told`, and whoever else is called now.
+    fn recipients(&self, incident: &Incident, told: &[Told], to: &[(Id, Role)], from: &Mailbox) -> Vec<Recipient> {
+        let role_of = |person: &str| to.iter().find(|(id, _)| id.as_str() == person).map(|(_, role)| *role);
         let mut recipients: Vec<Recipient> = told
             .iter()
             .map(|told| {
@@ -148,10 +143,7 @@ impl Desk {
                 Recipient { told, role, is_new: false }
             })
             .collect();
-        if news == News::Resolved {
-            return recipients;
-        }
-        for (id, role) in &who.to {
+        for (id, role) in to {
             if told.iter().any(|told| told.person == id.as_str()) {
                 continue;
             }

@@ -7,8 +7,10 @@
 //! ended. What was told stays told: an open incident is marked, and ends only with its own alerts.
 
 use super::address::Severity;
+use super::escalation::{Call, Escalation, Raised};
 use crate::alert::Alert;
 use crate::attribution::Cause;
+use crate::config::escalation::{Policy, Step};
 use crate::config::organisation::Area;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,23 @@ pub struct Timing {
     pub group_interval: SignedDuration,
 }
 
+/// What a step goes by.
+pub struct Rules<'a> {
+    pub timing: Timing,
+    /// The policy of the incident at a severity.
+    pub policy: &'a dyn Fn(Severity) -> &'a Policy,
+    /// See [`Call::names`].
+    pub names: &'a dyn Fn(Option<&Step>) -> Vec<String>,
+    /// See [`Call::working`].
+    pub working: &'a dyn Fn(Timestamp) -> Timestamp,
+}
+
+impl Rules<'_> {
+    pub(super) fn call(&self, severity: Severity) -> Call<'_> {
+        Call { policy: (self.policy)(severity), names: self.names, working: self.working }
+    }
+}
+
 /// An alert of an incident.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
@@ -36,6 +55,9 @@ pub struct Member {
     pub excused: Option<Excused>,
     /// When its excuse ended; `None` again once `group_wait` has passed since.
     pub freed: Option<Timestamp>,
+    /// When a person said that it is over although its source still calls it firing: until the source says that it
+    /// ended, or that it began again, the person is believed.
+    pub dismissed: Option<Timestamp>,
 }
 
 /// Why nobody is told of an alert just now.
@@ -83,6 +105,11 @@ impl Why {
 pub type Excuses = BTreeMap<String, Excused>;
 
 impl Member {
+    /// Fires.
+    pub fn new(alert: Alert, severity: Severity) -> Member {
+        Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None }
+    }
+
     /// No notification about it starts: it is excused, or was until just now.
     pub(super) fn is_quiet(&self) -> bool {
         self.excused.is_some() || self.freed.is_some()
@@ -115,6 +142,7 @@ pub struct Incident {
     pub members: BTreeMap<String, Member>,
     /// Fingerprints that the last mail called firing.
     pub told: BTreeSet<String>,
+    pub escalation: Escalation,
 }
 
 /// What a mail says.
@@ -146,6 +174,18 @@ pub enum Event {
     Resolved,
     /// A mail is to be written, about the incident as it stands after the step.
     Mail(News),
+    /// The escalation goes on.
+    Raised(Raised),
+    /// A person answered; until when that stops the escalation, if it does.
+    Acknowledged {
+        person: String,
+        until: Option<Timestamp>,
+    },
+    /// A person said that it is over.
+    Dismissed {
+        person: String,
+        reason: String,
+    },
     /// It is over; the next alert of its group opens a new one.
     Closed,
 }
@@ -168,6 +208,7 @@ impl Incident {
             mails: 0,
             members: BTreeMap::new(),
             told: BTreeSet::new(),
+            escalation: Escalation::default(),
         }
     }
 
@@ -210,28 +251,51 @@ impl Incident {
         }
     }
 
+    /// Something fires that is worse than what people were told.
+    fn is_worse(&self) -> bool {
+        let Some(known) = self.escalation.severity else { return false };
+        let is_untold = |(key, member): (&String, &Member)| {
+            member.resolved.is_none() && !member.is_quiet() && !self.told.contains(key) && known < member.severity
+        };
+        self.members.iter().any(is_untold)
+    }
+
     /// When the mail about `news` is due.
-    fn mail_due(&self, news: News, timing: &Timing) -> Option<Timestamp> {
+    fn mail_due(&self, news: News, rules: &Rules<'_>) -> Option<Timestamp> {
         let changed = self.changed?;
         // That it is over is told as soon as the interval allows: there is nothing left to collect.
-        let collected = if news == News::Resolved { changed } else { later(changed, timing.group_wait) };
-        let spaced = self.last_mail.map(|last| later(last, timing.group_interval));
-        Some(spaced.map_or(collected, |spaced| spaced.max(collected)))
+        let collected = if news == News::Resolved { changed } else { later(changed, rules.timing.group_wait) };
+        let spaced = self.last_mail.filter(|_| news == News::Resolved || !self.is_worse());
+        let spaced = spaced.map(|last| later(last, rules.timing.group_interval));
+        let due = spaced.map_or(collected, |spaced| spaced.max(collected));
+        Some(rules.call(self.severity).allowed(due))
+    }
+
+    /// Something fires of which people were told and may be told.
+    fn is_live(&self) -> bool {
+        !self.told.is_empty() && self.is_firing() && self.excused().is_none()
     }
 
     /// When the next [`step`] has something to do, if no alert comes before.
-    pub fn next_due(&self, timing: &Timing) -> Option<Timestamp> {
-        let ends =
-            self.members.values().filter(|member| member.resolved.is_none()).filter_map(|member| member.alert.ends_at);
+    pub fn next_due(&self, rules: &Rules<'_>) -> Option<Timestamp> {
+        let timing = &rules.timing;
+        let fires_somewhere = |member: &&Member| member.resolved.is_none() || member.dismissed.is_some();
+        let ends = self.members.values().filter(fires_somewhere).filter_map(|member| member.alert.ends_at);
         let freed = self.members.values().filter(|member| member.resolved.is_none()).filter_map(|member| member.freed);
         let freed = freed.map(|freed| later(freed, timing.group_wait));
         let news = self.news();
-        let mail = news.and_then(|news| self.mail_due(news, timing));
+        let mail = news.and_then(|news| self.mail_due(news, rules));
         let close = match (self.resolved, news) {
-            (Some(resolved), None) => Some(later(resolved, timing.group_interval)),
+            (Some(resolved), None) if !self.is_dismissed() => Some(later(resolved, timing.group_interval)),
             _ => None,
         };
-        ends.chain(freed).chain(mail).chain(close).min()
+        let escalation = self.is_live().then(|| self.escalation.next_due(&rules.call(self.severity))).flatten();
+        ends.chain(freed).chain(mail).chain(close).chain(escalation).min()
+    }
+
+    /// The source of one of its alerts still calls firing what a person said is over.
+    fn is_dismissed(&self) -> bool {
+        self.members.values().any(|member| member.dismissed.is_some())
     }
 
     /// A clock that was set back must not put mails off by as much.
@@ -283,7 +347,7 @@ pub fn step(
     alerts: &[(Alert, Severity)],
     excuses: &Excuses,
     now: Timestamp,
-    timing: &Timing,
+    rules: &Rules<'_>,
 ) -> (Incident, Vec<Event>) {
     let mut events = Vec::new();
     incident.clamp(now);
@@ -298,8 +362,11 @@ pub fn step(
             member.resolved = Some(member.alert.ends_at.unwrap_or(now).min(now));
             events.push(Event::Ended(fingerprint.clone()));
         }
+        if member.alert.is_resolved(now) {
+            member.dismissed = None;
+        }
     }
-    incident.excuse(excuses, now, timing, &mut events);
+    incident.excuse(excuses, now, &rules.timing, &mut events);
     match (incident.is_firing(), incident.resolved) {
         (false, None) => {
             incident.resolved = Some(now);
@@ -317,16 +384,42 @@ pub fn step(
         None if !incident.told.is_empty() || incident.is_firing() => incident.changed = None,
         None => {}
     }
+    let begins = incident.escalation.begun.is_none() || incident.is_worse();
+    let call = rules.call(incident.severity);
+    let mut raised = Vec::new();
     if let Some(news) = news
-        && incident.mail_due(news, timing).is_some_and(|due| due <= now)
+        && incident.mail_due(news, rules).is_some_and(|due| due <= now)
     {
         tell(&mut incident, now);
         events.push(Event::Mail(news));
+        if begins && news != News::Resolved {
+            raised = incident.escalation.begin(incident.severity, now, &call);
+        }
     }
-    if incident.news().is_none() && incident.resolved.is_some_and(|at| later(at, timing.group_interval) <= now) {
+    let is_live = incident.is_live();
+    raised.extend(incident.escalation.step(is_live, now, &call));
+    events.extend(raised.into_iter().map(Event::Raised));
+    let may_close = incident.news().is_none() && !incident.is_dismissed();
+    if may_close && incident.resolved.is_some_and(|at| later(at, rules.timing.group_interval) <= now) {
         events.push(Event::Closed);
     }
     (incident, events)
+}
+
+/// `person` answers for the incident. A [`step`] must follow.
+pub fn acknowledge(incident: &mut Incident, person: &str, now: Timestamp, rules: &Rules<'_>) -> Event {
+    let policy = (rules.policy)(incident.severity);
+    let stops = incident.escalation.acknowledge(person, now, policy);
+    let until = incident.escalation.held_until.filter(|_| stops);
+    Event::Acknowledged { person: person.to_owned(), until }
+}
+
+/// `person` says that all of it is over, and why. A [`step`] must follow, which ends the incident.
+pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timestamp) -> Event {
+    for member in incident.members.values_mut().filter(|member| member.resolved.is_none()) {
+        (member.resolved, member.dismissed) = (Some(now), Some(now));
+    }
+    Event::Dismissed { person: person.to_owned(), reason: reason.to_owned() }
 }
 
 fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Timestamp, events: &mut Vec<Event>) {
@@ -335,7 +428,15 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
     match incident.members.get_mut(&fingerprint) {
         // What was never heard firing here was never told either.
         None if ends => return,
-        Some(member) if member.resolved.is_some() && ends => return,
+        Some(member) if member.resolved.is_some() && ends => {
+            member.dismissed = None;
+            return;
+        }
+        // It is the firing that a person said is over.
+        Some(member) if member.dismissed.is_some_and(|dismissed| alert.starts_at <= dismissed) => {
+            member.alert.ends_at = alert.ends_at;
+            return;
+        }
         Some(member) if ends => {
             // An end that lies before this firing belongs to an earlier one.
             if alert.ends_at.is_some_and(|end| end < member.alert.starts_at) {
@@ -346,7 +447,7 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
         Some(member) => {
             let fires_again = member.resolved.take().is_some();
             if fires_again {
-                (member.excused, member.freed) = (None, None);
+                (member.excused, member.freed, member.dismissed) = (None, None, None);
             }
             let starts_at = if fires_again { alert.starts_at } else { alert.starts_at.min(member.alert.starts_at) };
             member.alert = Alert { starts_at, ..alert.clone() };
@@ -356,7 +457,7 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
         }
         None => {
             events.push(Event::Fired(fingerprint.clone()));
-            let member = Member { alert: alert.clone(), severity, resolved: None, excused: None, freed: None };
+            let member = Member::new(alert.clone(), severity);
             incident.members.insert(fingerprint, member);
         }
     }
@@ -384,7 +485,7 @@ pub fn forget_ended(incident: &mut Incident) {
     let mut ended: Vec<(Timestamp, String)> = incident
         .members
         .iter()
-        .filter(|(key, _)| !incident.told.contains(*key))
+        .filter(|(key, member)| !incident.told.contains(*key) && member.dismissed.is_none())
         .filter_map(|(key, member)| Some((member.resolved?, key.clone())))
         .collect();
     if ended.len() <= KEPT_ENDED {

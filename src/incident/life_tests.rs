@@ -7,6 +7,24 @@ const NONE: Excuses = Excuses::new();
 const TIMING: Timing =
     Timing { group_wait: SignedDuration::from_secs(30), group_interval: SignedDuration::from_secs(300) };
 
+/// One person is told, once.
+fn rules() -> Rules<'static> {
+    Rules { timing: TIMING, policy: &policy, names: &|_| vec!["d".to_owned()], working: &|at| at }
+}
+
+fn policy(_: Severity) -> &'static Policy {
+    use crate::config::escalation::Acknowledge;
+    use std::time::Duration;
+    static POLICY: std::sync::OnceLock<Policy> = std::sync::OnceLock::new();
+    POLICY.get_or_init(|| Policy {
+        matchers: Vec::new(),
+        working_hours: false,
+        steps: vec![Step { after: Duration::ZERO, notify: Vec::new(), acknowledge: Acknowledge::AtLeast(1) }],
+        repeat: None,
+        ack_expires: Duration::from_secs(8 * 3600),
+    })
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
@@ -70,12 +88,12 @@ fn play(story: &[(i64, &str)], until: i64) -> Vec<(i64, String)> {
     let mut moments = story.iter().copied().chain([(until, "")]).peekable();
     while let Some((second, text)) = moments.next() {
         excuse(&mut excuses, text, second);
-        let (next, events) = step(incident, &alerts(text, second), &excuses, at(second), &TIMING);
+        let (next, events) = step(incident, &alerts(text, second), &excuses, at(second), &rules());
         incident = next;
         note(second, events);
         let end = moments.peek().map_or(second, |next| next.0);
-        while let Some(due) = incident.next_due(&TIMING).filter(|due| *due < at(end)) {
-            let (next, events) = step(incident, &[], &excuses, due, &TIMING);
+        while let Some(due) = incident.next_due(&rules()).filter(|due| *due < at(end)) {
+            let (next, events) = step(incident, &[], &excuses, due, &rules());
             incident = next;
             let closes = events.contains(&Event::Closed);
             note(due.as_second() - 1_000_000, events);
@@ -188,21 +206,56 @@ fn what_is_excused_is_told_only_when_it_no_longer_is() {
 fn an_incident_is_excused_while_all_that_fires_is() {
     let mut excuses = Excuses::new();
     excuse(&mut excuses, "~a ~b", 0);
-    let (incident, events) = step(open(), &alerts("+a +b", 0), &excuses, at(0), &TIMING);
+    let (incident, events) = step(open(), &alerts("+a +b", 0), &excuses, at(0), &rules());
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Excused(_))).count(), 2);
     assert_eq!(incident.excused().map(|excused| (excused.by.as_str(), excused.since)), Some(("VNPT", at(0))));
     excuse(&mut excuses, "=b", 60);
-    let (incident, events) = step(incident, &[], &excuses, at(60), &TIMING);
+    let (incident, events) = step(incident, &[], &excuses, at(60), &rules());
     assert!(events.iter().any(|event| matches!(event, Event::ExcuseEnded(_))), "{events:?}");
     assert_eq!(incident.excused(), None);
-    assert_eq!(incident.next_due(&TIMING), Some(at(90)), "group_wait counts from the end of the excuse");
+    assert_eq!(incident.next_due(&rules()), Some(at(90)), "group_wait counts from the end of the excuse");
+}
+
+#[test]
+fn what_is_worse_is_told_without_waiting_and_escalates_anew() {
+    let story = [(0, "+a"), (60, "!b"), (2000, "-a -b")];
+    let expected = [(30, "Broken"), (90, "Changed"), (2000, "Resolved"), (2300, "closed")];
+    assert_eq!(play(&story, 5_000), expected.map(|(second, what)| (second, what.to_string())));
+    let (incident, _) = step(open(), &alerts("+a", 0), &NONE, at(0), &rules());
+    let (mut incident, events) = step(incident, &[], &NONE, at(30), &rules());
+    assert!(events.contains(&Event::Raised(Raised::Step(0))), "{events:?}");
+    acknowledge(&mut incident, "d", at(40), &rules());
+    let (incident, _) = step(incident, &alerts("!b", 60), &NONE, at(60), &rules());
+    assert!(incident.escalation.is_held(at(60)), "what was answered is still answered");
+    let (incident, events) = step(incident, &[], &NONE, at(90), &rules());
+    assert!(events.contains(&Event::Raised(Raised::Step(0))), "{events:?}");
+    assert!(!incident.escalation.is_held(at(90)), "nobody has answered for what it is now");
+}
+
+#[test]
+fn a_person_who_says_it_is_over_is_believed_until_it_begins_again() {
+    let (incident, _) = step(open(), &alerts("+a +b", 0), &NONE, at(0), &rules());
+    let (mut incident, _) = step(incident, &[], &NONE, at(30), &rules());
+    dismiss(&mut incident, "d", "seen to work", at(400));
+    let (incident, events) = step(incident, &[], &NONE, at(400), &rules());
+    assert!(events.contains(&Event::Mail(News::Resolved)), "{events:?}");
+    assert_eq!(incident.next_due(&rules()), None, "it stays open: its sources still call it firing");
+    let same = |name: &str| alerts(&format!("+{name}"), 0);
+    let (incident, events) = step(incident, &same("a"), &NONE, at(1000), &rules());
+    assert_eq!(events, []);
+    let (incident, events) = step(incident, &alerts("-b", 1100), &NONE, at(1100), &rules());
+    assert_eq!(events, []);
+    let (again, events) = step(incident.clone(), &alerts("+a", 1200), &NONE, at(1200), &rules());
+    assert!(events.contains(&Event::Reopened) && again.firing().len() == 1, "{events:?}");
+    let (_, events) = step(incident, &alerts("-a", 1200), &NONE, at(1200), &rules());
+    assert!(events.contains(&Event::Closed), "{events:?}");
 }
 
 #[test]
 fn partial_ends_are_told_and_the_severity_only_rises() {
     assert_eq!(play(&[(0, "+a +b"), (1000, "-a")], 5_000), [(30, "Broken".to_string()), (1030, "Changed".to_string())]);
-    let (incident, _) = step(open(), &alerts("+a !b", 0), &NONE, at(0), &TIMING);
-    let (incident, _) = step(incident, &alerts("-b", 5), &NONE, at(5), &TIMING);
+    let (incident, _) = step(open(), &alerts("+a !b", 0), &NONE, at(0), &rules());
+    let (incident, _) = step(incident, &alerts("-b", 5), &NONE, at(5), &rules());
     assert_eq!(incident.severity, Severity::Critical);
 }
 
@@ -210,28 +263,28 @@ fn partial_ends_are_told_and_the_severity_only_rises() {
 fn an_announced_end_happens_when_it_is_not_announced_anew() {
     let mut external = alerts("+a", 0);
     external[0].0.ends_at = Some(at(400));
-    let (incident, _) = step(open(), &external, &NONE, at(0), &TIMING);
-    let (incident, _) = step(incident, &[], &NONE, at(30), &TIMING);
-    assert_eq!(incident.next_due(&TIMING), Some(at(400)));
-    let (incident, events) = step(incident, &[], &NONE, at(400), &TIMING);
+    let (incident, _) = step(open(), &external, &NONE, at(0), &rules());
+    let (incident, _) = step(incident, &[], &NONE, at(30), &rules());
+    assert_eq!(incident.next_due(&rules()), Some(at(400)));
+    let (incident, events) = step(incident, &[], &NONE, at(400), &rules());
     assert!(events.contains(&Event::Mail(News::Resolved)), "{events:?}");
     assert_eq!(incident.resolved, Some(at(400)));
 }
 
 #[test]
 fn a_clock_set_back_does_not_put_mails_off() {
-    let (incident, _) = step(open(), &alerts("+a", 90_000), &NONE, at(90_000), &TIMING);
-    let (incident, _) = step(incident, &[], &NONE, at(0), &TIMING);
-    assert_eq!(incident.next_due(&TIMING), Some(at(30)));
+    let (incident, _) = step(open(), &alerts("+a", 90_000), &NONE, at(90_000), &rules());
+    let (incident, _) = step(incident, &[], &NONE, at(0), &rules());
+    assert_eq!(incident.next_due(&rules()), Some(at(30)));
 }
 
 #[test]
 fn alerts_that_ended_are_not_kept_without_bound() {
     let mut incident = open();
     for n in 0..400 {
-        incident = step(incident, &alerts(&format!("+x{n} +stays"), n * 1000), &NONE, at(n * 1000), &TIMING).0;
-        incident = step(incident, &alerts(&format!("-x{n}"), n * 1000 + 10), &NONE, at(n * 1000 + 10), &TIMING).0;
-        incident = step(incident, &[], &NONE, at(n * 1000 + 500), &TIMING).0;
+        incident = step(incident, &alerts(&format!("+x{n} +stays"), n * 1000), &NONE, at(n * 1000), &rules()).0;
+        incident = step(incident, &alerts(&format!("-x{n}"), n * 1000 + 10), &NONE, at(n * 1000 + 10), &rules()).0;
+        incident = step(incident, &[], &NONE, at(n * 1000 + 500), &rules()).0;
         forget_ended(&mut incident);
     }
     assert!(incident.members.len() <= KEPT_ENDED + 1, "{}", incident.members.len());
@@ -239,19 +292,25 @@ fn alerts_that_ended_are_not_kept_without_bound() {
 
 proptest! {
     /// Whatever happens: whoever was told that it broke is told that it ended; mails keep their distance; what fires
-    /// is told in time; and time always moves on.
+    /// is told in time; and time always moves on. `*` is acknowledged, `#` is called over by a person.
     #[test]
-    fn every_story_ends_well(story in proptest::collection::vec((0_i64..200, "[+!~=-][abc]( [+!~=-][abc])?"), 1..30)) {
+    fn every_story_ends_well(story in proptest::collection::vec((0_i64..200, "([+!~=-][abc]|[*#])( [+!~=-][abc])?"), 1..30)) {
         let mut incident = open();
         let mut second = 0;
-        let mut mails: Vec<(i64, News)> = Vec::new();
+        let mut mails: Vec<(i64, News, Option<Severity>)> = Vec::new();
         let mut excuses = Excuses::new();
-        let mut play = |incident: Incident, text: &str, second: i64| {
+        let mut play = |mut incident: Incident, text: &str, second: i64| {
             excuse(&mut excuses, text, second);
-            let (incident, events) = step(incident, &alerts(text, second), &excuses, at(second), &TIMING);
+            if text.contains('*') {
+                acknowledge(&mut incident, "d", at(second), &rules());
+            }
+            if text.contains('#') {
+                dismiss(&mut incident, "d", "seen to work", at(second));
+            }
+            let (incident, events) = step(incident, &alerts(text, second), &excuses, at(second), &rules());
             for event in &events {
                 if let Event::Mail(news) = event {
-                    mails.push((second, *news));
+                    mails.push((second, *news, incident.escalation.severity));
                 }
             }
             let closed = events.contains(&Event::Closed);
@@ -264,7 +323,7 @@ proptest! {
             incident = next;
             is_closed = closed;
             if closed { break; }
-            if let Some(due) = incident.next_due(&TIMING) {
+            if let Some(due) = incident.next_due(&rules()) {
                 prop_assert!(due > at(second), "due in the past: nothing would move on");
             }
         }
@@ -278,12 +337,12 @@ proptest! {
         }
         prop_assert!(incident.told.is_empty());
         prop_assert!(incident.firing().is_empty());
-        if let Some((_, last)) = mails.last() {
+        if let Some((_, last, _)) = mails.last() {
             prop_assert_eq!(*last, News::Resolved);
             prop_assert_eq!(mails[0].1, News::Broken);
         }
         for pair in mails.windows(2) {
-            prop_assert!(pair[1].0 - pair[0].0 >= 300);
+            prop_assert!(pair[1].0 - pair[0].0 >= 300 || pair[0].2 < pair[1].2, "only what is worse comes sooner");
             prop_assert!(pair[1].1 != News::Broken);
         }
     }

@@ -5,15 +5,21 @@
 //! incident says when something is to be told; [`who`] says to whom; `letter` writes it; [`Incidents`] keeps all of it
 //! in the state database, mails included, in one transaction. It does not know how an alert came to be.
 
+mod acts;
 pub mod address;
+pub mod escalation;
 mod excuse;
 mod letter;
 pub mod life;
 mod rows;
+mod settings;
 mod stage;
+mod tell;
+mod timeline;
 pub mod who;
 pub mod words;
 
+pub use acts::{Deed, Done};
 pub use address::Severity;
 pub use excuse::PlacedDevice;
 pub use letter::{Evidence, NoEvidence};

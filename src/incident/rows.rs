@@ -34,6 +34,8 @@ pub struct Open {
     pub told: Vec<Told>,
     /// Of the next timeline entry.
     pub seq: i64,
+    /// When time alone will change something, as of the last change; `None`: never.
+    pub due: Option<Timestamp>,
 }
 
 /// What was open when the last run ended.
@@ -49,12 +51,13 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     let told = serde_json::to_string(&incident.told).unwrap_or_default();
     sqlx::query(
         "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
-         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
          ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
          resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
          first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
-         told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by",
+         told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by, \
+         escalation = excluded.escalation",
     )
     .bind(incident.id)
     .bind(&incident.key)
@@ -72,6 +75,7 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     .bind(told)
     .bind(incident.excused().map(|excused| micros(excused.since)))
     .bind(incident.excused().map(|excused| excused.by.clone()))
+    .bind(serde_json::to_string(&incident.escalation).unwrap_or_default())
     .execute(&mut **tx)
     .await
     .doing("writing an incident")?;
@@ -81,12 +85,13 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
 pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: &Member) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
-         resolved_us, excused_us, excused_cause, excused_by, freed_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+         resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
          ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
          annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
          ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, \
-         excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us",
+         excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us, \
+         dismissed_us = excluded.dismissed_us",
     )
     .bind(incident)
     .bind(fingerprint)
@@ -101,6 +106,7 @@ pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: 
     .bind(member.excused.as_ref().map(|excused| excused.why.as_str()))
     .bind(member.excused.as_ref().map(|excused| excused.by.clone()))
     .bind(member.freed.map(micros))
+    .bind(member.dismissed.map(micros))
     .execute(&mut **tx)
     .await
     .doing("writing an alert")?;
@@ -172,7 +178,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
     loaded.next_id = last.unwrap_or(RECORDED) + 1;
     let incidents = sqlx::query(
         "SELECT id, group_key, agency, area, severity, subject, opened_us, resolved_us, changed_us, first_mail_us, \
-         last_mail_us, mails, told, (SELECT MAX(seq) FROM incident_timeline t WHERE t.incident = incidents.id) AS seq \
+         last_mail_us, mails, told, escalation, (SELECT MAX(seq) FROM incident_timeline t WHERE t.incident = incidents.id) AS seq \
          FROM incidents WHERE closed_us IS NULL ORDER BY id",
     );
     for row in incidents.fetch_all(pool).await.doing(DOING)? {
@@ -184,7 +190,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
     let mut by_id: BTreeMap<i64, &mut Open> = loaded.open.iter_mut().map(|open| (open.incident.id, open)).collect();
     let alerts = sqlx::query(
         "SELECT incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, resolved_us, \
-         excused_us, excused_cause, excused_by, freed_us \
+         excused_us, excused_cause, excused_by, freed_us, dismissed_us \
          FROM alerts WHERE (incident = 0 AND resolved_us IS NULL) \
          OR incident IN (SELECT id FROM incidents WHERE closed_us IS NULL)",
     );
@@ -236,9 +242,11 @@ fn read_open(row: &AnyRow) -> Result<Option<Open>, sqlx::Error> {
         mails: row.try_get("mails")?,
         members: BTreeMap::new(),
         told,
+        // What was open before there were escalations begins with its first.
+        escalation: serde_json::from_str(&row.try_get::<String, _>("escalation")?).unwrap_or_default(),
     };
     let seq: Option<i64> = row.try_get("seq")?;
-    Ok(Some(Open { incident, told: Vec::new(), seq: seq.map_or(0, |last| last + 1) }))
+    Ok(Some(Open { incident, told: Vec::new(), seq: seq.map_or(0, |last| last + 1), due: None }))
 }
 
 fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
@@ -264,7 +272,8 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         by: by.unwrap_or_default(),
         since,
     });
-    let member = Member { alert, severity, resolved: time("resolved_us")?, excused, freed: time("freed_us")? };
+    let (resolved, freed, dismissed) = (time("resolved_us")?, time("freed_us")?, time("dismissed_us")?);
+    let member = Member { alert, severity, resolved, excused, freed, dismissed };
     Ok(Some((row.try_get("fingerprint")?, member)))
 }
 

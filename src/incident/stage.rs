@@ -5,13 +5,15 @@
 
 use super::address::{self, Address};
 use super::excuse::{Excuser, PlacedDevice};
-use super::letter::{Desk, Evidence, EvidenceLines, NoEvidence, subject};
-use super::life::{self, Event, Incident, Member, News, Timing};
+use super::letter::{Evidence, NoEvidence};
+use super::life::{self, Event, Incident, Member};
 use super::rows::{self, Entry, Open, RECORDED};
+use super::settings::Settings;
+use super::tell::Telling;
+use super::timeline;
 use crate::alert::Alert;
 use crate::attribution::Ledger;
 use crate::config::Config;
-use crate::config::site::Language;
 use crate::mail::Outbox;
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
@@ -25,40 +27,32 @@ use tokio_util::sync::CancellationToken;
 
 /// Incidents carried forward in one transaction: bounds how long it holds others up.
 const AT_ONCE: usize = 100;
-/// Evidence that is not there by then is left out: the mail is more urgent.
-const EVIDENCE_WITHIN: Duration = Duration::from_secs(5);
 /// The longest sleep of [`Incidents::run`]: a clock that jumps is noticed by then.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The incident stage. It lives as long as the daemon; a reload calls [`Incidents::configure`].
 pub struct Incidents {
-    store: Store,
-    outbox: Outbox,
-    metrics: Arc<Metrics>,
+    pub(super) store: Store,
+    pub(super) outbox: Outbox,
+    pub(super) metrics: Arc<Metrics>,
     /// `None`: nothing is ever excused.
-    excuser: Option<Excuser>,
+    pub(super) excuser: Option<Excuser>,
     settings: Mutex<Arc<Settings>>,
     /// Held from before a change is computed until memory has it. Taken after the transaction began.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     changed: Notify,
 }
 
-struct Settings {
-    desk: Desk,
-    evidence: Arc<dyn Evidence>,
-    group_by: Vec<String>,
-    timing: Timing,
-    resolve_timeout: SignedDuration,
-}
-
 #[derive(Default)]
-struct State {
-    open: HashMap<String, Open>,
+pub(super) struct State {
+    pub open: HashMap<String, Open>,
     recorded: BTreeMap<String, Member>,
     next_id: i64,
     /// The excuses that the open incidents were last compared with.
     excuses: Option<u64>,
+    /// The last tick; `None` if what is due has to be found out anew.
+    ticked: Option<Timestamp>,
 }
 
 /// The alerts of one group that came together.
@@ -69,13 +63,13 @@ struct Group {
 
 /// A change on its way into the database, then into memory.
 #[derive(Default)]
-struct Change {
+pub(super) struct Change {
     /// By group; `None` is closed.
     open: Vec<(String, Option<Open>)>,
     /// By fingerprint; `None` ended.
     recorded: Vec<(String, Option<Member>)>,
     next_id: Option<i64>,
-    has_mails: bool,
+    pub has_mails: bool,
 }
 
 impl Incidents {
@@ -98,6 +92,9 @@ impl Incidents {
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
             member.alert.ends_at = member.alert.ends_at.map(|end| end.max(grace));
         }
+        for open in &mut open {
+            open.due = settings.with_rules(&open.incident, None, now, |rules| open.incident.next_due(rules));
+        }
         state.open = open.into_iter().map(|open| (open.incident.key.clone(), open)).collect();
         let incidents = Incidents {
             store,
@@ -113,10 +110,12 @@ impl Incidents {
         Ok(incidents)
     }
 
-    /// Uses another configuration from now on; open incidents stay as they are.
+    /// Uses another configuration from now on; open incidents stay as they are, and escalate by the new policies.
     pub fn configure(&self, config: &Config, org: Arc<Org>) {
         let evidence = self.settings().evidence.clone();
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Settings::new(config, org, evidence));
+        let settings = Arc::new(Settings::new(config, org, evidence));
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.state().ticked = None;
         self.changed.notify_one();
     }
 
@@ -124,10 +123,7 @@ impl Incidents {
     pub fn with_evidence(self, evidence: Arc<dyn Evidence>) -> Incidents {
         {
             let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            let old = &**settings;
-            let desk = Desk { org: old.desk.org.clone(), site: old.desk.site.clone(), from: old.desk.from.clone() };
-            let group_by = old.group_by.clone();
-            let new = Settings { desk, evidence, group_by, timing: old.timing, resolve_timeout: old.resolve_timeout };
+            let new = Settings { evidence, ..settings.as_ref().clone() };
             *settings = Arc::new(new);
         }
         self
@@ -190,10 +186,10 @@ impl Incidents {
                     change.next_id = Some(id + 1);
                     let (agency, area) = (group.address.agency.clone(), group.address.area);
                     let incident = Incident::open(id, key.clone(), agency, area, now);
-                    Open { incident, told: Vec::new(), seq: 0 }
+                    Open { incident, told: Vec::new(), seq: 0, due: None }
                 }
             };
-            let events = self.advance(&mut tx, &settings, open, &group.alerts, now, &mut change).await?;
+            let events = self.advance(&mut tx, &settings, open, &group.alerts, Vec::new(), now, &mut change).await?;
             for event in events {
                 if let Event::Fired(fingerprint) = event
                     && let Some(reason) = misaddressed.get(&fingerprint)
@@ -214,8 +210,11 @@ impl Incidents {
         let (due, ended) = {
             let state = self.state();
             let is_stale = state.excuses != version;
+            // A clock that was set back, or another configuration: what was due some time may be due another.
+            let is_anew = state.ticked.is_none_or(|ticked| now < ticked);
             let is_due = |open: &Open| {
-                open.incident.next_due(&settings.timing).is_some_and(|due| due <= now)
+                is_anew
+                    || open.due.is_some_and(|due| due <= now)
                     || (is_stale && self.has_other_excuses(&open.incident, now))
             };
             let mut due: Vec<(i64, String)> = state
@@ -233,12 +232,15 @@ impl Incidents {
             let mut change = Change::default();
             for (_, key) in keys {
                 let Some(open) = self.state().open.get(key).cloned() else { continue };
-                self.advance(&mut tx, &settings, open, &[], now, &mut change).await?;
+                self.advance(&mut tx, &settings, open, &[], Vec::new(), now, &mut change).await?;
             }
             tx.commit().await?;
             self.apply(change);
         }
-        self.state().excuses = version;
+        {
+            let mut state = self.state();
+            (state.excuses, state.ticked) = (version, Some(now));
+        }
         if ended { self.end_recorded(now).await } else { Ok(()) }
     }
 
@@ -256,8 +258,7 @@ impl Incidents {
         while !shutdown.is_cancelled() {
             let now = Timestamp::now();
             self.tick(now).await?;
-            let timing = self.settings().timing;
-            let next = self.state().open.values().filter_map(|open| open.incident.next_due(&timing)).min();
+            let next = self.state().open.values().filter_map(|open| open.due).min();
             let wait = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
             // What was due before the tick and still is will not change within the next moments.
             let wait = wait.unwrap_or(TICK).clamp(Duration::from_millis(5), TICK);
@@ -299,33 +300,41 @@ impl Incidents {
         rows::timeline(&self.store, incident).await
     }
 
-    /// One step of one incident, written to `tx` and noted in `change`.
-    async fn advance(
+    /// One step of one incident, written to `tx` and noted in `change`. `done` happened to it just before.
+    #[expect(clippy::too_many_arguments, reason = "all of it is one step")]
+    pub(super) async fn advance(
         &self,
         tx: &mut Tx,
         settings: &Settings,
         open: Open,
         alerts: &[(Alert, super::Severity)],
+        done: Vec<Event>,
         now: Timestamp,
         change: &mut Change,
     ) -> Result<Vec<Event>, StoreError> {
         let key = open.incident.key.clone();
-        let before = open.incident.clone();
+        // What a person did to it is in `open` already; what is written is compared with what was.
+        let known = self.state().open.get(&key).map(|open| open.incident.clone());
+        let before = known.unwrap_or_else(|| open.incident.clone());
         let coming = alerts.iter().map(|(alert, _)| alert);
         let excuses = self.excuser.as_ref().map(|excuser| excuser.of(&before, coming, now)).unwrap_or_default();
-        let (incident, events) = life::step(open.incident, alerts, &excuses, now, &settings.timing);
+        let one = alerts.first().map(|(alert, _)| alert);
+        let (incident, stepped) =
+            settings.with_rules(&before, one, now, |rules| life::step(open.incident, alerts, &excuses, now, rules));
+        let events: Vec<Event> = done.into_iter().chain(stepped).collect();
         let mut open = Open { incident, ..open };
         let is_closed = events.contains(&Event::Closed);
         let mut entries = Vec::new();
         for event in &events {
-            entries.push(entry(event, &open.incident, settings.desk.site.language, now));
-            if let Event::Mail(news) = event {
-                entries.pop();
-                entries.extend(self.tell(tx, settings, &mut open, *news, now, change).await?);
-            }
+            entries.extend(timeline::entry(event, &open.incident, settings, now));
         }
-        if !events.is_empty() || open.incident.changed != before.changed || open.incident.excused() != before.excused()
-        {
+        if let Some(telling) = Telling::of(&events, &open.incident, settings, now) {
+            entries.extend(self.tell(tx, settings, &mut open, &telling, now, change).await?);
+        }
+        let is_same = open.incident.changed == before.changed
+            && open.incident.excused() == before.excused()
+            && open.incident.escalation == before.escalation;
+        if !events.is_empty() || !is_same {
             rows::write_incident(tx, &open.incident, is_closed.then_some(now)).await?;
         }
         for (fingerprint, member) in &open.incident.members {
@@ -334,6 +343,7 @@ impl Incidents {
                 old.resolved == member.resolved
                     && old.excused == member.excused
                     && old.freed == member.freed
+                    && old.dismissed == member.dismissed
                     && old.alert.starts_at == member.alert.starts_at
                     && old.alert.annotations == member.alert.annotations
                     && old.alert.ends_at.is_some() == member.alert.ends_at.is_some()
@@ -346,55 +356,9 @@ impl Incidents {
             rows::write_timeline(tx, &mut open, entry).await?;
         }
         life::forget_ended(&mut open.incident);
+        open.due = settings.with_rules(&open.incident, None, now, |rules| open.incident.next_due(rules));
         change.open.push((key, (!is_closed).then_some(open)));
         Ok(events)
-    }
-
-    /// Writes one round of mails; returns what the timeline says of it.
-    async fn tell(
-        &self,
-        tx: &mut Tx,
-        settings: &Settings,
-        open: &mut Open,
-        news: News,
-        now: Timestamp,
-        change: &mut Change,
-    ) -> Result<Vec<Entry>, StoreError> {
-        if open.incident.subject.is_empty() {
-            open.incident.subject = subject(&open.incident, settings.desk.site.language);
-        }
-        let mut evidence = settings.evidence_lines(&open.incident).await;
-        if let Some(excuser) = self.excuser.as_ref().filter(|_| news != News::Resolved) {
-            evidence.affected = excuser.affected(&open.incident, now);
-        }
-        let round = settings.desk.compose(&open.incident, news, &open.told, &evidence, now);
-        let made = |event: &str, person: &str, detail: &str| Entry {
-            at: now,
-            event: event.into(),
-            person: person.into(),
-            detail: detail.into(),
-        };
-        let mut entries = Vec::new();
-        if round.is_nobodys && news != News::Resolved {
-            entries.push(made("nobody", "", no_one(settings.desk.site.language)));
-        }
-        for told in &round.newly_told {
-            rows::write_told(tx, open.incident.id, told, now).await?;
-        }
-        for mail in &round.mails {
-            entries.push(made("mailed", &mail.person, &mail.message_id));
-        }
-        for failure in &round.failures {
-            tracing::error!(incident.id = open.incident.id, error = failure, "a mail could not be made");
-            self.metrics.own.emails.with_label_values(&["failed"]).inc();
-        }
-        if round.mails.is_empty() {
-            tracing::warn!(incident.id = open.incident.id, "nobody can be told of an incident");
-        }
-        self.outbox.enqueue(tx, &round.mails, now).await?;
-        change.has_mails |= !round.mails.is_empty();
-        open.told.extend(round.newly_told);
-        Ok(entries)
     }
 
     async fn record(
@@ -409,7 +373,7 @@ impl Incidents {
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
         let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
-        let member = Member { alert: alert.clone(), severity: address.severity, resolved, excused: None, freed: None };
+        let member = Member { resolved, ..Member::new(alert.clone(), address.severity) };
         match known {
             None if ends => return Ok(()),
             Some(_) if !ends => {}
@@ -439,7 +403,7 @@ impl Incidents {
     }
 
     /// Memory follows what was committed.
-    fn apply(&self, change: Change) {
+    pub(super) fn apply(&self, change: Change) {
         {
             let mut state = self.state();
             state.next_id = change.next_id.unwrap_or(state.next_id);
@@ -482,70 +446,12 @@ impl Incidents {
         }
     }
 
-    fn settings(&self) -> Arc<Settings> {
+    pub(super) fn settings(&self) -> Arc<Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Changes under this lock are whole inserts and removals; a panic elsewhere cannot leave a half-made one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Settings {
-    fn new(config: &Config, org: Arc<Org>, evidence: Arc<dyn Evidence>) -> Settings {
-        let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-        let incidents = &config.incidents;
-        let timing =
-            Timing { group_wait: signed(incidents.group_wait), group_interval: signed(incidents.group_interval) };
-        Settings {
-            desk: Desk::new(config, org),
-            evidence,
-            group_by: incidents.group_by.clone(),
-            timing,
-            resolve_timeout: signed(incidents.resolve_timeout),
-        }
-    }
-
-    async fn evidence_lines(&self, incident: &Incident) -> EvidenceLines {
-        let alerts: Vec<Alert> = incident.members.values().map(|member| member.alert.clone()).collect();
-        let ask = async {
-            EvidenceLines {
-                vi: self.evidence.lines(&alerts, Language::Vi).await,
-                en: self.evidence.lines(&alerts, Language::En).await,
-                affected: BTreeMap::new(),
-            }
-        };
-        tokio::time::timeout(EVIDENCE_WITHIN, ask).await.unwrap_or_default()
-    }
-}
-
-fn entry(event: &Event, incident: &Incident, language: Language, now: Timestamp) -> Entry {
-    let detail = |fingerprint: &str| {
-        let member = incident.members.get(fingerprint);
-        member.map(|member| super::letter::summary(&member.alert, language)).unwrap_or_default()
-    };
-    let (event, detail) = match event {
-        Event::Opened => ("opened", String::new()),
-        Event::Fired(fingerprint) => ("fired", detail(fingerprint)),
-        Event::Ended(fingerprint) => ("ended", detail(fingerprint)),
-        Event::Excused(fingerprint) => {
-            let excused = incident.members.get(fingerprint).and_then(|member| member.excused.as_ref());
-            let why = excused.map(|excused| super::words::excused(excused, language)).unwrap_or_default();
-            ("excused", format!("{}: {why}", detail(fingerprint)))
-        }
-        Event::ExcuseEnded(fingerprint) => ("excuse_ended", detail(fingerprint)),
-        Event::Reopened => ("reopened", String::new()),
-        Event::Resolved => ("resolved", String::new()),
-        Event::Mail(_) => ("mailed", String::new()),
-        Event::Closed => ("closed", String::new()),
-    };
-    Entry { at: now, event: event.into(), person: String::new(), detail }
-}
-
-fn no_one(language: Language) -> &'static str {
-    match language {
-        Language::Vi => "chưa có người chịu trách nhiệm",
-        Language::En => "no one responsible",
     }
 }

@@ -5,6 +5,7 @@
 
 use super::address::Severity;
 use crate::config::Id;
+use crate::config::escalation::{Office, Target};
 use crate::config::organisation::Area;
 use crate::org::{Org, Responsible};
 use jiff::Timestamp;
@@ -37,6 +38,32 @@ pub fn addressees(org: &Org, agency: &str, area: Area, severity: Severity, at: T
     let own = org.responsible(agency, area, at);
     let site = org.responsible(org.site(), Area::Own, at);
     decide(own, &site, severity)
+}
+
+/// The persons whom targets mean at `at`.
+pub fn resolve(org: &Org, targets: &[Target], agency: &str, area: Area, at: Timestamp) -> Vec<(Id, Role)> {
+    let own = org.responsible(agency, area, at);
+    let mut to: Vec<(Id, Role)> = Vec::new();
+    for target in targets {
+        let found = match target {
+            Target::Person(id) => Some((id.clone(), Role::Superior)),
+            Target::Office { up: 0, office: Office::Duty } => own.duty.clone().map(|id| (id, Role::Duty)),
+            Target::Office { up: 0, office: Office::Leader } => own.leader.clone().map(|id| (id, Role::Leader)),
+            Target::Office { up: 0, office: Office::Deputy } => own.deputy.clone().map(|id| (id, Role::Leader)),
+            Target::Office { .. } => own.superior.clone().map(|(_, id)| (id, Role::Superior)),
+        };
+        to.extend(found.filter(|(id, _)| to.iter().all(|(known, _)| known != id)));
+    }
+    to
+}
+
+/// Who is told for want of anybody.
+pub fn fallback(org: &Org, agency: &str, area: Area, at: Timestamp) -> Vec<(Id, Role)> {
+    let own = org.responsible(agency, area, at);
+    let site = org.responsible(org.site(), Area::Own, at);
+    let superior = own.superior.map(|(_, person)| (person, Role::Superior));
+    let site = site.leader.or(site.duty).map(|person| (person, Role::Site));
+    superior.or(site).into_iter().collect()
 }
 
 fn decide(own: Responsible, site: &Responsible, severity: Severity) -> Addressees {
