@@ -69,9 +69,8 @@ fn play(steps: Steps, policy: &Policy, story: &[(i64, &str)], until: i64) -> Vec
     let raised = escalation.begin(Severity::Warning, at(0), &call);
     note(0, raised, &escalation);
     let mut is_live = true;
-    let mut moments = story.iter().copied().chain([(until, "")]).peekable();
     let mut second = 0;
-    while let Some((moment, what)) = moments.next() {
+    for (moment, what) in story.iter().copied().chain([(until, "")]) {
         while let Some(due) = escalation.next_due(&call).filter(|due| is_live && *due < at(moment)) {
             second = (due.as_second() - 1_000_000).max(second);
             let raised = escalation.step(is_live, at(second), &call);
