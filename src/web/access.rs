@@ -73,6 +73,8 @@ const DELETE: &Method = &Method::DELETE;
 const ALL: &[Role] = &Role::ALL;
 /// Run the centre: silences, maintenance, alerts by hand.
 const OPERATE: &[Role] = &[Role::Operator, Role::Admin];
+/// Answer for an incident.
+const ANSWER: &[Role] = &[Role::Operator, Role::Leader, Role::Admin];
 /// Say whose an outage was. For the whole site only: nobody judges their own agency.
 const JUDGE: &[Role] = &[Role::Operator, Role::Evaluator, Role::Admin];
 const ADMIN: &[Role] = &[Role::Admin];
@@ -102,6 +104,7 @@ pub const ROUTES: &[Route] = &[
     line(GET,    "/api/ioc/v1/agencies",     Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/services",     Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/incidents",    Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/ioc/v1/incidents/{id}/{action}", Write, Some(Silences), ANSWER, Own),
     line(GET,    "/api/ioc/v1/scorecards",   Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/availability", Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/dependencies", Read,   Some(Query),    ALL,     Own),
@@ -114,6 +117,7 @@ pub const ROUTES: &[Route] = &[
     line(GET,    "/",                        Read,   None,           ALL,     Own),
     line(GET,    "/incidents",               Read,   None,           ALL,     Own),
     line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),
+    line(POST,   "/incidents/{id}",          Write,  None,           ANSWER,  Own),
     line(GET,    "/maintenance",             Read,   None,           ALL,     Own),
     line(POST,   "/maintenance",             Write,  None,           OPERATE, Own),
     line(GET,    "/reports",                 Read,   None,           ALL,     Neutral),
@@ -244,6 +248,11 @@ impl Identity {
     /// The agencies they see; `None` all of them.
     pub fn visible(&self) -> Option<&Arc<BTreeSet<Id>>> {
         self.visible.as_ref()
+    }
+
+    /// Whether they may answer for incidents, so that a page shows them how.
+    pub(super) fn may_answer(&self) -> bool {
+        of(POST, "/incidents/{id}").is_some_and(|route| self.may(route))
     }
 
     fn may(&self, route: &Route) -> bool {

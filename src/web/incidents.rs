@@ -45,11 +45,13 @@ pub struct Detail {
     pub incident: Incident,
     pub alerts: Vec<IncidentAlert>,
     pub timeline: Vec<Event>,
+    /// People can still do something to it.
+    pub is_open: bool,
 }
 
 /// Rows a page or an answer holds at most.
 const MAX_ROWS: i64 = 200;
-const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, excused_us, excused_by";
+const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by";
 
 /// Open ones first, then the latest; of the agencies `visible` only, if given.
 pub async fn list(store: &Store, visible: Option<&Arc<BTreeSet<Id>>>) -> Result<Vec<Incident>, StoreError> {
@@ -95,6 +97,7 @@ pub async fn find(store: &Store, id: i64) -> Result<Option<Detail>, StoreError> 
             incident: incident(&row)?,
             alerts: alerts.iter().map(alert).collect::<Result<_, _>>()?,
             timeline: timeline.iter().map(event).collect::<Result<_, _>>()?,
+            is_open: row.try_get::<Option<i64>, _>("closed_us")?.is_none(),
         })
     };
     detail().map(Some).doing(DOING)

@@ -261,7 +261,8 @@ pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path
         })
         .collect();
     let incident = incident_value(&state, &reader, &detail.incident);
-    reader.render(&state, "incident.html", context! { incident, alerts, timeline })
+    let may_act = detail.is_open && reader.identity.may_answer();
+    reader.render(&state, "incident.html", context! { incident, alerts, timeline, may_act, id })
 }
 
 /// Ours become pages here; of others' only what a browser opens as a page. Never `javascript:`.
@@ -285,6 +286,13 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "mailed" => reader.pick("đã gửi thư", "mailed"),
         "nobody" => reader.pick("chưa có người chịu trách nhiệm", "no one responsible"),
         "closed" => reader.pick("đóng sự cố", "closed"),
+        "acknowledged" => reader.pick("đã tiếp nhận", "acknowledged"),
+        "ack_expired" => reader.pick("hết hạn tiếp nhận", "acknowledgement expired"),
+        "commented" => reader.pick("ghi chú", "comment"),
+        "escalated" => reader.pick("báo lên", "escalated"),
+        "skipped" => reader.pick("bỏ qua vì không có ai", "skipped: it names nobody"),
+        "reminded" => reader.pick("nhắc lại", "reminded"),
+        "dismissed" => reader.pick("xác nhận đã xử lý xong", "resolved by hand"),
         other => other,
     }
 }

@@ -34,6 +34,7 @@ DELETE /api/v2/silence/{id}             ? -+--+ --- -+--- -
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
+POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/availability         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/dependencies         ? +++++ +++ ---+- +
@@ -46,6 +47,7 @@ DELETE /api/ioc/v1/overrides/{id}       ? -+-++ --- ----- -
 GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
+POST   /incidents/{id}                  ? -++-+ -++ ----- -
 GET    /maintenance                     ? +++++ +++ ----- -
 POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -
@@ -78,7 +80,12 @@ async fn every_route_for_everybody() {
     callers.extend(tokens.iter().map(|name| Some(format!("Bearer secret-of-{name}"))));
     let mut seen = String::from("\n");
     for route in access::ROUTES {
-        let path = route.path.replace("{id}", "7").replace("{week}", "2026-W47").replace("{name}", "watchdog");
+        let path = route
+            .path
+            .replace("{id}", "7")
+            .replace("{week}", "2026-W47")
+            .replace("{action}", "comment")
+            .replace("{name}", "watchdog");
         let mut line = String::new();
         for (index, caller) in callers.iter().enumerate() {
             let mut request = request(route.method.clone(), &path);

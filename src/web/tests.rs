@@ -190,7 +190,9 @@ async fn what_the_access_table_does_not_know_is_refused() {
     assert_eq!(ask(&house, request(Method::PUT, "/metrics")).await.0, StatusCode::METHOD_NOT_ALLOWED);
     // Every route of the table that is ours exists, or answers for its parameters.
     let lines = super::access::ROUTES.iter().filter(|line| !line.path.starts_with("/api/v2"));
-    for line in lines.filter(|line| !BY_NUMBER.contains(&line.path)) {
+    // What people do to incidents comes with the stage, see `acts_tests.rs`.
+    let is_act = |line: &super::access::Route| line.method == Method::POST && line.path.contains("/incidents/{id}");
+    for line in lines.filter(|line| !BY_NUMBER.contains(&line.path) && !is_act(line)) {
         let path = line.path.replace("{id}", "7").replace("{week}", "2026-W47").replace("{name}", "watchdog");
         let (status, ..) = ask(&house, request(line.method.clone(), &path)).await;
         let refused = matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
