@@ -48,6 +48,10 @@ async fn the_page_shows_how_and_what_was_done_stands_in_the_timeline() {
     assert_eq!(post_form(&house, id, "action=comment&text=%C4%91ang+xem").await, StatusCode::SEE_OTHER);
     assert_eq!(post_form(&house, id, "action=acknowledge").await, StatusCode::SEE_OTHER);
     assert!(incidents.open().iter().any(|open| open.id == id && open.escalation.is_held(Timestamp::now())));
+    let held = ask(&house, request(Method::GET, &page)).await.2;
+    assert!(held.contains("đã tiếp nhận: local (đến "), "{held}");
+    let listed = ask(&house, request(Method::GET, "/api/ioc/v1/incidents")).await.2;
+    assert!(listed.contains("\"acknowledged\":{\"by\":\"local\""), "{listed}");
     assert_eq!(post_form(&house, id, "action=resolve&text=").await, StatusCode::BAD_REQUEST);
     assert_eq!(post_form(&house, id, "action=resolve&text=xong").await, StatusCode::SEE_OTHER);
     assert_eq!(post_form(&house, id, "action=acknowledge").await, StatusCode::CONFLICT);

@@ -41,6 +41,7 @@ pub(super) async fn incidents(State(state): State<AppState>, Extension(identity)
                 "id": incident.id, "agency": incident.agency, "area": incident.area, "severity": incident.severity,
                 "subject": incident.subject, "openedAt": time(incident.opened_us),
                 "resolvedAt": incident.resolved_us.map(time),
+                "acknowledged": incident.acknowledged.map(|(by, until)| json!({"by": by, "until": until.to_string()})),
                 "excused": incident.excused.map(|(since, by)| json!({"by": by, "since": time(since)})),
             })
         })

@@ -1,7 +1,9 @@
 //! Reads incidents for pages and API. The tables belong to `incident/`; here are only reading statements.
 
 use crate::config::Id;
+use crate::incident::escalation::Escalation;
 use crate::store::{Doing, Store, StoreError};
+use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::collections::BTreeSet;
@@ -19,6 +21,8 @@ pub struct Incident {
     pub resolved_us: Option<i64>,
     /// Since when and by what all that fires is excused.
     pub excused: Option<(i64, String)>,
+    /// Who answered last, and until when that stops the escalation.
+    pub acknowledged: Option<(String, Timestamp)>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +55,8 @@ pub struct Detail {
 
 /// Rows a page or an answer holds at most.
 const MAX_ROWS: i64 = 200;
-const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by";
+const COLUMNS: &str =
+    "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by, escalation";
 
 /// Open ones first, then the latest; of the agencies `visible` only, if given.
 pub async fn list(store: &Store, visible: Option<&Arc<BTreeSet<Id>>>) -> Result<Vec<Incident>, StoreError> {
@@ -116,7 +121,14 @@ fn incident(row: &AnyRow) -> Result<Incident, sqlx::Error> {
             (Some(since), by) => Some((since, Option::<String>::unwrap_or_default(by))),
             (None, _) => None,
         },
+        acknowledged: acknowledged(&row.try_get::<String, _>("escalation")?),
     })
+}
+
+fn acknowledged(escalation: &str) -> Option<(String, Timestamp)> {
+    // Before the first mail there is none.
+    let escalation: Escalation = serde_json::from_str(escalation).ok()?;
+    Some((escalation.acks.last()?.person.clone(), escalation.held_until?))
 }
 
 fn alert(row: &AnyRow) -> Result<IncidentAlert, sqlx::Error> {

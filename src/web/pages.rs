@@ -181,7 +181,23 @@ fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) 
         agency => agency.map_or(incident.agency.as_str(), |agency| agency.name.as_str()),
         opened => at(incident.opened_us), resolved => incident.resolved_us.map(at),
         excused => incident.excused.as_ref().map(|(since, by)| excused_words(reader, by, &at(*since))),
+        acknowledged => acknowledged_words(state, reader, incident),
     }
+}
+
+/// Who is on it; only while it holds and something fires.
+fn acknowledged_words(state: &AppState, reader: &Reader, incident: &rows::Incident) -> Option<String> {
+    let holds = |until: &Timestamp| incident.resolved_us.is_none() && reader.now < *until;
+    let (person, until) = incident.acknowledged.as_ref().filter(|(_, until)| holds(until))?;
+    let config = state.config();
+    let known = config.people.iter().find(|known| *known.id == **person);
+    let name = known.map_or(person.as_str(), |known| known.name.as_str());
+    let until = format::date_time(*until, &config.site.timezone);
+    Some(format!(
+        "{} {name} ({} {until})",
+        reader.pick("đã tiếp nhận:", "acknowledged by"),
+        reader.pick("đến", "until")
+    ))
 }
 
 fn excused_words(reader: &Reader, by: &str, since: &str) -> String {
