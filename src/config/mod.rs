@@ -64,6 +64,8 @@ pub struct Config {
     pub devices: Option<devices::Devices>,
     pub host: Option<site::Host>,
     pub incidents: incidents::Incidents,
+    /// Those of the file, then what holds for the rest.
+    pub escalation: Vec<escalation::Policy>,
     pub email: Option<email::Email>,
     pub evaluation: Option<evaluation::Evaluation>,
 }
@@ -127,12 +129,13 @@ const SECTIONS: &[&str] = &[
     "devices",
     "host",
     "incidents",
+    "escalation",
     "email",
     "evaluation",
 ];
 
 /// Sections that the design names but this version cannot use.
-const LATER: &[&str] = &["escalation"];
+const LATER: &[&str] = &[];
 
 fn decode_text(
     file: &Path,
@@ -190,6 +193,9 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         None => Some(site::Host::default()),
     };
     let incidents = root.optional(cx, "incidents", incidents::Incidents::decode);
+    let escalation = root.optional(cx, "escalation", decode::list(escalation::Policy::decode));
+    let default = incidents::Incidents::default();
+    escalation::check(cx, root.get("escalation"), &incidents.as_ref().unwrap_or(&default).group_by);
     let email = root.optional(cx, "email", email::Email::decode);
     let evaluation = root.optional(cx, "evaluation", evaluation::Evaluation::decode);
     Some(Config {
@@ -213,6 +219,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         devices,
         host,
         incidents: incidents.unwrap_or_default(),
+        escalation: escalation.unwrap_or_default().into_iter().chain(escalation::defaults()).collect(),
         email,
         evaluation,
     })

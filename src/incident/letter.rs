@@ -355,6 +355,10 @@ fn told_names(recipients: &[Recipient], language: Language) -> Vec<String> {
         (Role::Superior, Language::En) => "superior",
         (Role::Site, Language::Vi) => "đơn vị vận hành",
         (Role::Site, Language::En) => "operating agency",
+        (Role::Deputy, Language::Vi) => "cấp phó",
+        (Role::Deputy, Language::En) => "deputy",
+        (Role::Named, Language::Vi) => "được chỉ định",
+        (Role::Named, Language::En) => "named by the policy",
     };
     recipients
         .iter()

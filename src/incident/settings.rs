@@ -39,7 +39,7 @@ impl Settings {
             group_by: incidents.group_by.clone(),
             timing,
             resolve_timeout: signed(incidents.resolve_timeout),
-            policies: crate::config::escalation::defaults(),
+            policies: config.escalation.clone(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Settings {
         let names = |step: Option<&Step>| {
             self.called(incident, step, now).into_iter().map(|(person, _)| person.to_string()).collect()
         };
-        let working = |at| at;
+        let working = |at| self.desk.org.next_working_time(at);
         ask(&Rules { timing: self.timing, policy: &policy, names: &names, working: &working })
     }
 

@@ -15,10 +15,13 @@ use jiff::Timestamp;
 pub enum Role {
     Duty,
     Leader,
-    /// Leader of the agency above.
+    Deputy,
+    /// Of an agency above.
     Superior,
     /// Of the site agency, for want of anybody else.
     Site,
+    /// A person whom the policy names.
+    Named,
 }
 
 /// Who is told, and what the mail says about responsibility.
@@ -40,17 +43,21 @@ pub fn addressees(org: &Org, agency: &str, area: Area, severity: Severity, at: T
     decide(own, &site, severity)
 }
 
-/// The persons whom targets mean at `at`.
+/// The persons whom targets mean at `at`, each once.
 pub fn resolve(org: &Org, targets: &[Target], agency: &str, area: Area, at: Timestamp) -> Vec<(Id, Role)> {
-    let own = org.responsible(agency, area, at);
     let mut to: Vec<(Id, Role)> = Vec::new();
     for target in targets {
         let found = match target {
-            Target::Person(id) => Some((id.clone(), Role::Superior)),
-            Target::Office { up: 0, office: Office::Duty } => own.duty.clone().map(|id| (id, Role::Duty)),
-            Target::Office { up: 0, office: Office::Leader } => own.leader.clone().map(|id| (id, Role::Leader)),
-            Target::Office { up: 0, office: Office::Deputy } => own.deputy.clone().map(|id| (id, Role::Leader)),
-            Target::Office { .. } => own.superior.clone().map(|(_, id)| (id, Role::Superior)),
+            Target::Person(id) => Some((id.clone(), Role::Named)),
+            Target::Office { up, office } => {
+                let role = match (up, office) {
+                    (0, Office::Duty) => Role::Duty,
+                    (0, Office::Leader) => Role::Leader,
+                    (0, Office::Deputy) => Role::Deputy,
+                    _ => Role::Superior,
+                };
+                org.holder(agency, *up, *office, area, at).map(|id| (id.clone(), role))
+            }
         };
         to.extend(found.filter(|(id, _)| to.iter().all(|(known, _)| known != id)));
     }
@@ -121,5 +128,26 @@ mod tests {
             let expected: Vec<(Id, Role)> = expected.iter().map(|(person, role)| (id(person), *role)).collect();
             assert_eq!((decided.to, decided.is_nobodys), (expected, is_nobodys), "{name}");
         }
+    }
+
+    #[test]
+    fn targets_are_people_as_of_the_time_and_each_is_told_once() {
+        let file = "
+site: {name: IOC, agency: ioc}
+people: [{id: a, name: A, email: a@x.vn.example}, {id: b, name: B, email: b@x.vn.example}]
+agencies: [{id: ioc, name: IOC, leader: a}, {id: xa, name: Xa, parent: ioc, deputy: b}, {id: thon, name: Thon}]
+escalation:
+  - {match: [agency=xa], steps: [{after: 0s, notify: [duty, leader]}, {after: 5m, notify: [deputy, parent.leader, b]}]}
+";
+        let config = crate::config::load_text(std::path::Path::new("t.yml"), file, &|_| None).unwrap();
+        let org = Org::new(&config);
+        let now = Timestamp::UNIX_EPOCH;
+        let steps = &config.escalation[0].steps;
+        let people = |step: usize| resolve(&org, &steps[step].notify, "xa", Area::Service, now);
+        assert_eq!(people(0), []);
+        assert_eq!(people(1), [(id("b"), Role::Deputy), (id("a"), Role::Superior)]);
+        assert_eq!(fallback(&org, "xa", Area::Service, now), [(id("a"), Role::Superior)]);
+        assert_eq!(fallback(&org, "thon", Area::Service, now), [(id("a"), Role::Site)]);
+        assert_eq!(config.escalation.len(), 3, "what no policy matches has the built-in ones");
     }
 }

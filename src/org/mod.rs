@@ -6,6 +6,7 @@
 mod rota;
 mod working_time;
 
+use crate::config::escalation::Office;
 use crate::config::organisation::{Agency, Area, Calendar, Person, Term};
 use crate::config::{Config, Id};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
@@ -121,6 +122,37 @@ impl Org {
 
     /// The nearest existing agency above that has a leader for the area.
     fn superior(&self, agency: &Agency, area: Area, at: Timestamp) -> Option<(Id, Id)> {
+        let (above, person) = self.nearest_above(agency, at, |above| leader(above, area, at))?;
+        Some((above.id.clone(), person.clone()))
+    }
+
+    /// Who holds an office of the agency, or of the one `up` levels above it: the nearest existing one that has somebody
+    /// in that office, from the level below it on.
+    pub fn holder(&self, agency: &str, up: u8, office: Office, area: Area, at: Timestamp) -> Option<&Id> {
+        fn holds(agency: &Agency, office: Office, area: Area, at: Timestamp) -> Option<&Id> {
+            match office {
+                Office::Duty => agency.duty.as_ref().and_then(|duty| rota::on_duty(duty, at)),
+                Office::Leader => leader(agency, area, at),
+                Office::Deputy => in_office(&agency.deputy, at),
+            }
+        }
+        let mut current = self.agency(agency)?;
+        let Some(levels_between) = up.checked_sub(1) else {
+            return Some(current).filter(|own| self.exists(own, at)).and_then(|own| holds(own, office, area, at));
+        };
+        for _ in 0..levels_between {
+            current = self.nearest_above(current, at, |above| Some(&above.id))?.0;
+        }
+        Some(self.nearest_above(current, at, |above| holds(above, office, area, at))?.1)
+    }
+
+    /// The nearest existing agency above of which `ask` finds something.
+    fn nearest_above<'o, T>(
+        &'o self,
+        agency: &'o Agency,
+        at: Timestamp,
+        ask: impl Fn(&'o Agency) -> Option<T>,
+    ) -> Option<(&'o Agency, T)> {
         // The tree of parents has no cycle, but mergers may lead back into it.
         let mut seen: HashSet<&Id> = HashSet::from([&agency.id]);
         let mut current = agency;
@@ -130,8 +162,8 @@ impl Org {
             if !seen.insert(&current.id) {
                 return None;
             }
-            if let (true, Some(person)) = (self.exists(current, at), leader(current, area, at)) {
-                return Some((current.id.clone(), person.clone()));
+            if let (true, Some(found)) = (self.exists(current, at), ask(current)) {
+                return Some((current, found));
             }
         }
     }
@@ -144,6 +176,21 @@ impl Org {
     /// Whether `at` is in working hours.
     pub fn is_working_time(&self, at: Timestamp) -> bool {
         working_time::is_working_time(&self.calendar, at.to_zoned_datetime(self.zone.clone()).datetime())
+    }
+
+    /// `at` if it is in working hours, else the next moment that is. A calendar without a working day within a year holds
+    /// nothing up.
+    pub fn next_working_time(&self, at: Timestamp) -> Timestamp {
+        if self.is_working_time(at) {
+            return at;
+        }
+        let first = self.date(at);
+        let days = (0..=366).filter_map(|days| first.checked_add(jiff::Span::new().days(days)).ok());
+        let opens = days.filter(|day| self.is_working_day(*day)).filter_map(|day| {
+            let opens = day.to_datetime(self.calendar.from).to_zoned_datetime(self.zone.clone()).ok()?;
+            Some(opens.timestamp())
+        });
+        opens.into_iter().find(|opens| *opens >= at).unwrap_or(at)
     }
 
     /// Whether `date` is a working day: a working weekday or make-up day that is no holiday.

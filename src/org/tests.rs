@@ -133,3 +133,34 @@ fn holidays_and_make_up_days_decide_over_weekdays() {
     assert!(!org.is_working_time(at("2026-02-13T17:00")));
     assert!(!org.is_working_time(at("2026-02-16T09:00")));
 }
+
+#[test]
+fn an_office_above_is_held_by_the_nearest_that_has_somebody_in_it() {
+    let org = org();
+    let holder = |agency, up, office, time| org.holder(agency, up, office, Area::Service, at(time)).cloned();
+    let now = "2026-06-01T10:00";
+    assert_eq!(holder("moi", 0, Office::Leader, now), id("c"));
+    assert_eq!(holder("moi", 0, Office::Deputy, now), id("d"));
+    assert_eq!(holder("moi", 1, Office::Leader, now), id("b"), "the district is dissolved");
+    assert_eq!(holder("moi", 2, Office::Leader, now), id("a"));
+    assert_eq!(holder("moi", 3, Office::Leader, now), None);
+    assert_eq!(holder("moi", 1, Office::Duty, now), None);
+    assert_eq!(holder("cu", 0, Office::Leader, now), None, "it is merged");
+    assert_eq!(holder("cu", 1, Office::Leader, now), id("c"));
+    assert_eq!(holder("nobody", 0, Office::Leader, now), None);
+}
+
+#[test]
+fn what_waits_for_working_hours_waits_over_nights_weekends_and_holidays() {
+    let org = org();
+    let rows = [
+        ("2026-06-01T10:00", "2026-06-01T10:00"),
+        ("2026-06-01T07:29", "2026-06-01T07:30"),
+        ("2026-06-01T17:00", "2026-06-02T07:30"),
+        ("2026-06-05T20:00", "2026-06-08T07:30"),
+        ("2026-02-13T18:00", "2026-02-23T07:30"),
+    ];
+    for (time, expected) in rows {
+        assert_eq!(org.next_working_time(at(time)), at(expected), "{time}");
+    }
+}
