@@ -13,6 +13,8 @@ mod mails;
 mod outages;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/quiet.rs"]
+mod quiet;
 
 use incidents::{alert, config};
 use ioc_watch::attribution::{Ledger, State as Up, Subject, SubjectKind};
@@ -32,7 +34,7 @@ use std::sync::Arc;
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    for part in ["transactions", "ledger", "fairness", "outbox", "incidents"] {
+    for part in ["transactions", "ledger", "fairness", "outbox", "quiet", "incidents"] {
         let dir = dir.path().join(part);
         std::fs::create_dir(&dir).unwrap();
         suite(part, &State::Sqlite, &dir).await;
@@ -43,7 +45,7 @@ async fn on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres() {
     let cluster = postgres::Postgres::start();
-    for part in ["transactions", "ledger", "fairness", "outbox", "incidents"] {
+    for part in ["transactions", "ledger", "fairness", "outbox", "quiet", "incidents"] {
         let dir = tempfile::tempdir().unwrap();
         suite(part, &cluster.database(part), dir.path()).await;
     }
@@ -112,6 +114,7 @@ async fn suite(part: &str, state: &State, dir: &Path) {
         "transactions" => transactions(state, dir).await,
         "ledger" => ledger(state, dir).await,
         "fairness" => fairness::suite(&Store::open(state, dir).await.unwrap(), dir).await,
+        "quiet" => quiet::suite(&Store::open(state, dir).await.unwrap(), dir).await,
         "outbox" => outbox(state, dir).await,
         _ => incident_stage(state, dir).await,
     }

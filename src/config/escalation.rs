@@ -67,7 +67,7 @@ impl Policy {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Policy> {
         const KEYS: &[&str] = &["match", "working_hours", "steps", "repeat", "ack_expires"];
         let section = Section::open(cx, node, "escalation policy", KEYS, &[])?;
-        let matchers = section.optional(cx, "match", decode::list(matcher)).unwrap_or_default();
+        let matchers = section.optional(cx, "match", decode::list(super::incidents::matcher)).unwrap_or_default();
         let working_hours = section.optional(cx, "working_hours", decode::boolean).unwrap_or(false);
         let steps = section.required(cx, "steps", steps);
         let repeat = section.optional(cx, "repeat", decode::duration(5 * MINUTE..=30 * DAY));
@@ -100,21 +100,6 @@ pub(super) fn check(cx: &mut Context<'_>, policies: Option<&Node>, group_by: &[S
                 let (name, known) = (matcher.name(), known.join(", "));
                 cx.wrong(node, format!("an incident has no label {}; it has {known}", quote(name)));
             }
-        }
-    }
-}
-
-fn matcher(cx: &mut Context<'_>, node: &Node) -> Option<Matcher> {
-    let read = node.as_text().map(Matcher::parse);
-    match read {
-        Some(Ok(matcher)) => Some(matcher),
-        Some(Err(error)) => {
-            cx.wrong(node, error.to_string());
-            None
-        }
-        None => {
-            cx.expected(node, "a matcher such as severity=\"critical\"");
-            None
         }
     }
 }

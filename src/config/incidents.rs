@@ -2,6 +2,7 @@
 
 use super::decode::{self, Context, DAY, HOUR, MINUTE, SECOND, Section};
 use super::node::Node;
+use crate::matcher::Matcher;
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -14,6 +15,16 @@ pub struct Incidents {
     pub group_interval: Duration,
     /// An alert from outside that is not posted again for so long, and carries no end, is resolved. Default 5 m.
     pub resolve_timeout: Duration,
+    pub inhibit: Vec<Inhibit>,
+}
+
+/// While an alert that matches `source` fires, nobody is told of those that match `target` and have the same values of
+/// `equal` (a label that both lack is the same).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inhibit {
+    pub source: Vec<Matcher>,
+    pub target: Vec<Matcher>,
+    pub equal: Vec<String>,
 }
 
 impl Default for Incidents {
@@ -23,26 +34,61 @@ impl Default for Incidents {
             group_wait: 30 * SECOND,
             group_interval: 5 * MINUTE,
             resolve_timeout: 5 * MINUTE,
+            inhibit: Vec::new(),
         }
     }
 }
 
 impl Incidents {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Incidents> {
-        const KEYS: &[&str] = &["group_by", "group_wait", "group_interval", "resolve_timeout"];
-        let section = Section::open(cx, node, "incidents", KEYS, &["inhibit"])?;
+        const KEYS: &[&str] = &["group_by", "group_wait", "group_interval", "resolve_timeout", "inhibit"];
+        let section = Section::open(cx, node, "incidents", KEYS, &[])?;
         let default = Incidents::default();
         let group_by = section.optional(cx, "group_by", group_by).unwrap_or(default.group_by);
         let zero = Duration::ZERO;
         let group_wait = section.optional(cx, "group_wait", decode::duration(zero..=HOUR));
         let group_interval = section.optional(cx, "group_interval", decode::duration(SECOND..=DAY));
         let resolve_timeout = section.optional(cx, "resolve_timeout", decode::duration(10 * SECOND..=DAY));
+        let inhibit = section.optional(cx, "inhibit", decode::list(inhibit)).unwrap_or_default();
         Some(Incidents {
+            inhibit,
             group_by,
             group_wait: group_wait.unwrap_or(default.group_wait),
             group_interval: group_interval.unwrap_or(default.group_interval),
             resolve_timeout: resolve_timeout.unwrap_or(default.resolve_timeout),
         })
+    }
+}
+
+fn inhibit(cx: &mut Context<'_>, node: &Node) -> Option<Inhibit> {
+    let section = Section::open(cx, node, "inhibit rule", &["source", "target", "equal"], &[])?;
+    let source = section.required(cx, "source", matchers);
+    let target = section.required(cx, "target", matchers);
+    let equal = section.optional(cx, "equal", decode::list(label)).unwrap_or_default();
+    Some(Inhibit { source: source?, target: target?, equal })
+}
+
+fn matchers(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Matcher>> {
+    let matchers = decode::list(matcher)(cx, node)?;
+    if matchers.is_empty() && node.as_sequence().is_some_and(<[Node]>::is_empty) {
+        cx.wrong(node, "without a matcher every alert would match");
+    }
+    Some(matchers)
+}
+
+/// One matcher, as Alertmanager writes it.
+pub(super) fn matcher(cx: &mut Context<'_>, node: &Node) -> Option<Matcher> {
+    let read = node.as_text().map(Matcher::parse);
+    match read {
+        Some(Ok(matcher)) => Some(matcher),
+        Some(Err(error)) => {
+            cx.wrong(node, error.to_string());
+            None
+        }
+        None => {
+            cx.expected(node, "a matcher such as severity=\"critical\"");
+            None
+        }
     }
 }
 

@@ -2,9 +2,12 @@
 
 use super::life;
 use super::rows::{self, Entry};
+use super::silence::{self, Silence};
 use super::stage::{Change, Incidents};
+use crate::matcher::Matcher;
 use crate::store::StoreError;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 /// Characters of a comment or reason that are kept.
 pub const TEXT: usize = 2_000;
@@ -17,6 +20,11 @@ pub enum Deed {
     Comment(String),
     /// It is over, whatever its sources say; with the reason.
     Resolve(String),
+    /// Nobody is to hear of what fires in it, and of what comes to it, for so long; with the reason.
+    Silence {
+        reason: String,
+        lasts: SignedDuration,
+    },
 }
 
 /// What became of it.
@@ -26,12 +34,16 @@ pub enum Done {
     Acknowledged(Option<Timestamp>),
     Commented,
     Resolved,
+    /// Until then.
+    Silenced(Timestamp),
     /// There is no such incident, or it is closed.
     NotOpen,
     /// Nothing fires in it: there is nothing to acknowledge or to resolve.
     NotFiring,
     /// A comment or a reason is missing.
     NoText,
+    /// The alerts have nothing in common by which they could be silenced, or there are too many silences.
+    NotSilenced,
 }
 
 impl Incidents {
@@ -43,9 +55,14 @@ impl Incidents {
         let found = self.state().open.values().find(|open| open.incident.id == incident).cloned();
         let Some(mut open) = found else { return Ok(Done::NotOpen) };
         let is_firing = !open.incident.firing().is_empty();
+        let mut change = Change::default();
         let (done, events) = match &deed {
-            Deed::Acknowledge | Deed::Resolve(_) if !is_firing => return Ok(Done::NotFiring),
-            Deed::Comment(text) | Deed::Resolve(text) if text.trim().is_empty() => return Ok(Done::NoText),
+            Deed::Acknowledge | Deed::Resolve(_) | Deed::Silence { .. } if !is_firing => return Ok(Done::NotFiring),
+            Deed::Comment(text) | Deed::Resolve(text) | Deed::Silence { reason: text, .. }
+                if text.trim().is_empty() =>
+            {
+                return Ok(Done::NoText);
+            }
             Deed::Acknowledge => {
                 let before = open.incident.clone();
                 let event = settings
@@ -58,9 +75,34 @@ impl Incidents {
                 rows::write_timeline(&mut tx, &mut open, &entry).await?;
                 (Done::Commented, Vec::new())
             }
+            Deed::Silence { reason, lasts } => {
+                let written = {
+                    let silence = Silence {
+                        id: String::new(),
+                        matchers: common(&open.incident, &settings.group_by),
+                        starts_at: now,
+                        ends_at: now.saturating_add(*lasts).unwrap_or(now),
+                        updated_at: now,
+                        created_by: person.to_owned(),
+                        comment: cut(reason),
+                    };
+                    let state = self.state();
+                    silence::new_id().and_then(|id| state.silences.set(silence, id, now))
+                };
+                let Ok(written) = written else { return Ok(Done::NotSilenced) };
+                for silence in &written {
+                    silence::write(&mut tx, silence).await?;
+                }
+                let until = written.last().map_or(now, |silence| silence.ends_at);
+                change.silences = written;
+                let detail =
+                    format!("{}: {}", crate::format::date_time(until, &settings.desk.site.timezone), cut(reason));
+                let entry = Entry { at: now, event: "silenced".into(), person: person.to_owned(), detail };
+                rows::write_timeline(&mut tx, &mut open, &entry).await?;
+                (Done::Silenced(until), Vec::new())
+            }
             Deed::Resolve(text) => (Done::Resolved, vec![life::dismiss(&mut open.incident, person, &cut(text), now)]),
         };
-        let mut change = Change::default();
         self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
         tx.commit().await?;
         self.apply(change);
@@ -76,7 +118,17 @@ impl Incidents {
     }
 }
 
-fn cut(text: &str) -> String {
+/// What all alerts that fire in an incident have in common: what they are grouped by, or else every label.
+fn common(incident: &life::Incident, group_by: &[String]) -> Vec<Matcher> {
+    let mut firing = incident.firing().into_iter().map(|member| &member.alert.labels);
+    let mut labels: BTreeMap<String, String> = firing.next().cloned().unwrap_or_default();
+    firing.for_each(|others| labels.retain(|name, value| others.get(name) == Some(value)));
+    let is_grouped = group_by.iter().any(|name| labels.contains_key(name));
+    labels.retain(|name, _| !is_grouped || group_by.contains(name));
+    labels.iter().filter_map(|(name, value)| Matcher::new(name, value, false, false).ok()).collect()
+}
+
+pub(super) fn cut(text: &str) -> String {
     // PostgreSQL keeps no NUL in text.
     text.trim().chars().filter(|c| *c != '\0').take(TEXT).collect()
 }

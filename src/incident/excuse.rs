@@ -65,14 +65,12 @@ impl Excuser {
         alerts: impl IntoIterator<Item = &'a Alert>,
         now: Timestamp,
     ) -> Excuses {
-        let known = incident.members.iter().filter(|(_, member)| member.resolved.is_none());
-        let known = known.map(|(fingerprint, member)| (fingerprint.clone(), &member.alert));
-        let coming = alerts.into_iter().map(|alert| (alert.fingerprint(), alert));
         let excused = |alert: &Alert| {
             let excuse = self.excuse(alert, now)?;
             Some(Excused { why: Why::Cause(excuse.cause), by: excuse.by, since: excuse.since })
         };
-        known.chain(coming).filter_map(|(fingerprint, alert)| Some((fingerprint, excused(alert)?))).collect()
+        let found = subjects(incident, alerts).filter_map(|(fingerprint, alert)| Some((fingerprint, excused(alert)?)));
+        found.collect()
     }
 
     fn excuse(&self, alert: &Alert, now: Timestamp) -> Option<Excuse> {
@@ -118,6 +116,16 @@ impl Excuser {
     fn places(&self) -> Arc<Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The alerts of an incident that fire, and those that come to it, by fingerprint.
+pub(super) fn subjects<'a>(
+    incident: &'a Incident,
+    coming: impl IntoIterator<Item = &'a Alert>,
+) -> impl Iterator<Item = (String, &'a Alert)> {
+    let known = incident.members.iter().filter(|(_, member)| member.resolved.is_none());
+    let known = known.map(|(fingerprint, member)| (fingerprint.clone(), &member.alert));
+    known.chain(coming.into_iter().map(|alert| (alert.fingerprint(), alert)))
 }
 
 /// What an alert is about.

@@ -1,18 +1,21 @@
 //! Alerts grouped into incidents, and who is told.
 //!
 //! An alert is [`address`]ed (agency, area, severity) and joins the open incident of its group; `excuse` asks the
-//! attribution ledger whether its subject is to blame; the [`life`] of an
-//! incident says when something is to be told; [`who`] says to whom; `letter` writes it; [`Incidents`] keeps all of it
+//! attribution ledger whether its subject is to blame, `quiet` whether a [`silence`] or another alert keeps people from
+//! being told; the [`life`] of an incident says when something is to be told; [`who`] says to whom; `letter` writes it; [`Incidents`] keeps all of it
 //! in the state database, mails included, in one transaction. It does not know how an alert came to be.
 
 mod acts;
 pub mod address;
 pub mod escalation;
 mod excuse;
+mod inhibit;
 mod letter;
 pub mod life;
+mod quiet;
 mod rows;
 mod settings;
+pub mod silence;
 mod stage;
 mod tell;
 mod timeline;
@@ -24,5 +27,6 @@ pub use address::Severity;
 pub use excuse::PlacedDevice;
 pub use letter::{Evidence, NoEvidence};
 pub use life::{Excused, Incident, Member, News, Why};
+pub use quiet::Listed;
 pub use rows::Entry;
 pub use stage::Incidents;

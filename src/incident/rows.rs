@@ -51,13 +51,13 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     let told = serde_json::to_string(&incident.told).unwrap_or_default();
     sqlx::query(
         "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
-         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation, excused_why) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
          ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
          resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
          first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
          told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by, \
-         escalation = excluded.escalation",
+         escalation = excluded.escalation, excused_why = excluded.excused_why",
     )
     .bind(incident.id)
     .bind(&incident.key)
@@ -76,6 +76,7 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     .bind(incident.excused().map(|excused| micros(excused.since)))
     .bind(incident.excused().map(|excused| excused.by.clone()))
     .bind(serde_json::to_string(&incident.escalation).unwrap_or_default())
+    .bind(incident.excused().map(|excused| excused.why.as_str()))
     .execute(&mut **tx)
     .await
     .doing("writing an incident")?;

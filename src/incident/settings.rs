@@ -6,6 +6,7 @@ use super::life::{Incident, Rules, Timing};
 use super::who::{self, Role};
 use crate::alert::Alert;
 use crate::config::escalation::{Policy, Step};
+use crate::config::incidents::Inhibit;
 use crate::config::site::Language;
 use crate::config::{Config, Id};
 use crate::org::Org;
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     pub timing: Timing,
     pub resolve_timeout: SignedDuration,
     pub policies: Vec<Policy>,
+    pub inhibit: Arc<[Inhibit]>,
 }
 
 impl Settings {
@@ -40,6 +42,7 @@ impl Settings {
             timing,
             resolve_timeout: signed(incidents.resolve_timeout),
             policies: config.escalation.clone(),
+            inhibit: incidents.inhibit.clone().into(),
         }
     }
 

@@ -5,10 +5,13 @@
 
 use super::address::{self, Address};
 use super::excuse::{Excuser, PlacedDevice};
+use super::inhibit::Inhibitor;
 use super::letter::{Evidence, NoEvidence};
 use super::life::{self, Event, Incident, Member};
+use super::quiet::Version;
 use super::rows::{self, Entry, Open, RECORDED};
 use super::settings::Settings;
+use super::silence::{Silence, Silences};
 use super::tell::Telling;
 use super::timeline;
 use crate::alert::Alert;
@@ -47,10 +50,12 @@ pub struct Incidents {
 #[derive(Default)]
 pub(super) struct State {
     pub open: HashMap<String, Open>,
-    recorded: BTreeMap<String, Member>,
+    pub recorded: BTreeMap<String, Member>,
+    pub silences: Silences,
+    pub inhibitor: Inhibitor,
     next_id: i64,
     /// The excuses that the open incidents were last compared with.
-    excuses: Option<u64>,
+    excuses: Option<Version>,
     /// The last tick; `None` if what is due has to be found out anew.
     ticked: Option<Timestamp>,
 }
@@ -69,7 +74,14 @@ pub(super) struct Change {
     /// By fingerprint; `None` ended.
     recorded: Vec<(String, Option<Member>)>,
     next_id: Option<i64>,
+    pub silences: Vec<Silence>,
     pub has_mails: bool,
+}
+
+impl Change {
+    pub fn of_silences(silences: Vec<Silence>) -> Change {
+        Change { silences, ..Change::default() }
+    }
 }
 
 impl Incidents {
@@ -86,7 +98,8 @@ impl Incidents {
         let settings = Settings::new(config, org, Arc::new(NoEvidence));
         let loaded = rows::load(&store).await?;
         let grace = now.saturating_add(settings.resolve_timeout).unwrap_or(now);
-        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, ..State::default() };
+        let silences = Silences::load(&store, now).await?;
+        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, silences, ..State::default() };
         let mut open = loaded.open;
         let members = open.iter_mut().flat_map(|open| open.incident.members.values_mut());
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
@@ -106,6 +119,7 @@ impl Incidents {
             state: Mutex::new(state),
             changed: Notify::new(),
         };
+        incidents.find_sources(&incidents.settings(), &[], now);
         incidents.measure();
         Ok(incidents)
     }
@@ -114,7 +128,8 @@ impl Incidents {
     pub fn configure(&self, config: &Config, org: Arc<Org>) {
         let evidence = self.settings().evidence.clone();
         let settings = Arc::new(Settings::new(config, org, evidence));
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        self.find_sources(&settings, &[], Timestamp::now());
         self.state().ticked = None;
         self.changed.notify_one();
     }
@@ -157,6 +172,7 @@ impl Incidents {
     pub async fn receive(&self, mut tx: Tx, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
         let settings = self.settings();
+        self.find_sources(&settings, alerts, now);
         let mut change = Change::default();
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         // Counted when they begin to fire, not each time they are posted.
@@ -206,16 +222,16 @@ impl Incidents {
     /// Lets time pass: mails that are due are written, announced ends happen, ended incidents close.
     pub async fn tick(&self, now: Timestamp) -> Result<(), StoreError> {
         let settings = self.settings();
-        let version = self.excuser.as_ref().map(Excuser::version);
-        let (due, ended) = {
+        let (version, due, ended) = {
             let state = self.state();
-            let is_stale = state.excuses != version;
+            let version = self.excuses_version(&state, now);
+            let is_stale = state.excuses != Some(version);
             // A clock that was set back, or another configuration: what was due some time may be due another.
             let is_anew = state.ticked.is_none_or(|ticked| now < ticked);
             let is_due = |open: &Open| {
                 is_anew
                     || open.due.is_some_and(|due| due <= now)
-                    || (is_stale && self.has_other_excuses(&open.incident, now))
+                    || (is_stale && self.has_other_excuses(&state, &settings, &open.incident, now))
             };
             let mut due: Vec<(i64, String)> = state
                 .open
@@ -224,7 +240,7 @@ impl Incidents {
                 .map(|(key, open)| (open.incident.id, key.clone()))
                 .collect();
             due.sort();
-            (due, state.recorded.values().any(|member| member.alert.is_resolved(now)))
+            (version, due, state.recorded.values().any(|member| member.alert.is_resolved(now)))
         };
         for keys in due.chunks(AT_ONCE) {
             let mut tx = self.store.begin().await?;
@@ -239,18 +255,9 @@ impl Incidents {
         }
         {
             let mut state = self.state();
-            (state.excuses, state.ticked) = (version, Some(now));
+            (state.excuses, state.ticked) = (Some(version), Some(now));
         }
         if ended { self.end_recorded(now).await } else { Ok(()) }
-    }
-
-    /// Whether something of an incident became excused, or no longer is.
-    fn has_other_excuses(&self, incident: &Incident, now: Timestamp) -> bool {
-        let Some(excuser) = &self.excuser else { return false };
-        let excuses = excuser.of(incident, [], now);
-        incident.members.iter().filter(|(_, member)| member.resolved.is_none()).any(|(fingerprint, member)| {
-            member.excused.as_ref().map(|e| &e.by) != excuses.get(fingerprint).map(|e| &e.by)
-        })
     }
 
     /// Calls [`Incidents::tick`] whenever something is due, until `shutdown`.
@@ -317,7 +324,7 @@ impl Incidents {
         let known = self.state().open.get(&key).map(|open| open.incident.clone());
         let before = known.unwrap_or_else(|| open.incident.clone());
         let coming = alerts.iter().map(|(alert, _)| alert);
-        let excuses = self.excuser.as_ref().map(|excuser| excuser.of(&before, coming, now)).unwrap_or_default();
+        let excuses = self.excuses_of(&self.state(), settings, &before, coming, now);
         let one = alerts.first().map(|(alert, _)| alert);
         let (incident, stepped) =
             settings.with_rules(&before, one, now, |rules| life::step(open.incident, alerts, &excuses, now, rules));
@@ -419,7 +426,9 @@ impl Incidents {
                     None => drop(state.recorded.remove(&fingerprint)),
                 }
             }
+            change.silences.into_iter().for_each(|silence| state.silences.put(silence));
         }
+        self.find_sources(&self.settings(), &[], Timestamp::default());
         self.measure();
         if change.has_mails {
             self.outbox.wake();

@@ -1,11 +1,12 @@
 //! The alert API as of Alertmanager (version 2): Prometheus, vmalert and Grafana deliver here, `amtool` reads.
 //!
-//! What belongs here: decoding, defaults and validation as Alertmanager does them, and its answers' shape. What becomes
-//! of an alert is decided in [`crate::incident`]. Who may call is decided by the router.
+//! What belongs here: decoding, defaults and validation of alerts as Alertmanager does them, and its answers' shape;
+//! silences stand in `silences_v2.rs`. What becomes of an alert is decided in [`crate::incident`]. Who may call is decided
+//! by the router.
 
 use super::access::Identity;
 use crate::alert::Alert;
-use crate::incident::Incidents;
+use crate::incident::{Incidents, Listed};
 use crate::matcher::{self, Matcher, is_label_name};
 use crate::store::Store;
 use axum::extract::rejection::BytesRejection;
@@ -45,6 +46,8 @@ pub struct AlertsApi {
 pub fn routes(api: AlertsApi) -> Router {
     Router::new()
         .route("/alerts", get(list).post(post))
+        .route("/alerts/groups", get(groups))
+        .merge(super::silences_v2::routes())
         .route("/status", get(status))
         .route("/receivers", get(receivers))
         .layer(DefaultBodyLimit::max(BODY))
@@ -161,7 +164,7 @@ fn without_empty(texts: BTreeMap<String, String>) -> BTreeMap<String, String> {
 /// An alert as listed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct GettableAlert {
     annotations: BTreeMap<String, String>,
     ends_at: Timestamp,
     fingerprint: String,
@@ -183,9 +186,38 @@ struct Receiver {
 #[serde(rename_all = "camelCase")]
 struct AlertStatus {
     state: &'static str,
-    silenced_by: [&'static str; 0],
-    inhibited_by: [&'static str; 0],
-    muted_by: [&'static str; 0],
+    silenced_by: Vec<String>,
+    inhibited_by: Vec<String>,
+    /// The dependency or maintenance that excuses it: as an interval of Alertmanager's, it is no alert and no silence.
+    muted_by: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Group {
+    labels: BTreeMap<String, String>,
+    receiver: Receiver,
+    alerts: Vec<GettableAlert>,
+}
+
+impl GettableAlert {
+    /// `until` for what has no end announced.
+    fn new(listed: Listed, until: Timestamp, now: Timestamp) -> GettableAlert {
+        let Listed { alert, silenced_by, inhibited_by, excused_by } = listed;
+        let muted_by: Vec<String> = excused_by.into_iter().collect();
+        let is_quiet = !(silenced_by.is_empty() && inhibited_by.is_empty() && muted_by.is_empty());
+        let state = if is_quiet { "suppressed" } else { "active" };
+        GettableAlert {
+            fingerprint: alert.fingerprint(),
+            annotations: alert.annotations,
+            ends_at: alert.ends_at.unwrap_or(until),
+            receivers: [Receiver { name: RECEIVER }],
+            starts_at: alert.starts_at,
+            status: AlertStatus { state, silenced_by, inhibited_by, muted_by },
+            updated_at: now,
+            generator_url: alert.generator_url,
+            labels: alert.labels,
+        }
+    }
 }
 
 async fn list(
@@ -199,52 +231,93 @@ async fn list(
     };
     let now = Timestamp::now();
     let until = now.saturating_add(api.incidents.resolve_timeout()).unwrap_or(now);
-    let alerts: Vec<Listed> = api
-        .incidents
-        .firing()
-        .into_iter()
-        .filter(|alert| identity.sees(alert.label("agency")) && wanted.wants(alert))
-        .map(|alert| Listed {
-            fingerprint: alert.fingerprint(),
-            annotations: alert.annotations,
-            ends_at: alert.ends_at.unwrap_or(until),
-            receivers: [Receiver { name: RECEIVER }],
-            starts_at: alert.starts_at,
-            status: AlertStatus { state: "active", silenced_by: [], inhibited_by: [], muted_by: [] },
-            updated_at: now,
-            generator_url: alert.generator_url,
-            labels: alert.labels,
-        })
-        .collect();
-    Json(alerts).into_response()
+    let alerts = seen(&api, &identity, &wanted, now).map(|listed| GettableAlert::new(listed, until, now));
+    Json(alerts.collect::<Vec<_>>()).into_response()
+}
+
+/// Alerts by what they are grouped by.
+async fn groups(
+    State(api): State<AlertsApi>,
+    Extension(identity): Extension<Identity>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
+        Ok(wanted) => wanted,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
+    };
+    let now = Timestamp::now();
+    let until = now.saturating_add(api.incidents.resolve_timeout()).unwrap_or(now);
+    let mut groups: BTreeMap<BTreeMap<String, String>, Vec<GettableAlert>> = BTreeMap::new();
+    for listed in seen(&api, &identity, &wanted, now) {
+        let labels = api.incidents.group_labels(&listed.alert);
+        groups.entry(labels).or_default().push(GettableAlert::new(listed, until, now));
+    }
+    let receiver = || Receiver { name: RECEIVER };
+    let groups = groups.into_iter().map(|(labels, alerts)| Group { labels, receiver: receiver(), alerts });
+    Json(groups.collect::<Vec<_>>()).into_response()
+}
+
+/// What fires, is theirs to see, and is asked for.
+fn seen<'a>(
+    api: &AlertsApi,
+    identity: &'a Identity,
+    wanted: &'a Wanted,
+    now: Timestamp,
+) -> impl Iterator<Item = Listed> + use<'a> {
+    let listed = api.incidents.listed(now).into_iter();
+    listed.filter(|listed| identity.sees(listed.alert.label("agency")) && wanted.wants(listed))
 }
 
 /// What a reader asks for.
 struct Wanted {
     is_active: bool,
+    is_silenced: bool,
+    is_inhibited: bool,
+    is_muted: bool,
     receiver: Option<Regex>,
     matchers: Vec<Matcher>,
 }
 
 impl Wanted {
     fn parse(query: &str) -> Result<Wanted, String> {
-        let mut wanted = Wanted { is_active: true, receiver: None, matchers: Vec::new() };
+        let mut wanted = Wanted {
+            is_active: true,
+            is_silenced: true,
+            is_inhibited: true,
+            is_muted: true,
+            receiver: None,
+            matchers: Vec::new(),
+        };
+        let flag = |name: &str, value: &str| match value {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("{name} must be true or false")),
+        };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "active" => wanted.is_active = value != "false",
+                "active" => wanted.is_active = flag(&name, &value)?,
+                "silenced" => wanted.is_silenced = flag(&name, &value)?,
+                "inhibited" => wanted.is_inhibited = flag(&name, &value)?,
+                "muted" => wanted.is_muted = flag(&name, &value)?,
                 "receiver" => wanted.receiver = Some(matcher::anchored(&value).map_err(|error| error.to_string())?),
                 "filter" => wanted.matchers.push(Matcher::parse(&value).map_err(|error| error.to_string())?),
-                // Nothing is silenced, inhibited or unprocessed here, so asking for it or not is the same.
+                // Nothing is unprocessed here, so asking for it or not is the same.
                 _ => {}
             }
         }
         Ok(wanted)
     }
 
-    fn wants(&self, alert: &Alert) -> bool {
-        self.is_active
+    fn wants(&self, listed: &Listed) -> bool {
+        let is_silenced = !listed.silenced_by.is_empty();
+        let is_inhibited = !listed.inhibited_by.is_empty();
+        let is_muted = listed.excused_by.is_some();
+        (self.is_active || is_silenced || is_inhibited || is_muted)
+            && (self.is_silenced || !is_silenced)
+            && (self.is_inhibited || !is_inhibited)
+            && (self.is_muted || !is_muted)
             && self.receiver.as_ref().is_none_or(|receiver| receiver.is_match(RECEIVER))
-            && matcher::all(&self.matchers, &alert.labels)
+            && matcher::all(&self.matchers, &listed.alert.labels)
     }
 }
 
@@ -266,7 +339,7 @@ async fn receivers() -> Response {
 }
 
 /// Errors are JSON strings here, as Alertmanager's are.
-fn failure(status: StatusCode, text: &str) -> Response {
+pub(super) fn failure(status: StatusCode, text: &str) -> Response {
     (status, Json(text)).into_response()
 }
 

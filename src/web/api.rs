@@ -42,7 +42,9 @@ pub(super) async fn incidents(State(state): State<AppState>, Extension(identity)
                 "subject": incident.subject, "openedAt": time(incident.opened_us),
                 "resolvedAt": incident.resolved_us.map(time),
                 "acknowledged": incident.acknowledged.map(|(by, until)| json!({"by": by, "until": until.to_string()})),
-                "excused": incident.excused.map(|(since, by)| json!({"by": by, "since": time(since)})),
+                "excused": incident.excused.map(|excused| {
+                    json!({"why": excused.why.as_str(), "by": excused.by, "since": excused.since.to_string()})
+                }),
             })
         })
         .collect();

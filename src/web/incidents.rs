@@ -1,8 +1,11 @@
 //! Reads incidents for pages and API. The tables belong to `incident/`; here are only reading statements.
 
+use crate::attribution::Cause;
 use crate::config::Id;
 use crate::incident::escalation::Escalation;
-use crate::store::{Doing, Store, StoreError};
+use crate::incident::silence::WrittenMatcher;
+use crate::incident::{Excused, Why};
+use crate::store::{Doing, Store, StoreError, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -20,7 +23,7 @@ pub struct Incident {
     pub opened_us: i64,
     pub resolved_us: Option<i64>,
     /// Since when and by what all that fires is excused.
-    pub excused: Option<(i64, String)>,
+    pub excused: Option<Excused>,
     /// Who answered last, and until when that stops the escalation.
     pub acknowledged: Option<(String, Timestamp)>,
 }
@@ -32,8 +35,7 @@ pub struct IncidentAlert {
     pub severity: String,
     pub starts_us: i64,
     pub resolved_us: Option<i64>,
-    /// By what it is, or at its end was, excused.
-    pub excused_by: Option<String>,
+    pub excused: Option<Excused>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,8 +57,8 @@ pub struct Detail {
 
 /// Rows a page or an answer holds at most.
 const MAX_ROWS: i64 = 200;
-const COLUMNS: &str =
-    "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by, escalation";
+const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by, excused_why, \
+     escalation";
 
 /// Open ones first, then the latest; of the agencies `visible` only, if given.
 pub async fn list(store: &Store, visible: Option<&Arc<BTreeSet<Id>>>) -> Result<Vec<Incident>, StoreError> {
@@ -81,7 +83,8 @@ pub async fn find(store: &Store, id: i64) -> Result<Option<Detail>, StoreError> 
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(store.reader()).await.doing(DOING)?;
     let Some(row) = row else { return Ok(None) };
     let alerts = sqlx::query(
-        "SELECT labels, annotations, severity, starts_us, resolved_us, excused_by FROM alerts WHERE incident = $1 \
+        "SELECT labels, annotations, severity, starts_us, resolved_us, excused_us, excused_by, \
+         excused_cause AS excused_why FROM alerts WHERE incident = $1 \
          ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, starts_us LIMIT $2",
     )
     .bind(id)
@@ -117,12 +120,19 @@ fn incident(row: &AnyRow) -> Result<Incident, sqlx::Error> {
         subject: row.try_get("subject")?,
         opened_us: row.try_get("opened_us")?,
         resolved_us: row.try_get("resolved_us")?,
-        excused: match (row.try_get::<Option<i64>, _>("excused_us")?, row.try_get("excused_by")?) {
-            (Some(since), by) => Some((since, Option::<String>::unwrap_or_default(by))),
-            (None, _) => None,
-        },
+        excused: excused(row)?,
         acknowledged: acknowledged(&row.try_get::<String, _>("escalation")?),
     })
+}
+
+/// By what it is, or at its end was, excused.
+fn excused(row: &AnyRow) -> Result<Option<Excused>, sqlx::Error> {
+    let Some(since) = row.try_get::<Option<i64>, _>("excused_us")? else { return Ok(None) };
+    let why: Option<String> = row.try_get("excused_why")?;
+    // What an earlier version wrote of an incident has no kind: all it knew were causes.
+    let why = why.as_deref().and_then(Why::parse).unwrap_or(Why::Cause(Cause::Maintenance));
+    let by: Option<String> = row.try_get("excused_by")?;
+    Ok(Some(Excused { why, by: by.unwrap_or_default(), since: from_micros(since) }))
 }
 
 fn acknowledged(escalation: &str) -> Option<(String, Timestamp)> {
@@ -142,7 +152,7 @@ fn alert(row: &AnyRow) -> Result<IncidentAlert, sqlx::Error> {
         severity: row.try_get("severity")?,
         starts_us: row.try_get("starts_us")?,
         resolved_us: row.try_get("resolved_us")?,
-        excused_by: row.try_get("excused_by")?,
+        excused: excused(row)?,
     })
 }
 
@@ -153,4 +163,40 @@ fn event(row: &AnyRow) -> Result<Event, sqlx::Error> {
         person: row.try_get("person")?,
         detail: row.try_get("detail")?,
     })
+}
+
+/// A silence that applies, or will.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub id: String,
+    pub matchers: Vec<WrittenMatcher>,
+    pub starts_us: i64,
+    pub ends_us: i64,
+    pub created_by: String,
+    pub comment: String,
+}
+
+/// The silences that are not over, the next to end first.
+pub async fn silences(store: &Store, now: Timestamp) -> Result<Vec<Shown>, StoreError> {
+    const DOING: &str = "listing the silences";
+    let rows = sqlx::query(
+        "SELECT id, matchers, starts_us, ends_us, created_by, comment FROM silences WHERE ends_us > $1 \
+         ORDER BY ends_us LIMIT $2",
+    )
+    .bind(micros(now))
+    .bind(MAX_ROWS)
+    .fetch_all(store.reader())
+    .await
+    .doing(DOING)?;
+    let shown = |row: &AnyRow| -> Result<Shown, sqlx::Error> {
+        Ok(Shown {
+            id: row.try_get("id")?,
+            matchers: serde_json::from_str(&row.try_get::<String, _>("matchers")?).unwrap_or_default(),
+            starts_us: row.try_get("starts_us")?,
+            ends_us: row.try_get("ends_us")?,
+            created_by: row.try_get("created_by")?,
+            comment: row.try_get("comment")?,
+        })
+    };
+    rows.iter().map(shown).collect::<Result<_, _>>().doing(DOING)
 }

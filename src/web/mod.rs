@@ -21,6 +21,7 @@ mod pages;
 mod query;
 mod runbooks;
 pub mod session;
+mod silences_v2;
 mod state;
 mod throttle;
 pub mod tls;

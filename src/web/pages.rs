@@ -5,6 +5,7 @@ use super::{AppState, attribution, guard, incidents as rows, language, overview 
 use crate::config::site::Language;
 use crate::evaluation::{Week, archive};
 use crate::format;
+use crate::incident::{Excused, Why, words};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{self, HeaderMap};
 use axum::http::{StatusCode, request::Parts};
@@ -180,7 +181,7 @@ fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) 
         area => area_word(&incident.area, reader),
         agency => agency.map_or(incident.agency.as_str(), |agency| agency.name.as_str()),
         opened => at(incident.opened_us), resolved => incident.resolved_us.map(at),
-        excused => incident.excused.as_ref().map(|(since, by)| excused_words(reader, by, &at(*since))),
+        excused => incident.excused.as_ref().map(|excused| excused_words(state, reader, excused)),
         acknowledged => acknowledged_words(state, reader, incident),
     }
 }
@@ -200,8 +201,13 @@ fn acknowledged_words(state: &AppState, reader: &Reader, incident: &rows::Incide
     ))
 }
 
-fn excused_words(reader: &Reader, by: &str, since: &str) -> String {
-    format!("{} {by} {} {since}", reader.pick("không tính lỗi: do", "excused by"), reader.pick("từ", "since"))
+fn excused_words(state: &AppState, reader: &Reader, excused: &Excused) -> String {
+    let since = format::date_time(excused.since, &state.config().site.timezone);
+    let why = match excused.why {
+        Why::Cause(_) => format!("{} {}", reader.pick("không tính lỗi: do", "excused by"), excused.by),
+        Why::Silenced | Why::Inhibited => words::excused(excused, reader.language),
+    };
+    format!("{why} {} {since}", reader.pick("từ", "since"))
 }
 
 fn area_word<'a>(area: &'a str, reader: &Reader) -> &'a str {
@@ -221,7 +227,30 @@ fn area_word<'a>(area: &'a str, reader: &Reader) -> &'a str {
 pub(super) async fn incidents(State(state): State<AppState>, reader: Reader) -> Page {
     let list = rows::list(state.store(), reader.identity.visible()).await.map_err(internal)?;
     let incidents: Vec<Value> = list.iter().map(|incident| incident_value(&state, &reader, incident)).collect();
-    reader.render(&state, "incidents.html", context! { incidents, refresh => REFRESH })
+    let silences = silences(&state, &reader).await?;
+    let may_act = reader.identity.may_answer();
+    reader.render(&state, "incidents.html", context! { incidents, silences, may_act, refresh => REFRESH })
+}
+
+/// What nobody is to hear of now or later, as far as the reader may know.
+async fn silences(state: &AppState, reader: &Reader) -> Result<Vec<Value>, StatusCode> {
+    let config = state.config();
+    let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
+    let shown = rows::silences(state.store(), reader.now).await.map_err(internal)?;
+    let shown = shown.into_iter().filter_map(|silence| {
+        let matchers: Vec<_> = silence.matchers.iter().filter_map(|matcher| matcher.read().ok()).collect();
+        if !super::silences_v2::is_for(&reader.identity, &matchers) {
+            return None;
+        }
+        let person = config.people.iter().find(|person| *person.id == *silence.created_by);
+        let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+        Some(context! {
+            id => silence.id, matchers => matchers.join(", "), comment => silence.comment,
+            person => person.map_or(silence.created_by.as_str(), |person| person.name.as_str()),
+            starts => at(silence.starts_us), ends => at(silence.ends_us),
+        })
+    });
+    Ok(shown.collect())
 }
 
 pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path(id): Path<i64>) -> Page {
@@ -260,7 +289,8 @@ pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path
             context! {
                 name => alert.labels.get("alertname").and_then(|name| name.as_str()).unwrap_or(""),
                 summary => said("summary"), description => said("description"), runbook => runbook_link(text("runbook")),
-                excused_by => alert.excused_by.clone().filter(|_| alert.resolved_us.is_none()),
+                excused => alert.excused.as_ref().filter(|_| alert.resolved_us.is_none())
+                    .map(|excused| excused_words(&state, &reader, excused)),
                 colour, starts => at(alert.starts_us), resolved => alert.resolved_us.map(at),
             }
         })
@@ -308,6 +338,7 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "escalated" => reader.pick("báo lên", "escalated"),
         "skipped" => reader.pick("bỏ qua vì không có ai", "skipped: it names nobody"),
         "reminded" => reader.pick("nhắc lại", "reminded"),
+        "silenced" => reader.pick("tạm tắt thông báo đến", "silenced until"),
         "dismissed" => reader.pick("xác nhận đã xử lý xong", "resolved by hand"),
         other => other,
     }

@@ -24,13 +24,13 @@ POST   /api/v1/query_range              ? +++++ +++ ---+- +
 GET    /api/v1/status/buildinfo         ? +++++ +++ ---+- +
 GET    /api/v2/alerts                   ? +++++ +++ +---- +
 POST   /api/v2/alerts                   ? -+--+ -++ +---- +
-GET    /api/v2/alerts/groups            ? +++++ --- +---- -
+GET    /api/v2/alerts/groups            ? +++++ +++ +---- +
 GET    /api/v2/receivers                ? +++++ +++ +---- +
 GET    /api/v2/status                   ? +++++ +++ +---- +
-GET    /api/v2/silences                 ? +++++ --- -+--- -
-POST   /api/v2/silences                 ? -+--+ --- -+--- -
-GET    /api/v2/silence/{id}             ? +++++ --- -+--- -
-DELETE /api/v2/silence/{id}             ? -+--+ --- -+--- -
+GET    /api/v2/silences                 ? +++++ +++ -+--- +
+POST   /api/v2/silences                 ? -+--+ -++ -+--- +
+GET    /api/v2/silence/{id}             ? +++++ +++ -+--- +
+DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
@@ -48,6 +48,7 @@ GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 POST   /incidents/{id}                  ? -++-+ -++ ----- -
+POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /maintenance                     ? +++++ +++ ----- -
 POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -

@@ -38,7 +38,30 @@ fn external_alerts_from_real_prometheus_and_amtool() {
     site.mail.wait(&leader("hoi-an"), 1, Duration::from_secs(15));
     let listed = amtool(site.port, &["alert", "query", "--output=simple"]);
     assert!(listed.contains("Cảnh báo thử"), "{listed}");
+    silences(site.port);
     assert!(daemon.stop(), "a clean end; its log:\n{}", daemon.log());
+}
+
+/// The life of a silence, as the people who know Alertmanager lead it.
+fn silences(port: u16) {
+    let shown = |flags: &[&str]| {
+        let listed = amtool(port, &[&["alert", "query", "--output=simple"], flags].concat());
+        listed.contains("Cảnh báo thử")
+    };
+    let add = ["silence", "add", "--author=cán bộ trực", "--comment=nâng cấp", "--duration=2h"];
+    let id = amtool(port, &[&add[..], &["service=amtool", "agency=~hoi.*"]].concat());
+    let id = id.trim();
+    let listed = amtool(port, &["silence", "query", "--output=json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!((listed[0]["id"].as_str(), listed[0]["comment"].as_str()), (Some(id), Some("nâng cấp")), "{listed}");
+    assert!(!shown(&[]) && shown(&["--silenced"]));
+
+    amtool(port, &["silence", "update", "--duration=3h", id]);
+    assert_eq!(amtool(port, &["silence", "query", "--quiet"]).trim(), id);
+    amtool(port, &["silence", "expire", id]);
+    assert_eq!(amtool(port, &["silence", "query", "--quiet"]).trim(), "");
+    assert_eq!(amtool(port, &["silence", "query", "--expired", "--within=1h", "--quiet"]).trim(), id);
+    assert!(shown(&[]));
 }
 
 fn amtool(port: u16, arguments: &[&str]) -> String {
