@@ -6,7 +6,7 @@ use crate::config::site::Language;
 use crate::config::{self, Config};
 use crate::mail::message::{self, one_line};
 use crate::mail::smtp::Link;
-use crate::mail::templates::{self, IncidentView};
+use crate::mail::templates::{IncidentView, Templates};
 use crate::mail::{Draft, Letter, Outgoing};
 use crate::{cli, format};
 use anyhow::Context;
@@ -99,7 +99,7 @@ fn test_mail(
         site: site.name.clone(),
         ..IncidentView::default()
     };
-    let (text, html) = templates::incident(&view, language)?;
+    let (text, html) = Templates::of(config).incident(&view, language)?;
     let letter = Letter { subject: format!("[{subject}] {}", one_line(&site.name)), text, html };
     let draft = Draft {
         letter: &letter,

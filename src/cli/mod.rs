@@ -7,6 +7,7 @@ mod demo;
 mod evaluate;
 mod hash_password;
 mod init;
+mod mail_preview;
 mod mail_test;
 mod probe;
 mod reconcile;
@@ -39,6 +40,8 @@ enum Command {
     Probe(probe::Arguments),
     /// Render a week's report again and compare it with the stored one
     Evaluate(evaluate::Arguments),
+    /// Render one mail of every kind with made-up content, to see what readers get
+    MailPreview(mail_preview::MailPreview),
     /// Send one mail to a person, to see that the way works
     MailTest(mail_test::MailTest),
     /// Read a password and print its hash for users_file
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::MailPreview(command) => command.run(),
         Command::MailTest(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     }

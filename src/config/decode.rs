@@ -424,6 +424,18 @@ pub(super) fn path(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
     Some(cx.resolve(&path))
 }
 
+/// The path of a directory that can be read.
+pub(super) fn directory(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
+    let path = path(cx, node)?;
+    match std::fs::read_dir(&path) {
+        Ok(_) => Some(path),
+        Err(error) => {
+            cx.wrong(node, format!("cannot read the directory {}: {}", shown(node), reason(&error)));
+            None
+        }
+    }
+}
+
 /// The path of a file that can be read.
 pub(super) fn readable_file(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
     let path = path(cx, node)?;

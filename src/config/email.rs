@@ -2,6 +2,7 @@
 
 use super::Secret;
 use super::decode::{self, Context, DAY, HOUR, MINUTE, SECOND, Section};
+use super::dkim::Dkim;
 use super::node::Node;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,9 @@ pub struct Email {
     pub ca_file: Option<PathBuf>,
     pub from: lettre::message::Mailbox,
     pub retry: Retry,
+    /// Templates of the site's own in the place of the built-in ones; what is in it is read by `mail`.
+    pub templates: Option<PathBuf>,
+    pub dkim: Option<Dkim>,
 }
 
 /// Of the connection to the mail server.
@@ -62,13 +66,22 @@ impl Retry {
 
 impl Email {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Email> {
-        const KEYS: &[&str] = &["smtp", "password_file", "ca_file", "from", "retry"];
-        let section = Section::open(cx, node, "email", KEYS, &["dkim"])?;
+        const KEYS: &[&str] = &["smtp", "password_file", "ca_file", "from", "retry", "templates", "dkim"];
+        let section = Section::open(cx, node, "email", KEYS, &[])?;
         let smtp = section.required(cx, "smtp", smtp);
         let password = section.optional(cx, "password_file", decode::secret_file);
         let ca_file = section.optional(cx, "ca_file", decode::ca_file);
         let from = section.required(cx, "from", from);
         let retry = section.optional(cx, "retry", Retry::decode).unwrap_or_default();
+        let templates = section.optional(cx, "templates", decode::directory);
+        let dkim = section.optional(cx, "dkim", Dkim::decode);
+        if let (Some(dkim), Some(from)) = (&dkim, &from)
+            && !dkim.covers(from.email.domain())
+        {
+            let message =
+                format!("dkim: a signature of {:?} says nothing about mails from {}", dkim.domain, from.email);
+            cx.error(section.get("dkim").map_or(section.place, |node| node.place), message);
+        }
         let smtp = smtp?;
         if let (true, None) = (section.get("password_file").is_some(), &smtp.username) {
             cx.error(
@@ -85,7 +98,7 @@ impl Email {
             cx.error(section.get("smtp").map_or(section.place, |node| node.place), message);
         }
         let Smtp { security, host, port, username } = smtp;
-        Some(Email { security, host, port, username, password, ca_file, from: from?, retry })
+        Some(Email { security, host, port, username, password, ca_file, from: from?, retry, templates, dkim })
     }
 }
 

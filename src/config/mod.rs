@@ -7,6 +7,7 @@ mod calendar;
 mod decode;
 pub mod dependencies;
 pub mod devices;
+pub mod dkim;
 pub mod email;
 mod environment;
 pub mod escalation;

@@ -4,6 +4,7 @@
 use crate::config::site::Evaluate;
 use crate::config::{self, Config, Problem, Problems};
 use crate::gather::device::inventory::{self, Inventory};
+use crate::mail::templates::Templates;
 use crate::org::Org;
 use crate::promql::Query;
 use crate::rules::{self, RuleSet};
@@ -34,6 +35,10 @@ pub fn prepare(file: &Path) -> Result<Prepared, Vec<Problem>> {
     };
     let inventory = inventory::of(&config, &mut problems);
     let own = queries(&config, &mut problems);
+    if let Some(dir) = config.email.as_ref().and_then(|email| email.templates.as_ref()) {
+        // Each mail's reader takes them up anew; here it is seen that they can be used.
+        Templates::load(dir, &mut problems);
+    }
     if !problems.is_empty() {
         return Err(problems.into_sorted());
     }

@@ -205,6 +205,27 @@ impl Escalation {
     }
 }
 
+impl Escalation {
+    /// The steps that will be taken if nobody answers, each with its time and people; one that names nobody is skipped
+    /// at once, as [`Escalation::step`] does.
+    pub fn next_steps(&self, call: &Call<'_>) -> Vec<(Timestamp, Vec<String>)> {
+        let Some((mut at, _)) = self.next_step(call) else { return Vec::new() };
+        let mut next = Vec::new();
+        let mut comes_later = false;
+        for (index, step) in call.policy.steps.iter().enumerate().skip(self.taken) {
+            if comes_later {
+                at = call.allowed(later(at, gap(&call.policy.steps, index, step)));
+            }
+            let people = (call.names)(Some(step));
+            comes_later = !people.is_empty();
+            if comes_later {
+                next.push((at, people));
+            }
+        }
+        next
+    }
+}
+
 /// How long after the step before it a step comes.
 fn gap(steps: &[Step], index: usize, step: &Step) -> Duration {
     let before = index.checked_sub(1).map_or(Duration::ZERO, |before| steps[before].after);

@@ -1,4 +1,13 @@
-//! The mails about an incident: who gets one, in which thread, and what it says.
+//! The mails about an incident: in which thread, and what is in them. Who gets one is the caller's to say.
+//!
+//! Here a round of mails is put together; `view` chooses what a mail says, `phrases` the words of it, `table` makes the
+//! attached list. What it looks like stands in the templates of `mail`.
+
+mod extra;
+mod names;
+mod phrases;
+mod table;
+mod view;
 
 use super::address::Severity;
 use super::life::{Incident, Member, News};
@@ -8,26 +17,23 @@ use crate::alert::Alert;
 use crate::attribution::SubjectKind;
 use crate::config::site::{Language, Site};
 use crate::config::{Config, Id};
-use crate::format;
-use crate::mail::message::{self, one_line, shorten};
-use crate::mail::templates::{self, IncidentView, RowView};
+use crate::mail::message::{self, Part, Parts, one_line, shorten};
+use crate::mail::templates::Templates;
 use crate::mail::{Draft, Letter, Outgoing};
 use crate::org::Org;
+use extra::Kind;
+pub(super) use extra::{AckUrl, Acknowledged, Extra};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
+use names::Names;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Alerts a mail lists.
-const ROWS: usize = 20;
-/// Characters of a subject without its mark: with it about 60.
-const SUBJECT: usize = 46;
+/// Characters of a subject without what stands before it: "Re: [Nghiêm trọng] " makes it 60.
+const SUBJECT: usize = 41;
 /// Characters of a line that comes from an alert.
 const LINE: usize = 300;
-/// Characters of a description.
-const DESCRIPTION: usize = 2_000;
 
 /// Adds to a mail what is known elsewhere about its alerts, e.g. the dossiers of payment mismatches. Asked while a
 /// transaction is open: an implementation reads through `Store::reader` and never begins one. Dossier codes only, no
@@ -53,6 +59,8 @@ pub(super) struct Desk {
     pub site: Site,
     /// `None`: no mail is configured.
     pub from: Option<Mailbox>,
+    names: Arc<Names>,
+    templates: Arc<Templates>,
 }
 
 /// Somebody who was told that it broke.
@@ -91,14 +99,36 @@ struct Recipient {
     told: Told,
     role: Option<Role>,
     is_new: bool,
+    /// Called in this round, whether or not told before.
+    is_called: bool,
+}
+
+/// What one mail is about, for the functions that write it.
+struct Occasion<'a> {
+    incident: &'a Incident,
+    kind: Kind,
+    who: &'a who::Addressees,
+    recipients: &'a [Recipient],
+    recipient: &'a Recipient,
+    evidence: &'a EvidenceLines,
+    extra: &'a Extra,
+    now: Timestamp,
 }
 
 impl Desk {
     pub fn new(config: &Config, org: Arc<Org>) -> Desk {
-        Desk { org, site: config.site.clone(), from: config.email.as_ref().map(|email| email.from.clone()) }
+        Desk {
+            org,
+            site: config.site.clone(),
+            from: config.email.as_ref().map(|email| email.from.clone()),
+            names: Arc::new(Names::new(config)),
+            templates: Arc::new(Templates::of(config)),
+        }
     }
 
-    /// Writes the mails about `incident` as it stands after the step that asked for them.
+    /// Writes the mails about `incident` as it stands after the step that asked for them: to those of `told`, and to
+    /// whoever else is called now. Each round needs a number (`incident.mails`) of its own: Message-IDs are made of it.
+    #[expect(clippy::too_many_arguments, reason = "a mail says all of this")]
     pub fn compose(
         &self,
         incident: &Incident,
@@ -106,15 +136,18 @@ impl Desk {
         told: &[Told],
         to: &[(Id, Role)],
         evidence: &EvidenceLines,
+        extra: &Extra,
         now: Timestamp,
     ) -> Round {
         let who = who::addressees(&self.org, &incident.agency, incident.area, incident.severity, now);
         let mut round = Round { is_nobodys: who.is_nobodys, ..Round::default() };
         let Some(from) = &self.from else { return round };
-        let recipients = self.recipients(incident, told, to, from);
+        let recipients = self.recipients(incident, told, to, &who, from);
         for recipient in &recipients {
-            let view = self.view(incident, news, &who, &recipients, recipient.told.language, evidence, now);
-            match self.mail(incident, news, recipient, &view, from, now) {
+            let kind = Kind::of(news, extra, recipient.is_called, recipient.is_new);
+            let occasion =
+                Occasion { incident, kind, who: &who, recipients: &recipients, recipient, evidence, extra, now };
+            match self.mail(&occasion, from) {
                 Ok(mail) => {
                     round.mails.push(mail);
                     if recipient.is_new {
@@ -128,8 +161,18 @@ impl Desk {
     }
 
     /// Those of `told`, and whoever else is called now.
-    fn recipients(&self, incident: &Incident, told: &[Told], to: &[(Id, Role)], from: &Mailbox) -> Vec<Recipient> {
-        let role_of = |person: &str| to.iter().find(|(id, _)| id.as_str() == person).map(|(_, role)| *role);
+    fn recipients(
+        &self,
+        incident: &Incident,
+        told: &[Told],
+        to: &[(Id, Role)],
+        who: &who::Addressees,
+        from: &Mailbox,
+    ) -> Vec<Recipient> {
+        let role_of = |person: &str| {
+            let known = to.iter().chain(&who.to).find(|(id, _)| id.as_str() == person);
+            known.map(|(_, role)| *role)
+        };
         let mut recipients: Vec<Recipient> = told
             .iter()
             .map(|told| {
@@ -140,7 +183,8 @@ impl Desk {
                     told.name.clone_from(&person.name);
                 }
                 let role = role_of(&told.person);
-                Recipient { told, role, is_new: false }
+                let is_called = to.iter().any(|(id, _)| id.as_str() == told.person);
+                Recipient { told, role, is_new: false, is_called }
             })
             .collect();
         for (id, role) in to {
@@ -149,121 +193,62 @@ impl Desk {
             }
             let Some(person) = self.org.person(id) else { continue };
             let language = person.language.unwrap_or(self.site.language);
-            let opened = incident.opened.as_microsecond();
-            let local = format!("incident-{}.{opened:x}.{}.{id}", incident.id, incident.mails);
             let told = Told {
                 person: id.to_string(),
                 name: person.name.clone(),
                 address: person.email.to_string(),
                 language,
-                subject: subject(incident, language),
-                message_id: message::message_id(&local, from),
+                subject: self.subject(incident, language),
+                message_id: message_id(incident, id, from),
             };
-            recipients.push(Recipient { told, role: Some(*role), is_new: true });
+            recipients.push(Recipient { told, role: Some(*role), is_new: true, is_called: true });
         }
         recipients
     }
 
-    fn mail(
-        &self,
-        incident: &Incident,
-        news: News,
-        recipient: &Recipient,
-        view: &IncidentView,
-        from: &Mailbox,
-        now: Timestamp,
-    ) -> Result<Outgoing, String> {
+    fn mail(&self, occasion: &Occasion<'_>, from: &Mailbox) -> Result<Outgoing, String> {
+        let Occasion { incident, recipient, now, kind, .. } = *occasion;
         let told = &recipient.told;
-        let (text, html) = templates::incident(view, told.language).map_err(|error| error.to_string())?;
-        let mark = words::mark(news == News::Resolved, incident.severity, told.language);
+        let mut parts = Parts { is_urgent: is_urgent(incident, kind), ..Parts::default() };
+        let view = self.view(occasion, &mut parts);
+        let (text, html) = self.templates.incident(&view, told.language).map_err(|error| error.to_string())?;
+        let mark = words::mark(kind == Kind::Resolved, incident.severity, told.language);
         let re = if recipient.is_new { "" } else { "Re: " };
         let letter = Letter { subject: format!("{re}{mark} {}", told.subject), text, html };
-        let opened = incident.opened.as_microsecond();
-        let local = format!("incident-{}.{opened:x}.{}.{}", incident.id, incident.mails, told.person);
         let address = told.address.parse().map_err(|_| format!("the address of {} cannot be read", told.person))?;
         let draft = Draft {
             letter: &letter,
             from,
             name: &told.name,
             address: &address,
-            message_id: &message::message_id(&local, from),
+            message_id: &message_id(incident, &told.person, from),
             in_reply_to: (!recipient.is_new).then_some(told.message_id.as_str()),
             list: "incidents",
             date: now,
         };
         let thread = format!("incident-{}.{}", incident.id, told.person);
-        message::outgoing(&draft, thread, &told.person).map_err(|error| error.to_string())
+        message::outgoing_with(&draft, thread, &told.person, parts).map_err(|error| error.to_string())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a mail says all of this")]
-    fn view(
-        &self,
-        incident: &Incident,
-        news: News,
-        who: &who::Addressees,
-        recipients: &[Recipient],
-        language: Language,
-        evidence: &EvidenceLines,
-        now: Timestamp,
-    ) -> IncidentView {
-        let date = |time| format::date_time(time, &self.site.timezone);
-        let name = |id: &str| self.org.person(id).map_or_else(|| id.to_string(), |person| person.name.clone());
-        let agency_name = |id: &str| self.org.agency(id).map_or_else(|| id.to_string(), |agency| agency.name.clone());
-        let members = worst_first(incident, news == News::Resolved);
-        let firing = members.iter().filter(|member| member.resolved.is_none()).count();
-        let n_named = members.iter().filter(|m| m.resolved.is_none() && !m.is_quiet()).count();
-        let first = members.first().map(|member| &member.alert);
-        let relevant = |member: &&&Member| news == News::Resolved || member.resolved.is_none();
-        let since = members.iter().filter(relevant).map(|m| m.alert.starts_at).min().unwrap_or(incident.opened);
-        let until = incident.resolved.unwrap_or(now);
-        let (told, lines) = (told_names(recipients, language), evidence.of(language));
-        IncidentView {
-            news: match news {
-                News::Broken => "broken",
-                News::Changed => "changed",
-                News::Resolved => "resolved",
-            },
-            headline: first.map_or_else(String::new, |alert| summary(alert, language)),
-            others: others(news, if news == News::Broken { n_named } else { firing }, members.len(), language),
-            description: first
-                .map(|alert| shorten(annotation(alert, "description", language), DESCRIPTION))
-                .unwrap_or_default(),
-            since: date(since),
-            // It may be over for its readers while something excused, of which they were not told, still fires.
-            until: if news == News::Resolved { date(until) } else { String::new() },
-            lasted: format::duration(between(since, until), language),
-            severity: words::severity(incident.severity, language).into(),
-            is_critical: incident.severity == Severity::Critical,
-            agency: agency_name(&incident.agency),
-            area: words::area(incident.area, language).into(),
-            leader: who.leader.as_ref().map(|id| name(id)).unwrap_or_default(),
-            superior: who
-                .superior
-                .as_ref()
-                .map(|(agency, id)| format!("{} ({})", name(id), agency_name(agency)))
-                .unwrap_or_default(),
-            is_nobodys: who.is_nobodys,
-            told,
-            rows: if members.len() > 1 {
-                members.iter().take(ROWS).map(|member| row(member, date, language, now)).collect()
-            } else {
-                Vec::new()
-            },
-            more: more(members.len().saturating_sub(ROWS), language),
-            evidence: lines,
-            affected: evidence
-                .affected
-                .iter()
-                .map(|(kind, count)| words::counted(*count, *kind, language))
-                .collect::<Vec<_>>()
-                .join(", "),
-            runbook: first
-                .map(|alert| runbook(annotation(alert, "runbook", language), &self.site.external_url))
-                .unwrap_or_default(),
-            url: format!("{}/incidents/{}", self.site.external_url, incident.id),
-            site: self.site.name.clone(),
-        }
+    /// In one line what the incident is about, with names.
+    pub fn subject(&self, incident: &Incident, language: Language) -> String {
+        subject_of(incident, |alert| self.summary(alert, language))
     }
+
+    fn summary(&self, alert: &Alert, language: Language) -> String {
+        shorten(&self.names.put_into(&summary(alert, language), alert), LINE)
+    }
+}
+
+/// The same mail made again has the same.
+fn message_id(incident: &Incident, person: &str, from: &Mailbox) -> String {
+    let opened = incident.opened.as_microsecond();
+    message::message_id(&format!("incident-{}.{opened:x}.{}.{person}", incident.id, incident.mails), from)
+}
+
+/// Whether the inbox is to show it as important.
+fn is_urgent(incident: &Incident, kind: Kind) -> bool {
+    incident.severity == Severity::Critical && !matches!(kind, Kind::Resolved | Kind::Acknowledged)
 }
 
 impl EvidenceLines {
@@ -273,13 +258,17 @@ impl EvidenceLines {
     }
 }
 
-/// In one line what the incident is about.
+/// In one line what the incident is about, as its rule says it.
 pub(super) fn subject(incident: &Incident, language: Language) -> String {
+    subject_of(incident, |alert| summary(alert, language))
+}
+
+fn subject_of(incident: &Incident, summary: impl Fn(&Alert) -> String) -> String {
     let members = worst_first(incident, false);
     let Some(first) = members.first() else { return String::new() };
     let firing = members.iter().filter(|member| member.resolved.is_none() && !member.is_quiet()).count();
     let others = if firing > 1 { format!(" (+{})", firing - 1) } else { String::new() };
-    format!("{}{others}", shorten(&summary(&first.alert, language), SUBJECT - others.len()))
+    format!("{}{others}", shorten(&summary(&first.alert), SUBJECT - others.len()))
 }
 
 /// What the mail is about first (what fires and is not excused; at the end, what ended), then the worst, then the oldest.
@@ -319,106 +308,4 @@ fn annotation<'a>(alert: &'a Alert, name: &str, language: Language) -> &'a str {
     };
     let url = format!("{name}_url");
     get(first).or_else(|| get(second)).or_else(|| get(&url)).unwrap_or("")
-}
-
-/// Where the instructions are. The shipped rules give a path of this site, which a mail must name in full; anything that
-/// is neither such a path nor an address stays as it is and is shown as text.
-fn runbook(given: &str, external_url: &str) -> String {
-    let given = one_line(given);
-    // `//host` and, to some readers, `/\host` lead to another host.
-    if given.starts_with('/') && !given.starts_with("//") && !given.contains('\\') {
-        return format!("{}{given}", external_url.trim_end_matches('/'));
-    }
-    given
-}
-
-fn row(member: &Member, date: impl Fn(Timestamp) -> String, language: Language, now: Timestamp) -> RowView {
-    let until = member.resolved.unwrap_or(now);
-    let lasted = format::duration(between(member.alert.starts_at, until), language);
-    let state = words::state(member.resolved.is_some(), language);
-    let why = member.excused.as_ref().filter(|_| member.resolved.is_none());
-    let why = why.map(|excused| format!("; {}", shorten(&one_line(&words::excused(excused, language)), LINE)));
-    RowView {
-        what: summary(&member.alert, language),
-        since: date(member.alert.starts_at),
-        state: format!("{state} ({lasted}){}", why.unwrap_or_default()),
-    }
-}
-
-fn told_names(recipients: &[Recipient], language: Language) -> Vec<String> {
-    let role = |role| match (role, language) {
-        (Role::Duty, Language::Vi) => "cán bộ trực",
-        (Role::Duty, Language::En) => "duty officer",
-        (Role::Leader, Language::Vi) => "lãnh đạo phụ trách",
-        (Role::Leader, Language::En) => "responsible leader",
-        (Role::Superior, Language::Vi) => "cấp trên",
-        (Role::Superior, Language::En) => "superior",
-        (Role::Site, Language::Vi) => "đơn vị vận hành",
-        (Role::Site, Language::En) => "operating agency",
-        (Role::Deputy, Language::Vi) => "cấp phó",
-        (Role::Deputy, Language::En) => "deputy",
-        (Role::Named, Language::Vi) => "được chỉ định",
-        (Role::Named, Language::En) => "named by the policy",
-    };
-    recipients
-        .iter()
-        .map(|recipient| match recipient.role {
-            Some(known) => format!("{} ({})", recipient.told.name, role(known)),
-            None => recipient.told.name.clone(),
-        })
-        .collect()
-}
-
-fn others(news: News, firing: usize, all: usize, language: Language) -> String {
-    match (news, language) {
-        (News::Broken, _) if firing < 2 => String::new(),
-        (News::Broken, Language::Vi) => format!("và {} cảnh báo khác", firing - 1),
-        (News::Broken, Language::En) => format!("and {} more", firing - 1),
-        (News::Changed, Language::Vi) => {
-            format!("Cập nhật: {firing} cảnh báo đang xảy ra, {} đã khắc phục", all - firing)
-        }
-        (News::Changed, Language::En) => format!("Update: {firing} firing, {} resolved", all - firing),
-        (News::Resolved, _) if all - firing < 2 => String::new(),
-        // What still fires is excused, and its readers were never told of it.
-        (News::Resolved, Language::Vi) if firing > 0 => format!("{} cảnh báo đã kết thúc", all - firing),
-        (News::Resolved, Language::En) if firing > 0 => format!("{} alerts have ended", all - firing),
-        (News::Resolved, Language::Vi) => format!("Tất cả {all} cảnh báo đã kết thúc"),
-        (News::Resolved, Language::En) => format!("All {all} alerts have ended"),
-    }
-}
-
-fn more(left_out: usize, language: Language) -> String {
-    match (left_out, language) {
-        (0, _) => String::new(),
-        (n, Language::Vi) => format!("và {} nữa", format::integer(i64::try_from(n).unwrap_or(i64::MAX), language)),
-        (n, Language::En) => format!("and {} more", format::integer(i64::try_from(n).unwrap_or(i64::MAX), language)),
-    }
-}
-
-fn between(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_path_of_this_site_is_completed_in_a_runbook() {
-        let rows = [
-            ("/runbooks/service-down", "https://ioc.example/runbooks/service-down"),
-            (" /runbooks/service-down\n", "https://ioc.example/runbooks/service-down"),
-            ("https://wiki.example/a", "https://wiki.example/a"),
-            ("http://wiki.example/a", "http://wiki.example/a"),
-            ("//elsewhere.example/a", "//elsewhere.example/a"),
-            ("/\\elsewhere.example/a", "/\\elsewhere.example/a"),
-            ("javascript:alert(1)", "javascript:alert(1)"),
-            ("gọi 0235", "gọi 0235"),
-            ("", ""),
-        ];
-        for (given, expected) in rows {
-            assert_eq!(runbook(given, "https://ioc.example"), expected, "{given:?}");
-            assert_eq!(runbook(given, "https://ioc.example/"), expected, "{given:?} with a slash");
-        }
-    }
 }

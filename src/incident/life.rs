@@ -180,6 +180,8 @@ pub enum Event {
     Acknowledged {
         person: String,
         until: Option<Timestamp>,
+        /// The person's first answer since the escalation began or the last one expired: news to the others.
+        is_first: bool,
     },
     /// A person said that it is over.
     Dismissed {
@@ -409,9 +411,10 @@ pub fn step(
 /// `person` answers for the incident. A [`step`] must follow.
 pub fn acknowledge(incident: &mut Incident, person: &str, now: Timestamp, rules: &Rules<'_>) -> Event {
     let policy = (rules.policy)(incident.severity);
+    let is_first = incident.escalation.acks.iter().all(|ack| ack.person != person);
     let stops = incident.escalation.acknowledge(person, now, policy);
     let until = incident.escalation.held_until.filter(|_| stops);
-    Event::Acknowledged { person: person.to_owned(), until }
+    Event::Acknowledged { person: person.to_owned(), until, is_first }
 }
 
 /// `person` says that all of it is over, and why. A [`step`] must follow, which ends the incident.

@@ -8,6 +8,7 @@ use super::excuse::{Excuser, PlacedDevice};
 use super::inhibit::Inhibitor;
 use super::letter::{Evidence, NoEvidence};
 use super::life::{self, Event, Incident, Member};
+use super::link::{BadLink, Claim, Links};
 use super::quiet::Version;
 use super::rows::{self, Entry, Open, RECORDED};
 use super::settings::Settings;
@@ -40,6 +41,7 @@ pub struct Incidents {
     pub(super) metrics: Arc<Metrics>,
     /// `None`: nothing is ever excused.
     pub(super) excuser: Option<Excuser>,
+    pub(super) links: Links,
     settings: Mutex<Arc<Settings>>,
     /// Held from before a change is computed until memory has it. Taken after the transaction began.
     pub(super) turn: tokio::sync::Mutex<()>,
@@ -97,6 +99,7 @@ impl Incidents {
     ) -> Result<Incidents, StoreError> {
         let settings = Settings::new(config, org, Arc::new(NoEvidence));
         let loaded = rows::load(&store).await?;
+        let links = Links::open(&store, now).await?;
         let grace = now.saturating_add(settings.resolve_timeout).unwrap_or(now);
         let silences = Silences::load(&store, now).await?;
         let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, silences, ..State::default() };
@@ -114,6 +117,7 @@ impl Incidents {
             outbox,
             metrics,
             excuser: None,
+            links,
             settings: Mutex::new(Arc::new(settings)),
             turn: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
@@ -155,6 +159,17 @@ impl Incidents {
         if let Some(excuser) = &self.excuser {
             excuser.place(devices);
         }
+    }
+
+    /// What a link from a mail proves at `now`.
+    pub fn read_link(&self, token: &str, now: Timestamp) -> Result<Claim, BadLink> {
+        self.links.read(token, now)
+    }
+
+    /// The path of a link as a mail written at `written` has it.
+    #[cfg(test)]
+    pub(crate) fn link_for(&self, person: &str, incident: i64, written: Timestamp) -> String {
+        self.links.path(incident, person, written)
     }
 
     /// The ledger's excuses may have changed.

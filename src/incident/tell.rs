@@ -1,7 +1,7 @@
 //! One round of mails: whom the events of a step tell, and what the timeline says of it.
 
 use super::escalation::Raised;
-use super::letter::subject;
+use super::letter::{Acknowledged, Extra, subject};
 use super::life::{Event, Incident, News};
 use super::rows::{self, Entry, Open};
 use super::settings::Settings;
@@ -13,6 +13,7 @@ use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
 
 /// Who is told what.
+#[derive(Default)]
 pub(super) struct Telling {
     /// To everybody who was told already.
     pub news: Option<News>,
@@ -22,16 +23,22 @@ pub(super) struct Telling {
     pub step: Option<usize>,
     /// Everybody who was told is reminded.
     pub is_reminder: bool,
+    /// The answer of somebody holds no longer.
+    pub is_expired: bool,
+    /// Everybody who was told is told that somebody answered.
+    pub is_acknowledgement: bool,
 }
 
 impl Telling {
     /// What `events` call for; `None`: nobody is told of anything.
     pub fn of(events: &[Event], incident: &Incident, settings: &Settings, now: Timestamp) -> Option<Telling> {
-        let mut telling = Telling { news: None, called: Vec::new(), step: None, is_reminder: false };
+        let mut telling = Telling::default();
         for event in events {
             match event {
                 Event::Mail(news) => telling.news = Some(*news),
                 Event::Raised(Raised::Again) => telling.is_reminder = true,
+                Event::Raised(Raised::Expired) => telling.is_expired = true,
+                Event::Acknowledged { is_first, .. } => telling.is_acknowledgement = *is_first,
                 Event::Raised(Raised::Step(index)) => {
                     telling.step = Some(*index);
                     telling.called.extend(settings.with_rules(incident, None, now, |rules| {
@@ -43,12 +50,49 @@ impl Telling {
                 _ => {}
             }
         }
-        let is_told = telling.news.is_some() || telling.is_reminder || !telling.called.is_empty();
-        is_told.then_some(telling)
+        // Before the first mail nobody waits to hear of an answer.
+        telling.is_acknowledgement &= incident.first_mail.is_some();
+        (telling.is_to_all() || !telling.called.is_empty()).then_some(telling)
+    }
+}
+
+impl Telling {
+    /// Everybody who was told gets a mail.
+    fn is_to_all(&self) -> bool {
+        self.news.is_some() || self.is_reminder || self.is_acknowledgement
     }
 }
 
 impl Incidents {
+    /// What the mails say of the escalation as it stands.
+    fn extra(&self, settings: &Settings, incident: &Incident, telling: &Telling, now: Timestamp) -> Extra {
+        let escalation = &incident.escalation;
+        let next =
+            settings.with_rules(incident, None, now, |rules| escalation.next_steps(&rules.call(incident.severity)));
+        let name = |id: &str| settings.desk.org.person(id).map_or_else(|| id.to_owned(), |person| person.name.clone());
+        let is_held = escalation.is_held(now);
+        let asks = !is_held && !incident.firing().is_empty();
+        Extra {
+            // Who answers when somebody has answered already finds the page of the incident.
+            ack_url: asks.then(|| self.links.of(&settings.desk.site, incident.id, now)),
+            next,
+            acknowledged: escalation
+                .acks
+                .iter()
+                .map(|ack| Acknowledged {
+                    by: name(&ack.person),
+                    at: ack.at,
+                    until: escalation.held_until.filter(|_| is_held),
+                })
+                .collect(),
+            escalated: telling.step,
+            is_reminder: telling.is_reminder,
+            is_expired: telling.is_expired,
+            is_acknowledgement: telling.is_acknowledgement,
+            told_before: Vec::new(),
+        }
+    }
+
     /// Writes one round of mails; returns what the timeline says of it.
     pub(super) async fn tell(
         &self,
@@ -68,14 +112,17 @@ impl Incidents {
             evidence.affected = excuser.affected(&open.incident, now);
         }
         let is_called = |person: &str| telling.called.iter().any(|(id, _)| id.as_str() == person);
-        let to_all = telling.news.is_some() || telling.is_reminder;
+        let to_all = telling.is_to_all();
         let told: Vec<_> = open.told.iter().filter(|told| to_all || is_called(&told.person)).cloned().collect();
         let news = telling.news.unwrap_or(News::Broken);
         if telling.news.is_none() {
             // A round that only calls or reminds has a number of its own: mails are told apart by it.
             open.incident.mails += 1;
         }
-        let round = settings.desk.compose(&open.incident, news, &told, &telling.called, &evidence, now);
+        let unasked = open.told.iter().filter(|one| !told.contains(one) && !is_called(&one.person));
+        let told_before = unasked.map(|told| told.name.clone()).collect();
+        let extra = Extra { told_before, ..self.extra(settings, &open.incident, telling, now) };
+        let round = settings.desk.compose(&open.incident, news, &told, &telling.called, &evidence, &extra, now);
         let made = |event: &str, person: &str, detail: &str| Entry {
             at: now,
             event: event.into(),

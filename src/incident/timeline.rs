@@ -30,7 +30,7 @@ pub(super) fn entry(event: &Event, incident: &Incident, settings: &Settings, now
         Event::Reopened => ("reopened", String::new()),
         Event::Resolved => ("resolved", String::new()),
         Event::Closed => ("closed", String::new()),
-        Event::Acknowledged { person, until } => {
+        Event::Acknowledged { person, until, .. } => {
             who.clone_from(person);
             let until = until.map(|until| format::date_time(until, &settings.desk.site.timezone));
             let detail = match (until, language) {

@@ -1,10 +1,12 @@
 //! From a rendered letter to the complete bytes of a message. No header is written anywhere else.
 
 use jiff::Timestamp;
+use lettre::message::header::ContentType;
 use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message};
 use std::time::{Duration, SystemTime};
+use unicode_normalization::UnicodeNormalization;
 
 /// What a reader reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,25 @@ pub struct Draft<'a> {
     pub date: Timestamp,
 }
 
+/// What a message carries beside its texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The inbox shows it as important.
+    pub is_urgent: bool,
+    /// Pictures of the HTML text, which names them `cid:NAME`.
+    pub inline: Vec<Part>,
+    pub attached: Vec<Part>,
+}
+
+/// A file in a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// ASCII.
+    pub name: String,
+    pub content_type: &'static str,
+    pub bytes: Vec<u8>,
+}
+
 /// A complete message on its way into the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
@@ -51,6 +72,8 @@ pub enum MessageError {
     Build(String, #[source] lettre::error::Error),
     #[error("the message {0} is not ASCII")]
     NotAscii(String),
+    #[error("the kind {1:?} of a part of the message {0} cannot be read")]
+    Part(String, &'static str),
 }
 
 /// A Message-ID at the domain of `from`. `local` is made of our own ids; anything else in it becomes `-`.
@@ -62,23 +85,31 @@ pub fn message_id(local: &str, from: &Mailbox) -> String {
 
 /// The complete message of one person.
 pub fn outgoing(draft: &Draft<'_>, thread: String, person: &str) -> Result<Outgoing, MessageError> {
+    outgoing_with(draft, thread, person, Parts::default())
+}
+
+/// The complete message of one person, with pictures and files.
+pub fn outgoing_with(draft: &Draft<'_>, thread: String, person: &str, parts: Parts) -> Result<Outgoing, MessageError> {
     let failed = |error| MessageError::Build(draft.message_id.to_string(), error);
     let from = Mailbox::new(draft.from.name.as_deref().map(one_line), draft.from.email.clone());
     let to = Mailbox::new(Some(one_line(draft.name)), draft.address.clone());
     let list_id = format!("<{}.{}>", draft.list, draft.from.email.domain());
+    let subject: String = one_line(&draft.letter.subject).nfc().collect();
     let mut builder = Message::builder()
         .from(from)
         .to(to)
-        .subject(one_line(&draft.letter.subject))
+        .subject(subject)
         .date(system_time(draft.date))
         .message_id(Some(draft.message_id.to_string()))
         .raw_header(header("Auto-Submitted", "auto-generated".into()))
         .raw_header(header("List-Id", list_id));
+    if parts.is_urgent {
+        builder = builder.raw_header(header("X-Priority", "1".into())).raw_header(header("Importance", "high".into()));
+    }
     if let Some(first) = draft.in_reply_to {
         builder = builder.in_reply_to(first.to_string()).references(first.to_string());
     }
-    let body = MultiPart::alternative_plain_html(draft.letter.text.clone(), draft.letter.html.clone());
-    let message = builder.multipart(body).map_err(failed)?.formatted();
+    let message = builder.multipart(body(draft, parts)?).map_err(failed)?.formatted();
     // The bodies are encoded as quoted-printable or base64 and the headers as encoded words.
     let message = String::from_utf8(message)
         .ok()
@@ -92,6 +123,39 @@ pub fn outgoing(draft: &Draft<'_>, thread: String, person: &str) -> Result<Outgo
         message_id: draft.message_id.to_string(),
         message,
     })
+}
+
+/// The texts, the pictures with the HTML one, the files around them. The boundaries follow from the Message-ID: the same
+/// mail is made of the same bytes.
+fn body(draft: &Draft<'_>, parts: Parts) -> Result<MultiPart, MessageError> {
+    let kind = |part: &Part| {
+        let wrong = |_| MessageError::Part(draft.message_id.to_string(), part.content_type);
+        ContentType::parse(part.content_type).map_err(wrong)
+    };
+    let digest = ring::digest::digest(&ring::digest::SHA256, draft.message_id.as_bytes());
+    let id: String = digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let alternative = MultiPart::alternative()
+        .boundary(format!("alternative-{id}"))
+        .singlepart(SinglePart::plain(draft.letter.text.clone()));
+    let html = SinglePart::html(draft.letter.html.clone());
+    let mut texts = if parts.inline.is_empty() {
+        alternative.singlepart(html)
+    } else {
+        let mut related = MultiPart::related().boundary(format!("related-{id}")).singlepart(html);
+        for part in parts.inline {
+            let content_type = kind(&part)?;
+            related = related.singlepart(Attachment::new_inline(part.name).body(part.bytes, content_type));
+        }
+        alternative.multipart(related)
+    };
+    if !parts.attached.is_empty() {
+        texts = MultiPart::mixed().boundary(format!("mixed-{id}")).multipart(texts);
+        for part in parts.attached {
+            let content_type = kind(&part)?;
+            texts = texts.singlepart(Attachment::new(part.name).body(part.bytes, content_type));
+        }
+    }
+    Ok(texts)
 }
 
 fn header(name: &'static str, value: String) -> HeaderValue {

@@ -5,11 +5,12 @@
 //! outages, and is never sent twice except for the one that was in flight when the process was killed.
 //! *What* is said to whom is decided elsewhere.
 
+mod dkim;
 pub mod message;
 mod outbox;
 pub mod send;
 pub mod smtp;
 pub mod templates;
 
-pub use message::{Draft, Letter, Outgoing};
+pub use message::{Draft, Letter, Outgoing, Part, Parts};
 pub use outbox::{Outbox, Waiting};

@@ -61,6 +61,8 @@ impl Post {
             password: None,
             ca_file: None,
             from: "IOC <ioc@vn.example>".parse().unwrap(),
+            templates: None,
+            dkim: None,
             retry: Retry {
                 first: Duration::from_millis(20),
                 max: Duration::from_secs(600),

@@ -3,6 +3,7 @@
 //! The dialogue is driven command by command (over lettre's connection) to know who refused what: a recipient, the
 //! content, or us. When to try again is decided in `send.rs`.
 
+use super::dkim;
 use super::message::Outgoing;
 use crate::config::email::{Email, Security};
 use lettre::Address;
@@ -77,7 +78,14 @@ impl Link {
         let (Ok(sender), Ok(recipient)) = (mail.sender.parse::<Address>(), mail.recipient.parse::<Address>()) else {
             return Err(DeliveryError::Refused("the address cannot be read".into()));
         };
-        let content = Content::new(&mail.message);
+        // Here, not when it was written: one that waited for days is signed with the key of today.
+        let signed = match &self.email.dkim {
+            Some(dkim) => {
+                dkim::sign(dkim, &mail.message).map_err(|error| DeliveryError::Temporary(error.to_string()))?
+            }
+            None => String::new(),
+        };
+        let content = Content::new(&(signed + &mail.message));
         let mut connection = self.connect().await?;
         let outcome = dialogue(&mut connection, sender, recipient, &content).await;
         self.used = Instant::now();

@@ -1,14 +1,20 @@
-//! The texts of mails, built into the program: one folder of files a mail, rendered with minijinja.
+//! The texts of mails: one file a mail, language and form, rendered with minijinja. They are built into the program; a
+//! site can put files of the same names in their place.
 //!
 //! A file that ends in `.html` escapes everything that is put in. What a mail knows arrives as ready text in a view
-//! (see [`IncidentView`]); files choose words and order, nothing else.
+//! (see [`IncidentView`]); files choose words and order, nothing else. A site's file is tried out when the configuration
+//! is read; should it fail all the same, the built-in one takes its place: a mail goes out in any case.
 
 use crate::config::site::Language;
+use crate::config::{Config, Problems};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Output, State, Value, escape_formatter};
+use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 use serde::Serialize;
+use std::path::Path;
 use std::sync::LazyLock;
+
+pub mod sample;
 
 /// The files by name; the language and the form are part of it.
 const FILES: [(&str, &str); 4] = [
@@ -17,19 +23,164 @@ const FILES: [(&str, &str); 4] = [
     ("incident.en.txt", include_str!("templates/incident.en.txt")),
     ("incident.en.html", include_str!("templates/incident.en.html")),
 ];
+/// Bytes of a site's file at most.
+const LIMIT: u64 = 256 * 1024;
 
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = Environment::new();
-    // A line that holds only a statement leaves no trace. The options are constants and agree.
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("a valid syntax");
-    environment.set_syntax(syntax);
-    environment.set_formatter(format);
+static BUILT_IN: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = environment();
     for (name, source) in FILES {
         // The files are part of the program; a test renders each.
         environment.add_template(name, source).expect("a built-in template");
     }
     environment
 });
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    // A line that holds only a statement leaves no trace. The options are constants and agree.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("a valid syntax");
+    environment.set_syntax(syntax);
+    environment.set_formatter(format);
+    // A misspelt name is an error, not an empty place in a mail.
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment
+}
+
+/// The built-in files, and those a site put in their place.
+#[derive(Debug)]
+pub struct Templates {
+    own: Option<Environment<'static>>,
+}
+
+impl Templates {
+    pub fn built_in() -> Templates {
+        Templates { own: None }
+    }
+
+    /// As a configuration that was checked says.
+    pub fn of(config: &Config) -> Templates {
+        let Some(dir) = config.email.as_ref().and_then(|email| email.templates.as_ref()) else {
+            return Templates::built_in();
+        };
+        let mut problems = Problems::default();
+        let templates = Templates::load(dir, &mut problems);
+        // They were good when the configuration was checked: a file has changed since.
+        for problem in problems.into_sorted() {
+            tracing::error!(%problem, "a template cannot be used; the built-in one is: {problem}");
+        }
+        templates
+    }
+
+    /// With the files of `dir` in the place of the built-in ones. Every file that cannot be used is a problem, with its
+    /// place, and left out.
+    pub fn load(dir: &Path, problems: &mut Problems) -> Templates {
+        let mut own = environment();
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) => {
+                problems.add(dir, 1, 1, format!("email.templates: the directory cannot be read: {error}"));
+                return Templates::built_in();
+            }
+        };
+        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !file.ends_with(".txt") && !file.ends_with(".html") {
+                continue;
+            }
+            let Some((name, _)) = FILES.iter().find(|(name, _)| *name == file) else {
+                let names: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
+                problems.add(
+                    &path,
+                    1,
+                    1,
+                    format!("no mail has a template of this name; there are {}", names.join(", ")),
+                );
+                continue;
+            };
+            let source = match read(&path) {
+                Ok(source) => source,
+                Err(error) => {
+                    problems.add(&path, 1, 1, format!("the template cannot be read: {error}"));
+                    continue;
+                }
+            };
+            if let Err(error) = try_out(&mut own, name, source.clone()) {
+                let (line, column) = place(&error, &source);
+                problems.add(&path, line, column, message(&error));
+                own.remove_template(name);
+            }
+        }
+        Templates { own: Some(own) }
+    }
+
+    /// Text and HTML of the mail about an incident.
+    pub fn incident(&self, view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
+        let language = match language {
+            Language::Vi => "vi",
+            Language::En => "en",
+        };
+        let text = self.render(&format!("incident.{language}.txt"), view)?;
+        let html = self.render(&format!("incident.{language}.html"), view)?;
+        Ok((text, html))
+    }
+
+    fn render(&self, name: &str, view: impl Serialize) -> Result<String, RenderError> {
+        if let Some(template) = self.own.as_ref().and_then(|own| own.get_template(name).ok()) {
+            match template.render(Serde(&view)) {
+                Ok(text) => return Ok(text),
+                Err(error) => {
+                    tracing::error!(
+                        mail.template = name,
+                        error = message(&error),
+                        "a site's template failed; the built-in one is used"
+                    );
+                }
+            }
+        }
+        BUILT_IN
+            .get_template(name)
+            .and_then(|template| template.render(Serde(&view)))
+            .map_err(|error| RenderError(name.to_string(), error))
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > LIMIT {
+        return Err(std::io::Error::other(format!("it has {length} bytes; at most {LIMIT} are allowed")));
+    }
+    std::fs::read_to_string(path)
+}
+
+/// Takes a site's file up and renders it for every kind of mail.
+fn try_out(own: &mut Environment<'static>, name: &'static str, source: String) -> Result<(), minijinja::Error> {
+    own.add_template_owned(name, source)?;
+    let template = own.get_template(name)?;
+    let language = if name.contains(".vi.") { Language::Vi } else { Language::En };
+    for (_, view) in sample::views(language) {
+        template.render(Serde(&view))?;
+    }
+    Ok(())
+}
+
+/// Line and column, from 1, in characters.
+fn place(error: &minijinja::Error, source: &str) -> (u32, u32) {
+    let line = error.line().unwrap_or(0);
+    let column = error
+        .range()
+        .and_then(|range| source.get(..range.start))
+        .map_or(1, |before| before.rsplit('\n').next().unwrap_or("").chars().count() + 1);
+    (u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0))
+}
+
+fn message(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
 
 /// Escapes what HTML needs escaped, and no more: the default's `&#x2f;` in every date and link helps nobody.
 fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
@@ -62,7 +213,7 @@ pub struct RenderError(String, #[source] minijinja::Error);
 /// What the mail about an incident says; all texts in the reader's language.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct IncidentView {
-    /// `broken`, `changed` or `resolved`.
+    /// `broken`, `changed`, `escalated`, `reminder`, `acknowledged` or `resolved`.
     pub news: &'static str,
     /// What citizens cannot do, or what happened, in one line.
     pub headline: String,
@@ -84,6 +235,13 @@ pub struct IncidentView {
     pub is_nobodys: bool,
     /// Names of everybody told, with what they are.
     pub told: Vec<String>,
+    /// Somebody had answered, and that holds no longer.
+    pub is_expired: bool,
+    pub acknowledged: Vec<AcknowledgedView>,
+    /// Who is told next if nobody answers.
+    pub next: Vec<NextView>,
+    /// Where to acknowledge; empty: nowhere.
+    pub ack_url: String,
     pub rows: Vec<RowView>,
     /// Rows left out, as text; empty if none.
     pub more: String,
@@ -105,22 +263,24 @@ pub struct RowView {
     pub state: String,
 }
 
-/// Text and HTML of the mail about an incident.
-pub fn incident(view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
-    let language = match language {
-        Language::Vi => "vi",
-        Language::En => "en",
-    };
-    let text = render(&format!("incident.{language}.txt"), view)?;
-    let html = render(&format!("incident.{language}.html"), view)?;
-    Ok((text, html))
+/// Somebody answered; `until` is empty if it does not expire.
+#[derive(Debug, Clone, Serialize)]
+pub struct AcknowledgedView {
+    pub by: String,
+    pub at: String,
+    pub until: String,
 }
 
-fn render(name: &str, view: impl Serialize) -> Result<String, RenderError> {
-    ENVIRONMENT
-        .get_template(name)
-        .and_then(|template| template.render(Serde(view)))
-        .map_err(|error| RenderError(name.to_string(), error))
+/// People told together, in one line, and when.
+#[derive(Debug, Clone, Serialize)]
+pub struct NextView {
+    pub at: String,
+    pub who: String,
+}
+
+/// Text and HTML of the mail about an incident, from the built-in files.
+pub fn incident(view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
+    Templates::built_in().incident(view, language)
 }
 
 #[cfg(test)]
@@ -154,7 +314,7 @@ mod tests {
     #[test]
     fn every_file_renders_and_html_escapes_what_alerts_bring() {
         for language in [Language::Vi, Language::En] {
-            for news in ["broken", "changed", "resolved"] {
+            for news in ["broken", "changed", "escalated", "reminder", "acknowledged", "resolved"] {
                 let (text, html) = incident(&IncidentView { news, ..view() }, language).unwrap();
                 assert!(text.starts_with("Cổng <b>dịch vụ công</b> bị treo 6 phút\n"), "{text}");
                 assert!(!html.contains("<script>") && !html.contains("<b>dịch"), "{html}");

@@ -32,6 +32,9 @@ pub enum Access {
     Public,
     /// The login itself: nobody is known yet, but no foreign page may send it.
     Login,
+    /// Whoever holds a signed link of ours, as its handler finds out. It is opened from anywhere, a mail above all; what
+    /// acts is sent by no foreign page.
+    Link,
     Read,
     /// Changes something, or keeps us busy: no foreign page may send it.
     Write,
@@ -62,7 +65,7 @@ pub struct Route {
     pub scope: Scope,
 }
 
-use Access::{Login, Public, Read, Write};
+use Access::{Link, Login, Public, Read, Write};
 use Right::{Alerts, Metrics, Query, Reload, Silences};
 use Scope::{Neutral, Own, Whole};
 
@@ -119,6 +122,8 @@ pub const ROUTES: &[Route] = &[
     line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),
     line(POST,   "/incidents/{id}",          Write,  None,           ANSWER,  Own),
     line(POST,   "/silences/{id}",           Write,  None,           ANSWER,  Own),
+    line(GET,    "/ack/{token}",             Link,   None,           &[],     Neutral),
+    line(POST,   "/ack/{token}",             Link,   None,           &[],     Neutral),
     line(GET,    "/maintenance",             Read,   None,           ALL,     Own),
     line(POST,   "/maintenance",             Write,  None,           OPERATE, Own),
     line(GET,    "/reports",                 Read,   None,           ALL,     Neutral),
@@ -347,9 +352,11 @@ pub fn decide(
     if house.has_users && !situation.private {
         return Err(Denial::InClear);
     }
-    if route.access == Login {
+    if matches!(route.access, Login | Link) {
         our_host(situation, house)?;
-        same_origin(situation)?;
+        if route.method != GET {
+            same_origin(situation)?;
+        }
         return Ok(proven.unwrap_or_else(Identity::nobody));
     }
     match proven {

@@ -114,7 +114,7 @@ async fn permitted(
         has_metrics_token: config.server.tokens.iter().any(|t| t.may.contains(&crate::config::site::Right::Metrics)),
     };
     // Where an answer is nobody's secret, wrong credentials do no harm, and cost nothing.
-    let is_open = matches!(line.access, access::Access::Public | access::Access::Login);
+    let is_open = matches!(line.access, access::Access::Public | access::Access::Login | access::Access::Link);
     let given = Credentials {
         authorization: if is_open { None } else { text(header::AUTHORIZATION) },
         cookie: login::cookie(headers, origin.secure),

@@ -5,6 +5,7 @@
 //! route needs a line in the table of `access.rs`, or it is refused.
 
 pub mod access;
+pub mod ack;
 pub mod acts;
 mod admin;
 pub mod alerts_v2;

@@ -97,6 +97,7 @@ fn templates() -> &'static Environment<'static> {
             ("login.html", include_str!("templates/login.html")),
             ("overview.html", include_str!("templates/overview.html")),
             ("incidents.html", include_str!("templates/incidents.html")),
+            ("ack.html", include_str!("templates/ack.html")),
             ("incident.html", include_str!("templates/incident.html")),
             ("maintenance.html", include_str!("templates/maintenance.html")),
             ("reports.html", include_str!("templates/reports.html")),
@@ -167,7 +168,7 @@ fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
     }
 }
 
-fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) -> Value {
+pub(super) fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) -> Value {
     let config = state.config();
     let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
     let agency = config.agencies.iter().find(|agency| *agency.id == *incident.agency);
@@ -295,20 +296,21 @@ pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path
             }
         })
         .collect();
-    let timeline: Vec<Value> = detail
-        .timeline
-        .iter()
-        .map(|event| {
-            let person = config.people.iter().find(|person| *person.id == *event.person);
-            context! {
-                at => at(event.at_us), event => event_word(&event.event, &reader), detail => &event.detail,
-                person => person.map_or(event.person.as_str(), |person| person.name.as_str()),
-            }
-        })
-        .collect();
+    let timeline: Vec<Value> = detail.timeline.iter().map(|event| event_value(&state, &reader, event)).collect();
     let incident = incident_value(&state, &reader, &detail.incident);
     let may_act = detail.is_open && reader.identity.may_answer();
     reader.render(&state, "incident.html", context! { incident, alerts, timeline, may_act, id })
+}
+
+/// A line of the timeline.
+pub(super) fn event_value(state: &AppState, reader: &Reader, event: &rows::Event) -> Value {
+    let config = state.config();
+    let person = config.people.iter().find(|person| *person.id == *event.person);
+    context! {
+        at => format::date_time(crate::store::from_micros(event.at_us), &config.site.timezone),
+        event => event_word(&event.event, reader), detail => &event.detail,
+        person => person.map_or(event.person.as_str(), |person| person.name.as_str()),
+    }
 }
 
 /// Ours become pages here; of others' only what a browser opens as a page. Never `javascript:`.

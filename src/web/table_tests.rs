@@ -49,6 +49,8 @@ GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 POST   /incidents/{id}                  ? -++-+ -++ ----- -
 POST   /silences/{id}                   ? -++-+ -++ ----- -
+GET    /ack/{token}                     + +++++ +++ +++++ +
+POST   /ack/{token}                     + +++++ +++ +++++ +
 GET    /maintenance                     ? +++++ +++ ----- -
 POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -
@@ -86,6 +88,7 @@ async fn every_route_for_everybody() {
             .replace("{id}", "7")
             .replace("{week}", "2026-W47")
             .replace("{action}", "comment")
+            .replace("{token}", "AAAA")
             .replace("{name}", "watchdog");
         let mut line = String::new();
         for (index, caller) in callers.iter().enumerate() {
