@@ -17,6 +17,7 @@ use crate::history::History;
 use crate::incident::Incidents;
 use crate::mail::Outbox;
 use crate::metrics::Metrics;
+use crate::rules::RulesBoard;
 use crate::store::{Store, StoreError};
 use crate::web;
 use generation::Foundation;
@@ -120,6 +121,7 @@ impl Daemon {
             config: prepared.config.clone(),
             metrics: metrics.clone(),
             history: foundation.history.clone(),
+            rules: foundation.board.clone(),
             store: foundation.store.clone(),
             ledger: foundation.ledger.clone(),
             ready: ready.clone(),
@@ -247,6 +249,7 @@ async fn lay_foundation(
         ledger,
         fleet,
         outbox,
+        board: RulesBoard::default(),
     })
 }
 
