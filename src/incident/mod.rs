@@ -9,6 +9,7 @@ mod acts;
 pub mod address;
 pub mod escalation;
 mod excuse;
+mod failures;
 mod inhibit;
 mod letter;
 pub mod life;
