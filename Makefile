@@ -1,6 +1,6 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd openssl
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd mblaze openssl
 BENCH_PACKAGES := prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 

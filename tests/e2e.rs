@@ -21,6 +21,8 @@ mod crash;
 mod dashboards;
 #[path = "e2e/databases.rs"]
 mod databases;
+#[path = "e2e/delivery.rs"]
+mod delivery;
 #[path = "e2e/dependency.rs"]
 mod dependency;
 #[path = "e2e/examples.rs"]
@@ -35,5 +37,12 @@ mod hostile;
 mod reload;
 #[path = "e2e/secrets.rs"]
 mod secrets;
+#[allow(dead_code, reason = "other test binaries use the rest")]
+#[path = "support/incidents.rs"]
+mod incidents;
 #[path = "e2e/site.rs"]
 mod site;
+#[path = "e2e/threads.rs"]
+mod threads;
+#[path = "e2e/webhooks.rs"]
+mod webhooks;

@@ -17,11 +17,15 @@ use std::sync::LazyLock;
 pub mod sample;
 
 /// The files by name; the language and the form are part of it.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 8] = [
     ("incident.vi.txt", include_str!("templates/incident.vi.txt")),
     ("incident.vi.html", include_str!("templates/incident.vi.html")),
     ("incident.en.txt", include_str!("templates/incident.en.txt")),
     ("incident.en.html", include_str!("templates/incident.en.html")),
+    ("summary.vi.txt", include_str!("templates/summary.vi.txt")),
+    ("summary.vi.html", include_str!("templates/summary.vi.html")),
+    ("summary.en.txt", include_str!("templates/summary.en.txt")),
+    ("summary.en.html", include_str!("templates/summary.en.html")),
 ];
 /// Bytes of a site's file at most.
 const LIMIT: u64 = 256 * 1024;
@@ -117,12 +121,21 @@ impl Templates {
 
     /// Text and HTML of the mail about an incident.
     pub fn incident(&self, view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
+        self.both("incident", view, language)
+    }
+
+    /// Text and HTML of one mail in the place of many.
+    pub fn summary(&self, view: &SummaryView, language: Language) -> Result<(String, String), RenderError> {
+        self.both("summary", view, language)
+    }
+
+    fn both(&self, name: &str, view: impl Serialize, language: Language) -> Result<(String, String), RenderError> {
         let language = match language {
             Language::Vi => "vi",
             Language::En => "en",
         };
-        let text = self.render(&format!("incident.{language}.txt"), view)?;
-        let html = self.render(&format!("incident.{language}.html"), view)?;
+        let text = self.render(&format!("{name}.{language}.txt"), &view)?;
+        let html = self.render(&format!("{name}.{language}.html"), &view)?;
         Ok((text, html))
     }
 
@@ -159,6 +172,12 @@ fn try_out(own: &mut Environment<'static>, name: &'static str, source: String) -
     own.add_template_owned(name, source)?;
     let template = own.get_template(name)?;
     let language = if name.contains(".vi.") { Language::Vi } else { Language::En };
+    if name.starts_with("summary.") {
+        for (_, view) in sample::summaries(language) {
+            template.render(Serde(&view))?;
+        }
+        return Ok(());
+    }
     for (_, view) in sample::views(language) {
         template.render(Serde(&view))?;
     }
@@ -261,6 +280,31 @@ pub struct RowView {
     pub what: String,
     pub since: String,
     pub state: String,
+}
+
+/// What one mail in the place of many says; all texts in the reader's language.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SummaryView {
+    /// Its reader wants it at this time; else there were too many mails.
+    pub is_digest: bool,
+    /// How many mails about how many incidents.
+    pub headline: String,
+    pub rows: Vec<SummaryRow>,
+    /// Incidents left out, as text; empty if none.
+    pub more: String,
+    /// Where all incidents are.
+    pub url: String,
+    pub site: String,
+}
+
+/// One incident of a summary, by its last mail.
+#[derive(Debug, Clone, Serialize)]
+pub struct SummaryRow {
+    pub what: String,
+    pub at: String,
+    /// How many mails, as text; empty if it was one.
+    pub count: String,
+    pub url: String,
 }
 
 /// Somebody answered; `until` is empty if it does not expire.
