@@ -9,6 +9,7 @@ mod acts;
 pub mod address;
 pub mod escalation;
 mod excuse;
+pub mod foresee;
 mod inhibit;
 mod letter;
 pub mod life;
