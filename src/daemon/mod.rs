@@ -260,6 +260,7 @@ fn spawn_web(
     let alerts = web::alerts_v2::routes(web::alerts_v2::AlertsApi {
         incidents: foundation.incidents.clone(),
         store: foundation.store.clone(),
+        metrics: state.metrics().clone(),
         started,
     });
     let acts = web::acts::routes(state.clone(), foundation.incidents.clone());

@@ -32,4 +32,5 @@ pub use life::{Excused, Incident, Member, News, Why};
 pub use link::{BadLink, Claim};
 pub use quiet::Listed;
 pub use rows::Entry;
+pub use settings::Routing;
 pub use stage::Incidents;

@@ -19,11 +19,13 @@ mod login;
 mod maintenance;
 mod overview;
 mod pages;
+mod posted_v2;
 mod query;
 mod runbooks;
 pub mod session;
 mod silences_v2;
 mod state;
+mod status_v2;
 mod throttle;
 pub mod tls;
 
