@@ -265,7 +265,9 @@ fn spawn_web(
     });
     let acts = web::acts::routes(state.clone(), foundation.incidents.clone());
     let ack = web::ack::routes(state.clone(), foundation.incidents.clone());
-    let router = web::router(state.clone(), axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack));
+    let outbox = web::outbox::routes(foundation.outbox.clone());
+    let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox);
+    let router = web::router(state.clone(), extra);
     // The first run takes the listener bound at the start; a later one, after a panic, binds the address again.
     let address = listener.local_addr();
     let listener = Arc::new(std::sync::Mutex::new(Some(listener)));

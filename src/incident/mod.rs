@@ -10,6 +10,7 @@ pub mod address;
 pub mod escalation;
 mod excuse;
 pub mod foresee;
+mod failures;
 mod inhibit;
 mod letter;
 pub mod life;

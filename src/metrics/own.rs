@@ -13,7 +13,7 @@ pub struct Own {
     pub config_last_reload_successful: IntGauge,
     /// `ioc_watch_config_last_reload_success_timestamp_seconds`.
     pub config_last_reload_success: Gauge,
-    /// `ioc_emails_total{result}`: sent, retried, failed.
+    /// `ioc_emails_total{result}`: sent, retried, failed, bounced (sent, and reported back as undeliverable).
     pub emails: IntCounterVec,
     /// `ioc_email_outbox_depth`: mails that wait for the SMTP server.
     pub outbox_depth: IntGauge,
@@ -66,7 +66,11 @@ impl Own {
                 "ioc_watch_config_last_reload_success_timestamp_seconds",
                 "When the configuration was last loaded.",
             ),
-            emails: counters("ioc_emails_total", "Mails by what became of them: sent, retried, failed.", &["result"]),
+            emails: counters(
+                "ioc_emails_total",
+                "Mails by what became of them: sent, retried, failed, bounced (sent before).",
+                &["result"],
+            ),
             outbox_depth: int_gauge("ioc_email_outbox_depth", "Mails that wait for the SMTP server."),
             outbox_oldest: gauge(
                 "ioc_email_outbox_oldest_timestamp_seconds",

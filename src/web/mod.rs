@@ -17,6 +17,7 @@ mod incidents;
 mod language;
 mod login;
 mod maintenance;
+pub mod outbox;
 mod overview;
 mod pages;
 mod posted_v2;
