@@ -136,6 +136,12 @@ impl Outbox {
             .doing(DOING)
     }
 
+    /// An error unless this daemon still leads, so that what was read from the outbox may be sent. Whoever leads next
+    /// repeats at most the mail that passed here and was not noted as sent.
+    pub(super) async fn ensure_lead(&self) -> Result<(), StoreError> {
+        if self.store.leads().await? { Ok(()) } else { Err(StoreError::Deposed) }
+    }
+
     /// When the next waiting mail may be tried; `None` if none waits.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let next: Option<i64> =
@@ -174,9 +180,15 @@ impl Outbox {
 
     /// Lets everything that waits be tried now: the server has come back.
     pub async fn retry_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.retry_after(now, now).await
+    }
+
+    /// Lets what would be tried after `limit` be tried now.
+    pub async fn retry_after(&self, limit: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         self.change(
-            sqlx::query("UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $1")
-                .bind(micros(now)),
+            sqlx::query("UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $2")
+                .bind(micros(now))
+                .bind(micros(limit)),
             "letting waiting mails be tried",
         )
         .await

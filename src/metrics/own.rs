@@ -46,6 +46,12 @@ pub struct Own {
     pub tls_last_reload_successful: GaugeVec,
     /// `ioc_probes_skipped_total{reason}`: checks that were due and not made.
     pub probes_skipped: IntCounterVec,
+    /// `ioc_watch_leader`: 1 while this daemon leads: it gathers, rules and mails. 0 while it stands by.
+    pub leader: IntGauge,
+    /// `ioc_watch_standbys`: as the leader sees them.
+    pub standbys: IntGauge,
+    /// `ioc_watch_daemons_missing`: as the leader sees them.
+    pub daemons_missing: IntGauge,
 }
 
 impl Own {
@@ -134,6 +140,12 @@ impl Own {
                 &["cert"],
             ),
             probes_skipped: counters("ioc_probes_skipped_total", "Checks that were due and not made.", &["reason"]),
+            leader: int_gauge("ioc_watch_leader", "1 while this daemon leads, 0 while it stands by."),
+            standbys: int_gauge("ioc_watch_standbys", "Daemons that stand by, as the leader sees them."),
+            daemons_missing: int_gauge(
+                "ioc_watch_daemons_missing",
+                "Daemons that were neither heard of for 30 s nor stopped properly, for a week, as the leader sees them.",
+            ),
             registry,
         };
         own.register();
@@ -163,6 +175,9 @@ impl Own {
             Box::new(self.tls_expiry.clone()),
             Box::new(self.tls_last_reload_successful.clone()),
             Box::new(self.probes_skipped.clone()),
+            Box::new(self.leader.clone()),
+            Box::new(self.standbys.clone()),
+            Box::new(self.daemons_missing.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ]
     }
