@@ -15,6 +15,8 @@ mod support;
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/cluster.rs"]
+mod cluster;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/dashboards.rs"]
@@ -33,13 +35,13 @@ mod external;
 mod faults;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[allow(dead_code, reason = "other test binaries use the rest")]
+#[path = "support/incidents.rs"]
+mod incidents;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/secrets.rs"]
 mod secrets;
-#[allow(dead_code, reason = "other test binaries use the rest")]
-#[path = "support/incidents.rs"]
-mod incidents;
 #[path = "e2e/site.rs"]
 mod site;
 #[path = "e2e/threads.rs"]

@@ -229,7 +229,11 @@ impl Desk {
         };
         let thread = format!("incident-{}.{}", incident.id, told.person);
         let mail = message::outgoing_with(&draft, thread, &told.person, parts).map_err(|error| error.to_string())?;
-        Ok(Outgoing { about: About { agency: incident.agency.clone(), incident: Some(incident.id) }, brief: Some(brief), ..mail })
+        Ok(Outgoing {
+            about: About { agency: incident.agency.clone(), incident: Some(incident.id) },
+            brief: Some(brief),
+            ..mail
+        })
     }
 
     /// What a summary says of a mail, and whether its reader wants that in the digest.

@@ -291,7 +291,8 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         since,
     });
     let (resolved, freed, dismissed) = (time("resolved_us")?, time("freed_us")?, time("dismissed_us")?);
-    let member = Member { alert, severity, resolved, excused, freed, dismissed };
+    let updated = resolved.unwrap_or(alert.starts_at);
+    let member = Member { alert, severity, resolved, excused, freed, dismissed, updated };
     Ok(Some((row.try_get("fingerprint")?, member)))
 }
 

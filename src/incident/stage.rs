@@ -22,8 +22,8 @@ use crate::mail::Outbox;
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
-use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -179,11 +179,6 @@ impl Incidents {
         self.changed.notify_one();
     }
 
-    /// How long an alert from outside without an end fires if it is not posted again.
-    pub fn resolve_timeout(&self) -> SignedDuration {
-        self.settings().resolve_timeout
-    }
-
     /// Takes in alerts, firing and resolved. `tx` may already hold what its sender keeps; it is committed with the
     /// alerts, incidents and mails, or nothing is.
     pub async fn receive(&self, mut tx: Tx, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
@@ -320,10 +315,19 @@ impl Incidents {
         alerts
     }
 
-    /// Alerts in memory, for senders that must be bounded.
-    pub fn n_alerts(&self) -> usize {
+    /// Alerts in memory with `coming`, for senders that must be bounded. Below `bound` those that are known already may
+    /// be counted twice.
+    pub fn n_with(&self, coming: &[Alert], bound: usize) -> usize {
         let state = self.state();
-        state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len()
+        let n_known = state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len();
+        if n_known + coming.len() <= bound {
+            return n_known + coming.len();
+        }
+        let members = state.open.values().flat_map(|open| open.incident.members.keys());
+        let known: HashSet<&String> = members.chain(state.recorded.keys()).collect();
+        let new: HashSet<String> =
+            coming.iter().map(Alert::fingerprint).filter(|fingerprint| !known.contains(fingerprint)).collect();
+        n_known + new.len()
     }
 
     /// What happened in an incident, oldest first; also of closed ones.
@@ -404,7 +408,11 @@ impl Incidents {
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
         let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
-        let member = Member { resolved, ..Member::new(alert.clone(), address.severity) };
+        let alert = match &known {
+            Some(known) if !ends => life::merged(&known.alert, alert),
+            _ => alert.clone(),
+        };
+        let member = Member { resolved, updated: now, ..Member::new(alert, address.severity) };
         match known {
             None if ends => return Ok(()),
             Some(_) if !ends => {}

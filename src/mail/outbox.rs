@@ -244,6 +244,12 @@ impl Outbox {
             .doing(DOING)
     }
 
+    /// An error unless this daemon still leads, so that what was read from the outbox may be sent. Whoever leads next
+    /// repeats at most the mail that passed here and was not noted as sent.
+    pub(super) async fn ensure_lead(&self) -> Result<(), StoreError> {
+        if self.store.leads().await? { Ok(()) } else { Err(StoreError::Deposed) }
+    }
+
     /// When the next waiting mail may be tried; `None` if none waits.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.next_due_on(Channel::Mail).await
@@ -291,17 +297,23 @@ impl Outbox {
 
     /// Lets everything that waits be tried now: the server has come back.
     pub async fn retry_all(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.retry_all_on(Channel::Mail, now).await
+        self.retry_after_on(Channel::Mail, now, now).await
     }
 
-    /// [`Outbox::retry_all`] of any way.
-    pub async fn retry_all_on(&self, channel: Channel<'_>, now: Timestamp) -> Result<(), StoreError> {
+    /// Lets what would be tried after `limit` be tried now, of any way.
+    pub async fn retry_after_on(
+        &self,
+        channel: Channel<'_>,
+        limit: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.change(
             sqlx::query(
-                "UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $1 \
-                 AND channel = $2 AND person = COALESCE($3, person)",
+                "UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $2 \
+                 AND channel = $3 AND person = COALESCE($4, person)",
             )
             .bind(micros(now))
+            .bind(micros(limit))
             .bind(channel.as_str().to_owned())
             .bind(channel.person().map(str::to_owned)),
             "letting waiting mails be tried",

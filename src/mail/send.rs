@@ -13,7 +13,7 @@
 //! Nothing is read ahead: what waits stays in the database, and at most [`BATCH`] mails are in memory. What was sent or
 //! given up is kept there for 30 days.
 
-use super::outbox::{Outbox, Waiting};
+use super::outbox::{Channel, Outbox, Waiting};
 use super::smtp::{DeliveryError, Link, SmtpError};
 use crate::config::email::{Email, Retry};
 use crate::store::StoreError;
@@ -75,6 +75,8 @@ pub struct Sender {
     /// Tries since the server went away; 0 while it takes mails.
     away: u32,
     pruned: Option<Timestamp>,
+    /// Of the last pass.
+    last: Option<Timestamp>,
 }
 
 impl Sender {
@@ -94,6 +96,7 @@ impl Sender {
             failing: BTreeSet::new(),
             away: 0,
             pruned: None,
+            last: None,
         })
     }
 
@@ -104,6 +107,14 @@ impl Sender {
             self.outbox.prune(now).await?;
             self.pruned = Some(now);
         }
+        match self.last {
+            // No mail is put off for longer than this: those that are were written under a clock that was ahead.
+            None => self.outbox.retry_after_on(Channel::Mail, later(now, self.retry.max), now).await?,
+            // The clock was set back, which must not put off what waits by as much.
+            Some(last) if now < last => self.outbox.retry_all(now).await?,
+            Some(_) => {}
+        }
+        self.last = Some(now);
         let due = self.outbox.due(now, BATCH).await?;
         let pause = if due.is_empty() { self.idle(now).await? } else { self.send(due).await? };
         self.outbox.measure().await?;
@@ -138,6 +149,8 @@ impl Sender {
             if self.shutdown.is_cancelled() {
                 return Ok(Pause::None);
             }
+            // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
+            self.outbox.ensure_lead().await?;
             let outcome = tokio::select! {
                 outcome = self.link.deliver(&waiting.mail) => outcome,
                 () = async { self.shutdown.cancelled().await; tokio::time::sleep(FINISH).await } => return Ok(Pause::None),
@@ -168,6 +181,10 @@ impl Sender {
     async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {
         // Nothing more is sent until this stands in the database: otherwise a restart would send it again.
         while let Err(error) = self.outbox.sent(waiting.id, now).await {
+            if matches!(error, StoreError::Deposed) {
+                // It was the one in flight; who leads now sends it again.
+                return Err(error);
+            }
             tracing::error!(error = &error as &dyn std::error::Error, "a mail was sent and cannot be noted as sent");
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -224,7 +241,7 @@ impl Sender {
         // many recipients that are put off, the first one's mail shows when that is over.
         let is_probe = is_server || (is_outage && self.failing.first() == Some(&waiting.id));
         let alone = if is_probe { alone.min(PROBE) } else { alone };
-        let next = now.saturating_add(SignedDuration::try_from(alone).unwrap_or_default()).unwrap_or(now);
+        let next = later(now, alone);
         self.outbox.retry(waiting.id, next, &error.to_string()).await?;
         if !is_server {
             tracing::debug!(mail.message_id = waiting.mail.message_id, %error, "a mail has to wait");
@@ -236,6 +253,10 @@ impl Sender {
         self.away = self.away.saturating_add(1);
         Ok(Some(Pause::Away(backoff(&self.retry, i64::from(self.away) - 1).min(PROBE))))
     }
+}
+
+pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(SignedDuration::try_from(by).unwrap_or_default()).unwrap_or(time)
 }
 
 /// `first`, doubled with every try, at most `max`.

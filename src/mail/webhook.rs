@@ -11,13 +11,13 @@
 
 use super::outbox::{Channel, Outbox, Waiting};
 use super::post::{Poster, Trouble};
-use super::send::backoff;
+use super::send::{backoff, later};
 use crate::config::webhooks::Webhook;
 use crate::store::StoreError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ring::hmac;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,8 @@ pub struct Sender {
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Tries since the receiver went away; 0 while it takes messages.
     away: u32,
+    /// Of the last pass.
+    last: Option<Timestamp>,
 }
 
 impl Sender {
@@ -77,7 +79,7 @@ impl Sender {
     pub fn new(outbox: Outbox, webhook: Webhook, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Sender {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key(webhook.secret.expose()));
         let poster = Poster::new(webhook.url.clone(), webhook.ca_file.clone(), webhook.timeout);
-        Sender { outbox, webhook, key, poster, clock: Arc::new(clock), away: 0 }
+        Sender { outbox, webhook, key, poster, clock: Arc::new(clock), away: 0, last: None }
     }
 
     async fn run(&mut self, shutdown: CancellationToken) -> Result<(), StoreError> {
@@ -106,6 +108,13 @@ impl Sender {
     pub async fn pass(&mut self) -> Result<Duration, StoreError> {
         let channel = Channel::Webhook(self.webhook.id.as_str());
         let now = (self.clock)();
+        match self.last {
+            // As with mails: a clock that was ahead, or is set back, must not put off what waits by as much.
+            None => self.outbox.retry_after_on(channel, later(now, self.webhook.retry.max), now).await?,
+            Some(last) if now < last => self.outbox.retry_after_on(channel, now, now).await?,
+            Some(_) => {}
+        }
+        self.last = Some(now);
         let due = self.outbox.due_on(channel, now, BATCH).await?;
         if due.is_empty() {
             let next = self.outbox.next_due_on(channel).await?;
@@ -114,6 +123,7 @@ impl Sender {
             return Ok(wait.clamp(Duration::from_millis(10), LONGEST_SLEEP));
         }
         for waiting in &due {
+            self.outbox.ensure_lead().await?;
             let outcome = self.deliver(waiting).await;
             if let Some(pause) = self.note(waiting, outcome).await? {
                 return Ok(pause);
@@ -144,7 +154,7 @@ impl Sender {
                 self.count("sent");
                 if std::mem::take(&mut self.away) > 0 {
                     tracing::info!(webhook = self.webhook.id.as_str(), "the webhook takes messages again");
-                    self.outbox.retry_all_on(Channel::Webhook(self.webhook.id.as_str()), now).await?;
+                    self.outbox.retry_after_on(Channel::Webhook(self.webhook.id.as_str()), now, now).await?;
                 }
                 return Ok(None);
             }
@@ -164,7 +174,7 @@ impl Sender {
         }
         let alone = backoff(&self.webhook.retry, i64::from(self.away)).min(PROBE);
         self.away = self.away.saturating_add(1);
-        let next = now.saturating_add(SignedDuration::try_from(alone).unwrap_or_default()).unwrap_or(now);
+        let next = later(now, alone);
         self.outbox.retry(waiting.id, next, &error).await?;
         Ok(Some(alone))
     }

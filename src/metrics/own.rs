@@ -24,6 +24,10 @@ pub struct Own {
     pub outbox_oldest: Gauge,
     /// `ioc_alerts_misaddressed_total{reason}`: alerts that went to the site agency for want of a label.
     pub alerts_misaddressed: IntCounterVec,
+    /// `ioc_alerts_received_total{status}`: alerts that the alert API took, firing or resolved.
+    pub alerts_received: IntCounterVec,
+    /// `ioc_alert_api_refused_total{reason}`: alerts, silences and questions that the alert API did not take.
+    pub alert_api_refused: IntCounterVec,
     /// `ioc_incident_ack_seconds{severity}`: from the first mail to the acknowledgement.
     pub incident_ack: HistogramVec,
     /// `ioc_rule_evaluation_failures_total{rule_group}`.
@@ -45,6 +49,12 @@ pub struct Own {
     pub tls_last_reload_successful: GaugeVec,
     /// `ioc_probes_skipped_total{reason}`: checks that were due and not made.
     pub probes_skipped: IntCounterVec,
+    /// `ioc_watch_leader`: 1 while this daemon leads: it gathers, rules and mails. 0 while it stands by.
+    pub leader: IntGauge,
+    /// `ioc_watch_standbys`: as the leader sees them.
+    pub standbys: IntGauge,
+    /// `ioc_watch_daemons_missing`: as the leader sees them.
+    pub daemons_missing: IntGauge,
 }
 
 impl Own {
@@ -83,6 +93,16 @@ impl Own {
             alerts_misaddressed: counters(
                 "ioc_alerts_misaddressed_total",
                 "Alerts sent to the site agency for want of a usable label.",
+                &["reason"],
+            ),
+            alerts_received: counters(
+                "ioc_alerts_received_total",
+                "Alerts that the alert API took: firing, resolved.",
+                &["status"],
+            ),
+            alert_api_refused: counters(
+                "ioc_alert_api_refused_total",
+                "Alerts, silences and questions that the alert API refused: media_type, too_large, malformed, invalid, query, foreign, full.",
                 &["reason"],
             ),
             incident_ack: HistogramVec::new(
@@ -128,6 +148,12 @@ impl Own {
                 &["cert"],
             ),
             probes_skipped: counters("ioc_probes_skipped_total", "Checks that were due and not made.", &["reason"]),
+            leader: int_gauge("ioc_watch_leader", "1 while this daemon leads, 0 while it stands by."),
+            standbys: int_gauge("ioc_watch_standbys", "Daemons that stand by, as the leader sees them."),
+            daemons_missing: int_gauge(
+                "ioc_watch_daemons_missing",
+                "Daemons that were neither heard of for 30 s nor stopped properly, for a week, as the leader sees them.",
+            ),
             registry,
         };
         own.register();
@@ -145,6 +171,8 @@ impl Own {
             Box::new(self.outbox_depth.clone()),
             Box::new(self.outbox_oldest.clone()),
             Box::new(self.alerts_misaddressed.clone()),
+            Box::new(self.alerts_received.clone()),
+            Box::new(self.alert_api_refused.clone()),
             Box::new(self.incident_ack.clone()),
             Box::new(self.rule_failures.clone()),
             Box::new(self.rule_group_duration.clone()),
@@ -156,6 +184,9 @@ impl Own {
             Box::new(self.tls_expiry.clone()),
             Box::new(self.tls_last_reload_successful.clone()),
             Box::new(self.probes_skipped.clone()),
+            Box::new(self.leader.clone()),
+            Box::new(self.standbys.clone()),
+            Box::new(self.daemons_missing.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ]
     }
@@ -191,6 +222,8 @@ impl Own {
         self.emails.with_label_values(&["x"]);
         self.webhooks.with_label_values(&["x", "x"]);
         self.alerts_misaddressed.with_label_values(&["x"]);
+        self.alerts_received.with_label_values(&["x"]);
+        self.alert_api_refused.with_label_values(&["x"]);
         self.incident_ack.with_label_values(&["x"]);
         self.rule_failures.with_label_values(&["x"]);
         self.rule_group_duration.with_label_values(&["x"]);

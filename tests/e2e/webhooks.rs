@@ -93,7 +93,10 @@ fn a_program_is_told_what_people_are_told_and_can_tell_who_says_so() {
     assert_eq!(incident["agencyName"], "UBND tam-ky");
     assert!(incident["url"].as_str().unwrap().ends_with(&format!("/incidents/{}", incident["id"])), "{body}");
     assert_eq!(body["told"], json!(["lead-tam-ky"]));
-    assert_eq!((&body["alerts"][0]["state"], &body["alerts"][0]["labels"]["service"]), (&json!("firing"), &json!("dvc")));
+    assert_eq!(
+        (&body["alerts"][0]["state"], &body["alerts"][0]["labels"]["service"]),
+        (&json!("firing"), &json!("dvc"))
+    );
     let last = &all.last().unwrap()["body"];
     assert!(last["incident"]["resolvedAt"].is_string() && last["alerts"][0]["state"] == "resolved", "{last}");
     // What it does not match is not told, and nothing came twice.
