@@ -191,6 +191,11 @@ pub enum Event {
         person: String,
         reason: String,
     },
+    /// What was written to a person did not arrive, and why.
+    Undeliverable {
+        person: String,
+        reason: String,
+    },
     /// It is over; the next alert of its group opens a new one.
     Closed,
 }
@@ -418,6 +423,21 @@ pub fn acknowledge(incident: &mut Incident, person: &str, now: Timestamp, rules:
     let stops = incident.escalation.acknowledge(person, now, policy);
     let until = incident.escalation.held_until.filter(|_| stops);
     Event::Acknowledged { person: person.to_owned(), until, is_first }
+}
+
+/// What was written to `person` did not arrive: unless somebody else was told or answered, the next step of the
+/// escalation is taken at once. A [`step`] must follow.
+pub fn undeliverable(
+    incident: &mut Incident,
+    person: &str,
+    reason: &str,
+    now: Timestamp,
+    rules: &Rules<'_>,
+) -> Vec<Event> {
+    let call = rules.call(incident.severity);
+    let raised = incident.escalation.undeliverable(person, now, &call);
+    let failed = Event::Undeliverable { person: person.to_owned(), reason: reason.to_owned() };
+    std::iter::once(failed).chain(raised.into_iter().map(Event::Raised)).collect()
 }
 
 /// `person` says that all of it is over, and why. A [`step`] must follow, which ends the incident.

@@ -9,6 +9,8 @@ mod acts;
 pub mod address;
 pub mod escalation;
 mod excuse;
+mod failures;
+pub mod foresee;
 mod inhibit;
 mod letter;
 pub mod life;

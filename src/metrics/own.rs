@@ -13,7 +13,7 @@ pub struct Own {
     pub config_last_reload_successful: IntGauge,
     /// `ioc_watch_config_last_reload_success_timestamp_seconds`.
     pub config_last_reload_success: Gauge,
-    /// `ioc_emails_total{result}`: sent, retried, failed.
+    /// `ioc_emails_total{result}`: sent, retried, failed, bounced (sent, and reported back as undeliverable).
     pub emails: IntCounterVec,
     /// `ioc_email_outbox_depth`: mails that wait for the SMTP server.
     pub outbox_depth: IntGauge,
@@ -46,6 +46,12 @@ pub struct Own {
     pub tls_last_reload_successful: GaugeVec,
     /// `ioc_probes_skipped_total{reason}`: checks that were due and not made.
     pub probes_skipped: IntCounterVec,
+    /// `ioc_watch_leader`: 1 while this daemon leads: it gathers, rules and mails. 0 while it stands by.
+    pub leader: IntGauge,
+    /// `ioc_watch_standbys`: as the leader sees them.
+    pub standbys: IntGauge,
+    /// `ioc_watch_daemons_missing`: as the leader sees them.
+    pub daemons_missing: IntGauge,
 }
 
 impl Own {
@@ -66,7 +72,11 @@ impl Own {
                 "ioc_watch_config_last_reload_success_timestamp_seconds",
                 "When the configuration was last loaded.",
             ),
-            emails: counters("ioc_emails_total", "Mails by what became of them: sent, retried, failed.", &["result"]),
+            emails: counters(
+                "ioc_emails_total",
+                "Mails by what became of them: sent, retried, failed, bounced (sent before).",
+                &["result"],
+            ),
             outbox_depth: int_gauge("ioc_email_outbox_depth", "Mails that wait for the SMTP server."),
             outbox_oldest: gauge(
                 "ioc_email_outbox_oldest_timestamp_seconds",
@@ -130,6 +140,12 @@ impl Own {
                 &["cert"],
             ),
             probes_skipped: counters("ioc_probes_skipped_total", "Checks that were due and not made.", &["reason"]),
+            leader: int_gauge("ioc_watch_leader", "1 while this daemon leads, 0 while it stands by."),
+            standbys: int_gauge("ioc_watch_standbys", "Daemons that stand by, as the leader sees them."),
+            daemons_missing: int_gauge(
+                "ioc_watch_daemons_missing",
+                "Daemons that were neither heard of for 30 s nor stopped properly, for a week, as the leader sees them.",
+            ),
             registry,
         };
         own.register();
@@ -159,6 +175,9 @@ impl Own {
             Box::new(self.tls_expiry.clone()),
             Box::new(self.tls_last_reload_successful.clone()),
             Box::new(self.probes_skipped.clone()),
+            Box::new(self.leader.clone()),
+            Box::new(self.standbys.clone()),
+            Box::new(self.daemons_missing.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ]
     }

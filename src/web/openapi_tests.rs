@@ -1,7 +1,7 @@
 //! `openapi.json` beside what the routes do: it describes every one of them, and their answers are as it says. The judge
 //! of answers is Debian's python3-jsonschema.
 
-use super::acts;
+use super::{acts, outbox};
 use super::tests::{House, ask, house, request};
 use crate::alert::Alert;
 use crate::attribution::Graph;
@@ -80,10 +80,10 @@ async fn furnished() -> (House, i64) {
     let mut house = house().await;
     house.state.ledger().set_graph(Graph::new(&house.state.config(), []));
     let (config, store, metrics) = (house.state.config(), house.state.store().clone(), house.state.metrics().clone());
-    let outbox = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
+    let mails = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
     let org = Arc::new(Org::new(&config));
     let now = Timestamp::now();
-    let incidents = Incidents::resume(store.clone(), outbox, org, &config, metrics, now).await.unwrap();
+    let incidents = Incidents::resume(store.clone(), mails.clone(), org, &config, metrics, now).await.unwrap();
     let labels = [("alertname", "A"), ("agency", "ioc"), ("area", "service"), ("severity", "critical")];
     let alert = Alert {
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
@@ -94,10 +94,17 @@ async fn furnished() -> (House, i64) {
     };
     incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
     let id = incidents.open().iter().find(|incident| incident.agency == "ioc").unwrap().id;
-    let extra = acts::routes(house.state.clone(), Arc::new(incidents));
+    // The first mail is written, and waits.
+    incidents.tick(now + SignedDuration::from_mins(1)).await.unwrap();
+    let extra = acts::routes(house.state.clone(), Arc::new(incidents)).merge(outbox::routes(mails));
     house.router = super::router(house.state.clone(), extra);
     (house, id)
 }
+
+/// Of a mail that is not ours.
+const REPORT: &str = "Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\
+    Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.vn.example\r\n\r\n\
+    Final-Recipient: rfc822; truc@vn.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b--\r\n";
 
 #[tokio::test]
 async fn answers_are_as_described() {
@@ -144,14 +151,22 @@ async fn answers_are_as_described() {
         ("DELETE maintenance/1".into(), Value::Null, 204),
         ("DELETE maintenance/999".into(), Value::Null, 404),
         ("GET dependencies".into(), Value::Null, 200),
+        ("GET outbox".into(), Value::Null, 200),
+        ("GET outbox?state=x".into(), Value::Null, 400),
+        ("POST bounces".into(), REPORT.into(), 200),
+        ("POST bounces".into(), "no report".into(), 422),
     ];
     let (mut cases, mut seen) = (Vec::new(), BTreeSet::new());
     for (what, body, expected) in asked {
         let (method, rest) = what.split_once(' ').unwrap();
         let mut asked = request(Method::from_bytes(method.as_bytes()).unwrap(), &format!("{BELOW}{rest}"));
         if !body.is_null() {
-            asked.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
-            *asked.body_mut() = Body::from(body.to_string());
+            let (kind, sent) = match &body {
+                Value::String(message) => ("message/rfc822", message.clone()),
+                json => ("application/json", json.to_string()),
+            };
+            asked.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
+            *asked.body_mut() = Body::from(sent);
         }
         let (status, headers, answer) = ask(&house, asked).await;
         assert_eq!(status.as_u16(), expected, "{what} {body}: {answer}");
@@ -161,7 +176,8 @@ async fn answers_are_as_described() {
         let described = &operation["responses"][status.as_str()];
         assert!(described.is_object(), "{what}: {status} is not described");
         if expected < 300 && !body.is_null() {
-            let schema = operation["requestBody"]["content"]["application/json"]["schema"].clone();
+            let kind = if body.is_string() { "message/rfc822" } else { "application/json" };
+            let schema = operation["requestBody"]["content"][kind]["schema"].clone();
             cases.push(Case { name: format!("the body of {what}"), schema, instance: body });
         }
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
