@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 pub mod sample;
 
 /// The files by name; the language and the form are part of it.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     ("incident.vi.txt", include_str!("templates/incident.vi.txt")),
     ("incident.vi.html", include_str!("templates/incident.vi.html")),
     ("incident.en.txt", include_str!("templates/incident.en.txt")),
@@ -26,6 +26,10 @@ const FILES: [(&str, &str); 8] = [
     ("summary.vi.html", include_str!("templates/summary.vi.html")),
     ("summary.en.txt", include_str!("templates/summary.en.txt")),
     ("summary.en.html", include_str!("templates/summary.en.html")),
+    ("handover.vi.txt", include_str!("templates/handover.vi.txt")),
+    ("handover.vi.html", include_str!("templates/handover.vi.html")),
+    ("handover.en.txt", include_str!("templates/handover.en.txt")),
+    ("handover.en.html", include_str!("templates/handover.en.html")),
 ];
 /// Bytes of a site's file at most.
 const LIMIT: u64 = 256 * 1024;
@@ -121,21 +125,31 @@ impl Templates {
 
     /// Text and HTML of the mail about an incident.
     pub fn incident(&self, view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
-        self.both("incident", view, language)
+        self.pair("incident", view, language)
     }
 
     /// Text and HTML of one mail in the place of many.
     pub fn summary(&self, view: &SummaryView, language: Language) -> Result<(String, String), RenderError> {
-        self.both("summary", view, language)
+        self.pair("summary", view, language)
     }
 
-    fn both(&self, name: &str, view: impl Serialize, language: Language) -> Result<(String, String), RenderError> {
+    /// Text and HTML of the mail when duty changes hands.
+    pub fn handover(&self, view: &HandoverView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("handover", view, language)
+    }
+
+    fn pair(
+        &self,
+        mail: &str,
+        view: impl Serialize + Copy,
+        language: Language,
+    ) -> Result<(String, String), RenderError> {
         let language = match language {
             Language::Vi => "vi",
             Language::En => "en",
         };
-        let text = self.render(&format!("{name}.{language}.txt"), &view)?;
-        let html = self.render(&format!("{name}.{language}.html"), &view)?;
+        let text = self.render(&format!("{mail}.{language}.txt"), view)?;
+        let html = self.render(&format!("{mail}.{language}.html"), view)?;
         Ok((text, html))
     }
 
@@ -174,6 +188,12 @@ fn try_out(own: &mut Environment<'static>, name: &'static str, source: String) -
     let language = if name.contains(".vi.") { Language::Vi } else { Language::En };
     if name.starts_with("summary.") {
         for (_, view) in sample::summaries(language) {
+            template.render(Serde(&view))?;
+        }
+        return Ok(());
+    }
+    if name.starts_with("handover.") {
+        for (_, view) in sample::handovers(language) {
             template.render(Serde(&view))?;
         }
         return Ok(());
@@ -320,6 +340,44 @@ pub struct AcknowledgedView {
 pub struct NextView {
     pub at: String,
     pub who: String,
+}
+
+/// What the mail says when duty changes hands; all texts in the reader's language.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HandoverView {
+    /// The reader comes on duty; otherwise the reader goes off.
+    pub comes_on: bool,
+    pub agency: String,
+    /// Who goes off, or who comes on: the other of the two. Empty: nobody.
+    pub other: String,
+    /// When the new shift began.
+    pub from: String,
+    /// When it ends; empty: no end is known.
+    pub until: String,
+    /// Open incidents.
+    pub count: usize,
+    /// Those of them that nobody has answered.
+    pub unanswered: usize,
+    pub rows: Vec<HandoverRow>,
+    /// Rows left out, as text; empty if none.
+    pub more: String,
+    /// Where all incidents are listed.
+    pub url: String,
+    pub site: String,
+}
+
+/// One open incident.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandoverRow {
+    pub what: String,
+    pub severity: String,
+    pub since: String,
+    pub lasted: String,
+    /// Who answered, until when; empty: nobody.
+    pub answered: String,
+    /// Where the reader answers; empty: nowhere.
+    pub ack_url: String,
+    pub url: String,
 }
 
 /// Text and HTML of the mail about an incident, from the built-in files.

@@ -14,7 +14,9 @@ mod attribution;
 mod credentials;
 mod front;
 mod guard;
+mod incident_pages;
 mod incidents;
+mod incidents_api;
 mod language;
 mod login;
 mod maintenance;
@@ -70,7 +72,9 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/v1/status/buildinfo", get(query::build_info))
         .route("/api/ioc/v1/agencies", get(api::agencies))
         .route("/api/ioc/v1/services", get(api::services))
-        .route("/api/ioc/v1/incidents", get(api::incidents))
+        .route("/api/ioc/v1/openapi.json", get(api::openapi))
+        .route("/api/ioc/v1/incidents", get(incidents_api::list))
+        .route("/api/ioc/v1/incidents/{id}", get(incidents_api::one))
         .route("/api/ioc/v1/scorecards", get(api::scorecards))
         .route("/api/ioc/v1/availability", get(attribution::availability))
         .route("/api/ioc/v1/dependencies", get(attribution::dependencies))
@@ -80,8 +84,9 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/overrides/{id}", axum::routing::delete(attribution::withdraw_override))
         .route("/", get(pages::overview))
         .route("/maintenance", get(maintenance::page).post(maintenance::send))
-        .route("/incidents", get(pages::incidents))
-        .route("/incidents/{id}", get(pages::incident))
+        .route("/incidents", get(incident_pages::list))
+        .route("/incidents/{id}", get(incident_pages::one))
+        .route("/silences", get(incident_pages::silences))
         .route("/reports", get(pages::reports))
         .route("/reports/{week}", get(pages::report))
         .route("/status", get(pages::status))
@@ -142,6 +147,8 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 mod attribution_tests;
 #[cfg(test)]
 mod door_tests;
+#[cfg(test)]
+mod openapi_tests;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]

@@ -31,9 +31,11 @@ GET    /api/v2/silences                 ? +++++ +++ -+--- +
 POST   /api/v2/silences                 ? -+--+ -++ -+--- +
 GET    /api/v2/silence/{id}             ? +++++ +++ -+--- +
 DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
+GET    /api/ioc/v1/openapi.json         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
+GET    /api/ioc/v1/incidents/{id}       ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/availability         ? +++++ +++ ---+- +
@@ -50,6 +52,7 @@ GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 POST   /incidents/{id}                  ? -++-+ -++ ----- -
+GET    /silences                        ? +++++ +++ ----- -
 POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /ack/{token}                     + +++++ +++ +++++ +
 POST   /ack/{token}                     + +++++ +++ +++++ +
