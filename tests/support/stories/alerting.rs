@@ -39,13 +39,13 @@ pub async fn alerts_that_come_together(store: &Store) {
 pub async fn what_comes_later(store: &Store) {
     let mut town = town(store, WAITING, "mon 09:00").await;
     let (first, second) = (alert("xa", "warning", "a", town.now), alert("xa", "warning", "b", town.now));
-    town.fire(&[first.clone()]).await;
+    town.fire(std::slice::from_ref(&first)).await;
     assert_eq!(town.until("mon 09:02").await, ["mon 09:01 binh is told"]);
-    town.fire(&[second.clone()]).await;
+    town.fire(std::slice::from_ref(&second)).await;
     assert_eq!(town.until("mon 09:10").await, ["mon 09:06 binh hears more"]);
     // What comes and goes between two mails is not told at all.
     let brief = alert("xa", "warning", "c", town.now);
-    town.fire(&[brief.clone()]).await;
+    town.fire(std::slice::from_ref(&brief)).await;
     town.until("mon 09:10:30").await;
     town.end(&brief).await;
     assert_eq!(town.until("mon 09:20").await, [""; 0]);
@@ -82,7 +82,7 @@ pub async fn two_prometheus_send_the_same(store: &Store) {
 pub async fn it_is_over_and_comes_back(store: &Store) {
     let mut town = town(store, WAITING, "mon 09:00").await;
     let one = alert("xa", "warning", "portal", town.now);
-    town.fire(&[one.clone()]).await;
+    town.fire(std::slice::from_ref(&one)).await;
     town.until("mon 09:10").await;
     town.end(&one).await;
     assert_eq!(town.until("mon 09:12").await, ["mon 09:10 binh over"]);
@@ -98,7 +98,7 @@ pub async fn it_is_over_and_comes_back(store: &Store) {
 pub async fn silenced_told_and_over(store: &Store) {
     let mut town = town(store, WAITING, "mon 09:00").await;
     let one = alert("xa", "warning", "portal", town.now);
-    town.fire(&[one.clone()]).await;
+    town.fire(std::slice::from_ref(&one)).await;
     assert_eq!(town.until("mon 09:05").await, ["mon 09:01 binh is told"]);
     silence(&town, "service=portal", 8).await;
     let mut town = town.restart().await;
@@ -176,7 +176,7 @@ pub async fn what_both_lack_is_equal(store: &Store) {
 pub async fn a_reload_forgets_nothing(store: &Store) {
     let mut town = town(store, LADDER, "mon 09:00").await;
     let one = alert("xa", "critical", "portal", town.now);
-    town.fire(&[one.clone()]).await;
+    town.fire(std::slice::from_ref(&one)).await;
     assert_eq!(town.until("mon 09:05").await, ["mon 09:00 binh is told"]);
     // The leader is to be told sooner from now on; binh is not told again.
     town.reload(&format!("{}{}", super::PEOPLE, LADDER.replace("15m", "10m")));
