@@ -1,8 +1,8 @@
 //! `openapi.json` beside what the routes do: it describes every one of them, and their answers are as it says. The judge
 //! of answers is Debian's python3-jsonschema.
 
-use super::{acts, outbox};
 use super::tests::{House, ask, house, request};
+use super::{acts, outbox};
 use crate::alert::Alert;
 use crate::attribution::Graph;
 use crate::incident::Incidents;
