@@ -16,6 +16,7 @@ use crate::incident::Incidents;
 use crate::mail::{self, Outbox};
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
+use crate::rules::RulesBoard;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub struct Foundation {
     pub fleet: Arc<Fleet>,
     pub incidents: Arc<Incidents>,
     pub outbox: Outbox,
+    pub board: RulesBoard,
 }
 
 /// Starts every task of a configuration in `group`.
@@ -142,6 +144,8 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             ruling::sample(history.clone(), metrics.clone(), tick, sampled.clone(), stop)
         });
     }
+    // Until the next ruler has taken up the alerts there is none to show.
+    foundation.board.show(None);
     if config.rules.evaluate == Evaluate::Embedded {
         let parts = ruling::Parts {
             rules: prepared.rules.clone(),
@@ -152,6 +156,7 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             store: foundation.store.clone(),
             incidents: foundation.incidents.clone(),
             metrics: foundation.metrics.clone(),
+            board: foundation.board.clone(),
         };
         group.spawn("ruler", move |stop| ruling::rule(parts.clone(), receiver.clone(), stop));
     }

@@ -289,6 +289,7 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "resolved" => reader.pick("đã khắc phục", "resolved"),
         "mailed" => reader.pick("đã gửi thư", "mailed"),
         "nobody" => reader.pick("chưa có người chịu trách nhiệm", "no one responsible"),
+        "handed_over" => reader.pick("bàn giao ca trực cho", "duty handed over to"),
         "closed" => reader.pick("đóng sự cố", "closed"),
         "acknowledged" => reader.pick("đã tiếp nhận", "acknowledged"),
         "ack_expired" => reader.pick("hết hạn tiếp nhận", "acknowledgement expired"),
