@@ -25,6 +25,8 @@ mod crash;
 mod dashboards;
 #[path = "e2e/databases.rs"]
 mod databases;
+#[path = "e2e/delivery.rs"]
+mod delivery;
 #[path = "e2e/dependency.rs"]
 mod dependency;
 #[path = "e2e/examples.rs"]
@@ -37,6 +39,9 @@ mod faults;
 mod hostile;
 #[path = "e2e/query_api.rs"]
 mod query_api;
+#[allow(dead_code, reason = "other test binaries use the rest")]
+#[path = "support/incidents.rs"]
+mod incidents;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/secrets.rs"]
@@ -45,3 +50,7 @@ mod secrets;
 mod senders;
 #[path = "e2e/site.rs"]
 mod site;
+#[path = "e2e/threads.rs"]
+mod threads;
+#[path = "e2e/webhooks.rs"]
+mod webhooks;

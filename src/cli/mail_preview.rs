@@ -23,8 +23,8 @@ pub struct MailPreview {
     /// The configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// Only this kind of mail: broken, changed, escalated, reminder, acknowledged, resolved, bare, handover-on,
-    /// handover-off or handover-quiet
+    /// Only this kind of mail: broken, changed, escalated, reminder, acknowledged, resolved, bare, digest, summary,
+    /// handover-on, handover-off or handover-quiet
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Where the files go; made if it is not there
@@ -90,6 +90,11 @@ fn letters(config: &Config, templates: &Templates, language: Language) -> anyhow
         let (text, html) = templates.incident(&view, language)?;
         letters.push((kind, Letter { subject: subject(&view.severity, &view.headline), text, html }));
     }
+    for (kind, mut view) in sample::summaries(language) {
+        view.site.clone_from(&config.site.name);
+        let (text, html) = templates.summary(&view, language)?;
+        letters.push((kind, Letter { subject: view.headline, text, html }));
+    }
     for (kind, mut view) in sample::handovers(language) {
         view.site.clone_from(&config.site.name);
         let (text, html) = templates.handover(&view, language)?;
@@ -145,7 +150,7 @@ mod tests {
         let config = config::load(&dir.path().join("ioc-watch.yml")).unwrap();
         let templates = Templates::of(&config);
         let files = preview(dir.path(), None).write(&config, &templates, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(files.len(), 10 * 2 * 3, "{files:?}");
+        assert_eq!(files.len(), 12 * 2 * 3, "{files:?}");
         let read = |name: &str| std::fs::read_to_string(dir.path().join("out").join(name)).unwrap();
         assert_eq!(read("broken.vi.txt"), "Của chúng tôi: Cổng dịch vụ công TP. Tam Kỳ bị treo");
         assert!(read("broken.en.txt").contains("If nobody answers"));
@@ -157,8 +162,8 @@ mod tests {
         let none = preview(dir.path(), Some("x")).write(&config, &templates, Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(
             none.to_string(),
-            "there is no such mail; there are broken, changed, escalated, reminder, acknowledged, resolved, bare, \
-             handover-on, handover-off, handover-quiet"
+            "there is no such mail; there are broken, changed, escalated, reminder, acknowledged, resolved, bare, digest, \
+             summary, handover-on, handover-off, handover-quiet"
         );
     }
 }

@@ -20,7 +20,7 @@ use crate::config::site::{Language, Site};
 use crate::config::{Config, Id};
 use crate::mail::message::{self, Part, Parts, one_line, shorten};
 use crate::mail::templates::Templates;
-use crate::mail::{About, Draft, Letter, Outgoing};
+use crate::mail::{About, Brief, Draft, Letter, Outgoing};
 use crate::org::Org;
 use extra::Kind;
 pub(super) use extra::{AckUrl, Acknowledged, Extra};
@@ -222,6 +222,7 @@ impl Desk {
         let mark = words::mark(kind == Kind::Resolved, incident.severity, told.language);
         let re = if recipient.is_new { "" } else { "Re: " };
         let letter = Letter { subject: format!("{re}{mark} {}", told.subject), text, html };
+        let brief = self.brief(occasion, &letter.subject);
         let address = told.address.parse().map_err(|_| format!("the address of {} cannot be read", told.person))?;
         let draft = Draft {
             letter: &letter,
@@ -235,7 +236,26 @@ impl Desk {
         };
         let thread = format!("incident-{}.{}", incident.id, told.person);
         let mail = message::outgoing_with(&draft, thread, &told.person, parts).map_err(|error| error.to_string())?;
-        Ok(Outgoing { about: About { agency: incident.agency.clone(), incident: Some(incident.id) }, ..mail })
+        Ok(Outgoing {
+            about: About { agency: incident.agency.clone(), incident: Some(incident.id) },
+            brief: Some(brief),
+            ..mail
+        })
+    }
+
+    /// What a summary says of a mail, and whether its reader wants that in the digest.
+    fn brief(&self, occasion: &Occasion<'_>, subject: &str) -> Brief {
+        let Occasion { incident, recipient, now, kind, .. } = *occasion;
+        let digest = self.org.person(&recipient.told.person).and_then(|person| person.digest);
+        let digest = digest.filter(|_| incident.severity < Severity::Critical);
+        Brief {
+            name: recipient.told.name.clone(),
+            language: recipient.told.language,
+            subject: subject.trim_start_matches("Re: ").to_owned(),
+            url: format!("{}/incidents/{}", self.site.external_url, incident.id),
+            is_urgent: is_urgent(incident, kind),
+            digest: digest.map(|time| self.org.next_working_day_at(time, now)),
+        }
     }
 
     /// In one line what the incident is about, with names.

@@ -7,6 +7,7 @@
 
 mod acts;
 pub mod address;
+mod call;
 pub mod escalation;
 mod excuse;
 mod failures;

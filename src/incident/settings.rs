@@ -9,6 +9,7 @@ use crate::alert::Alert;
 use crate::config::escalation::{Policy, Step};
 use crate::config::incidents::Inhibit;
 use crate::config::site::Language;
+use crate::config::webhooks::Webhook;
 use crate::config::{Config, Id};
 use crate::org::Org;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +29,7 @@ pub(super) struct Settings {
     pub resolve_timeout: SignedDuration,
     pub policies: Vec<Policy>,
     pub inhibit: Arc<[Inhibit]>,
+    pub webhooks: Arc<[Webhook]>,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             resolve_timeout: signed(incidents.resolve_timeout),
             policies: config.escalation.clone(),
             inhibit: incidents.inhibit.clone().into(),
+            webhooks: config.webhooks.clone().into(),
         }
     }
 
@@ -79,7 +82,7 @@ impl Settings {
     }
 
     /// What policies are chosen by.
-    fn labels(&self, incident: &Incident, coming: Option<&Alert>) -> BTreeMap<String, String> {
+    pub fn labels(&self, incident: &Incident, coming: Option<&Alert>) -> BTreeMap<String, String> {
         let alert = incident.members.values().map(|member| &member.alert).next().or(coming);
         let grouped = alert.into_iter().flat_map(|alert| {
             self.group_by.iter().map(|name| (name.clone(), alert.label(name).to_owned())).filter(|(_, v)| !v.is_empty())

@@ -36,6 +36,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (23, "silences", include_str!("migrations/0023_silences.sql")),
     (24, "deliveries", include_str!("migrations/0024_deliveries.sql")),
     (25, "keys", include_str!("migrations/0025_keys.sql")),
+    (26, "held", include_str!("migrations/0026_held.sql")),
     (28, "leadership", include_str!("migrations/0028_leadership.sql")),
     (26, "duty shifts", include_str!("migrations/0026_duty_shifts.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),

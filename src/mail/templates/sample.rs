@@ -1,6 +1,6 @@
 //! One mail of every kind with everything a mail can hold, made up: to try templates out and to show them.
 
-use super::{AcknowledgedView, HandoverRow, HandoverView, IncidentView, NextView, RowView};
+use super::{AcknowledgedView, HandoverRow, HandoverView, IncidentView, NextView, RowView, SummaryRow, SummaryView};
 use crate::config::site::Language::{self, En, Vi};
 
 /// Kinds of mail about an incident.
@@ -14,6 +14,45 @@ pub fn views(language: Language) -> Vec<(&'static str, IncidentView)> {
     // The barest mail there can be: whatever may be absent is.
     views.push(("bare", bare(language)));
     views
+}
+
+/// One mail in the place of many, by kind.
+pub fn summaries(language: Language) -> Vec<(&'static str, SummaryView)> {
+    let say = |vi: &str, en: &str| word(&[(Vi, vi), (En, en)], language);
+    let row = |what: String, at: &str, count: String, number: u32| SummaryRow {
+        what,
+        at: at.into(),
+        count,
+        url: format!("https://ioc.vn.example/incidents/{number}"),
+    };
+    let digest = SummaryView {
+        is_digest: true,
+        headline: say("Bản tin: 4 thư về 2 sự cố", "Digest: 4 mails about 2 incidents"),
+        rows: vec![
+            row(
+                say("[Cảnh báo] Camera chợ Hà Lam mất tín hiệu", "[Warning] Camera of Hà Lam market is silent"),
+                "27/03/2022 16:20",
+                say("3 thư", "3 mails"),
+                12,
+            ),
+            row(
+                say("[Đã khắc phục] Ổ đĩa gần đầy", "[Resolved] A disk is nearly full"),
+                "27/03/2022 18:05",
+                String::new(),
+                13,
+            ),
+        ],
+        more: String::new(),
+        url: "https://ioc.vn.example/incidents".into(),
+        site: "IOC huyện Thăng Bình".into(),
+    };
+    let limit = SummaryView {
+        is_digest: false,
+        headline: say("Gộp 312 thư về 52 sự cố", "312 mails in one about 52 incidents"),
+        more: say("và 2 sự cố nữa", "and 2 more"),
+        ..digest.clone()
+    };
+    vec![("digest", digest), ("summary", limit)]
 }
 
 /// The mails when duty changes hands, by kind.
