@@ -39,6 +39,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (26, "held", include_str!("migrations/0026_held.sql")),
     (28, "leadership", include_str!("migrations/0028_leadership.sql")),
     (26, "duty shifts", include_str!("migrations/0026_duty_shifts.sql")),
+    (27, "flapping", include_str!("migrations/0027_flapping.sql")),
+    (28, "leadership", include_str!("migrations/0028_leadership.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
