@@ -35,6 +35,8 @@ pub struct Foundation {
     pub fleet: Arc<Fleet>,
     pub incidents: Arc<Incidents>,
     pub outbox: Outbox,
+    /// Where other programs hand rows in.
+    pub pushes: feed::push::Pushes,
 }
 
 /// Starts every task of a configuration in `group`.
@@ -55,7 +57,7 @@ fn settle(foundation: &Foundation, prepared: &Prepared) {
     foundation.ledger.set_graph(attribution::graph(prepared));
     foundation.incidents.configure(config, org.clone());
     foundation.incidents.place(attribution::places(inventory));
-    feed::retain(&foundation.metrics, config);
+    feed::retain(&foundation.metrics, &foundation.pushes, config);
     if config.services.is_empty() {
         foundation.ledger.retain(Timestamp::now(), |subject| subject.kind != SubjectKind::Service);
     }
@@ -117,6 +119,7 @@ fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, doubts: &servic
         metrics: metrics.clone(),
         org: org.clone(),
         data_dir: config.data_dir.clone(),
+        pushes: foundation.pushes.clone(),
     };
     let every = config.history.tick.min(FEED_POLL);
     if let Some(payments) = config.payments.clone() {

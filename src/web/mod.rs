@@ -22,6 +22,7 @@ pub mod outbox;
 mod overview;
 mod pages;
 mod posted_v2;
+pub mod push;
 mod query;
 mod runbooks;
 pub mod session;

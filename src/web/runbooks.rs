@@ -16,6 +16,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("database-slow", include_str!("../../docs/runbooks/database-slow.md")),
     ("dependency-down", include_str!("../../docs/runbooks/dependency-down.md")),
     ("disk", include_str!("../../docs/runbooks/disk.md")),
+    ("feed-late", include_str!("../../docs/runbooks/feed-late.md")),
     ("feed-stale", include_str!("../../docs/runbooks/feed-stale.md")),
     ("host", include_str!("../../docs/runbooks/host.md")),
     ("hotspot-addresses", include_str!("../../docs/runbooks/hotspot-addresses.md")),
