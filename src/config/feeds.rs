@@ -9,7 +9,7 @@ mod values;
 
 pub use expect::{Arrival, Expect};
 pub use feed::{Feed, Source};
-pub use files::{Encoding, Files};
+pub use files::{Encoding, Files, Footer, FooterCell};
 pub use http::{Http, Next, Paging, Resume};
 pub use sql::{Sql, WATERMARK};
 pub use values::{AmountScale, Column};

@@ -93,6 +93,8 @@ pub struct Columns {
     manner: Manner,
     /// The text was decoded: U+FFFD stands for what could not be.
     is_doubtful: bool,
+    /// By folded text.
+    headers: HashMap<String, usize>,
 }
 
 impl Columns {
@@ -136,7 +138,7 @@ impl Columns {
             let detail = format!("missing in the header: {}", missing.join(", "));
             return Err(Rejection::new(Reason::FileHeader, detail));
         }
-        Ok(Columns { names, places, only, n_fields, manner, is_doubtful: false })
+        Ok(Columns { names, places, only, n_fields, manner, is_doubtful: false, headers })
     }
 
     /// Columns of a source that can be asked for each cell: what to ask for, in the order of the fields.
@@ -154,7 +156,18 @@ impl Columns {
         let places = places.collect();
         let fold_all = |words: &[String]| words.iter().map(|word| fold(word)).collect();
         let only = feed.only.iter().map(|(text, words)| (place(text), fold_all(words))).collect();
-        (Columns { names, places, only, n_fields: wanted.len(), manner: Manner::of(feed), is_doubtful: false }, wanted)
+        (
+            Columns {
+                names,
+                places,
+                only,
+                n_fields: wanted.len(),
+                manner: Manner::of(feed),
+                is_doubtful: false,
+                headers: HashMap::new(),
+            },
+            wanted,
+        )
     }
 
     /// [`Columns::bind`] of a delimited file's header.
@@ -177,6 +190,11 @@ impl Columns {
 
     pub fn manner(&self) -> &Manner {
         &self.manner
+    }
+
+    /// The field under a header.
+    pub fn header(&self, text: &str) -> Option<usize> {
+        self.headers.get(&fold(text)).copied()
     }
 
     /// The field of a canonical column; `None` if it is a constant or not there.

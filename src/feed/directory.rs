@@ -5,6 +5,7 @@
 //! columns are read does.
 
 use super::csv::Place as FilePlace;
+use super::footer::Check;
 use super::positions::{self, FileState, Position};
 use super::reader::{Batch, Dialect, Digested, Opened, Reader, digest, hex};
 use super::rejected::{Keeper, RejectedRow};
@@ -24,6 +25,7 @@ pub struct Directory {
     dir: PathBuf,
     pattern: regex::Regex,
     dialect: Dialect,
+    footer: Option<Check>,
     /// Digest of how columns are read.
     mapping: String,
     watch: Watch,
@@ -31,10 +33,10 @@ pub struct Directory {
 
 impl Directory {
     pub fn new(feed: &Feed, files: &Files) -> Directory {
-        let Files { dir, pattern, delimiter, encoding } = files;
+        let Files { dir, pattern, delimiter, encoding, footer } = files;
         let dialect = Dialect { delimiter: *delimiter, encoding: *encoding };
         let manner = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {dialect:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {dialect:?} {footer:?}",
             feed.columns, feed.only, feed.status_map, feed.time_format, feed.timezone, feed.amount
         );
         Directory {
@@ -42,6 +44,7 @@ impl Directory {
             dir: dir.clone(),
             pattern: glob(pattern),
             dialect,
+            footer: footer.as_ref().map(Check::new),
             mapping: hex(&Sha256::digest(manner))[..16].to_string(),
             watch: Watch::default(),
         }
@@ -111,27 +114,31 @@ impl Directory {
             Some(known) if known.state == FileState::Reading && known.mapping == self.mapping => known,
             _ => Position::start(digested.hash.clone(), self.mapping.clone()),
         };
-        self.read_content(place, gatherer, seen, &digested, position, now, polled).await?;
-        self.watch.done(seen);
-        polled.files += 1;
+        if self.read_content(place, gatherer, file, &digested, position, now, polled).await? {
+            self.watch.done(seen);
+            polled.files += 1;
+        }
         Ok(())
     }
 
+    /// `false`: the file is not whole yet.
     #[expect(clippy::too_many_arguments, reason = "the parts of one file's reading, used only here")]
     async fn read_content<G: Gatherer>(
         &self,
         place: &Place,
         gatherer: &Arc<G>,
-        seen: &Seen,
+        file: &Ready,
         digested: &Digested,
         mut position: Position,
         now: Timestamp,
         polled: &mut Polled,
-    ) -> Result<(), FeedError> {
+    ) -> Result<bool, FeedError> {
+        let seen = &file.seen;
         let path = self.dir.join(&seen.name);
         let keeper = Keeper::new(&place.data_dir, self.id(), &seen.name.to_string_lossy(), &position.hash);
-        let mut reader = match self.open(&path, digested, position.place, gatherer).await? {
+        let mut reader = match self.open(&path, digested, position.place, file.settled, gatherer).await? {
             Opened::Reader(reader) => reader,
+            Opened::Unfinished => return Ok(false),
             Opened::Refused(row) => {
                 position.state = FileState::Refused;
                 let batch = Batch {
@@ -141,7 +148,8 @@ impl Directory {
                     finished: true,
                     broken: true,
                 };
-                return self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled).await;
+                self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled).await?;
+                return Ok(true);
             }
         };
         loop {
@@ -162,7 +170,7 @@ impl Directory {
                 let (feed, file) = (self.id(), seen.name.to_string_lossy());
                 let (accepted, rejected) = (position.accepted, position.rejected);
                 tracing::info!(feed, %file, accepted, rejected, "read a file");
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -172,13 +180,14 @@ impl Directory {
         path: &Path,
         digested: &Digested,
         at: FilePlace,
+        settled: bool,
         gatherer: &Arc<G>,
     ) -> Result<Opened, FeedError> {
         let dialect =
             Dialect { encoding: transcode::effective(self.dialect.encoding, digested.begins), ..self.dialect };
-        let (file, feed, length, gatherer) =
-            (path.to_path_buf(), self.feed.clone(), digested.length, Arc::clone(gatherer));
-        blocking(path, move || Reader::open(&file, &feed, dialect, length, at, &*gatherer)).await
+        let (file, feed, footer, length, gatherer) =
+            (path.to_path_buf(), self.feed.clone(), self.footer.clone(), digested.length, Arc::clone(gatherer));
+        blocking(path, move || Reader::open(&file, &feed, dialect, footer, length, at, settled, &*gatherer)).await
     }
 
     /// Writes a batch and the position after it in one transaction.

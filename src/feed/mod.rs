@@ -9,6 +9,7 @@
 pub mod columns;
 pub mod csv;
 mod directory;
+mod footer;
 mod http;
 mod late;
 mod positions;
@@ -73,10 +74,14 @@ pub enum Reason {
     FileHeader,
     /// The file: from here on no rows can be told apart.
     FileBroken,
+    /// The file: it ends without its footer.
+    FileTruncated,
+    /// The file: its footer counts other rows, or another sum.
+    FileTotals,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 19] = [
+    pub const ALL: [Reason; 21] = [
         Reason::Fields,
         Reason::Quoting,
         Reason::Encoding,
@@ -96,6 +101,8 @@ impl Reason {
         Reason::FileEncoding,
         Reason::FileHeader,
         Reason::FileBroken,
+        Reason::FileTruncated,
+        Reason::FileTotals,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -119,6 +126,8 @@ impl Reason {
             Reason::FileEncoding => "file_encoding",
             Reason::FileHeader => "file_header",
             Reason::FileBroken => "file_broken",
+            Reason::FileTruncated => "file_truncated",
+            Reason::FileTotals => "file_totals",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::columns::{Columns, Manner};
 use super::csv::{CsvError, Place, Records};
+use super::footer::{Check, Verdict};
 use super::rejected::RejectedRow;
 use super::transcode;
 use super::{FeedError, Gatherer, Reason, Rejection};
@@ -70,13 +71,16 @@ pub struct Reader {
     path: PathBuf,
     records: Records<Box<dyn Read + Send>>,
     columns: Columns,
+    footer: Option<Check>,
 }
 
 /// What opening a file gave.
 pub enum Opened {
     Reader(Box<Reader>),
-    /// The whole file is unusable; `raw` is its first line.
+    /// The whole file is unusable.
     Refused(RejectedRow),
+    /// Its footer is not there yet.
+    Unfinished,
 }
 
 /// The rows of one transaction.
@@ -92,13 +96,17 @@ pub struct Batch<R> {
 }
 
 impl Reader {
-    /// Opens the first `length` bytes of the file and goes to `place`.
+    /// Opens the first `length` bytes of the file and goes to `place`. `settled`: a footer that is not there by now will
+    /// not come.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one file's opening, used once")]
     pub fn open<G: Gatherer>(
         path: &Path,
         feed: &Feed,
         dialect: Dialect,
+        footer: Option<Check>,
         length: u64,
         place: Place,
+        settled: bool,
         gatherer: &G,
     ) -> Result<Opened, FeedError> {
         let failed = |error| FeedError::Read(path.into(), error);
@@ -138,6 +146,26 @@ impl Reader {
             return refused(&raw, rejection);
         };
         columns.doubt(encoding != Encoding::Utf8);
+        if let (Some(footer), true) = (&footer, place == Place::START) {
+            let first = records.place();
+            match footer.run(&mut records, &columns) {
+                Ok(Verdict::Holds) => {}
+                Ok(Verdict::Missing) if !settled => return Ok(Opened::Unfinished),
+                Ok(Verdict::Missing) => {
+                    let detail = "the file ends without its footer: it was cut off, or is still being written";
+                    return refused(b"", Rejection::new(Reason::FileTruncated, detail));
+                }
+                Ok(Verdict::Wrong(line, rejection, raw)) => {
+                    return Ok(Opened::Refused(RejectedRow { line, rejection, raw }));
+                }
+                Err(CsvError::Io(error)) => return Err(failed(error)),
+                Err(error) => return refused(b"", Rejection::new(Reason::FileBroken, error.to_string())),
+            }
+            // Again from behind the header, now for its rows.
+            let mut text = open()?;
+            std::io::copy(&mut text.by_ref().take(first.offset), &mut std::io::sink()).map_err(failed)?;
+            records = Records::new(text, delimiter, first);
+        }
         if place != Place::START {
             let mut input = File::open(path).map_err(failed)?;
             let rest: Box<dyn Read + Send> = if encoding == Encoding::Utf8 {
@@ -151,7 +179,7 @@ impl Reader {
             };
             records = Records::new(rest, delimiter, place);
         }
-        Ok(Opened::Reader(Box::new(Reader { path: path.into(), records, columns })))
+        Ok(Opened::Reader(Box::new(Reader { path: path.into(), records, columns, footer })))
     }
 
     /// The next batch.
@@ -174,6 +202,10 @@ impl Reader {
                     break;
                 }
             };
+            if self.footer.as_ref().is_some_and(|footer| footer.is_footer(&record)) {
+                finished = true;
+                break;
+            }
             if !record.damaged && !self.columns.takes(&record) {
                 continue;
             }

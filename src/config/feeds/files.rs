@@ -14,6 +14,27 @@ pub struct Files {
     pub delimiter: u8,
     /// Default UTF-8; a byte order mark of UTF-16 is believed in any case.
     pub encoding: Encoding,
+    /// The line at the end that says how many rows there are and what they come to. Without it a file is not whole.
+    pub footer: Option<Footer>,
+}
+
+/// What stands at the end of a file and must hold.
+#[derive(Debug, Clone)]
+pub struct Footer {
+    /// The footer is the first line whose first filled field begins with this. Compared after NFC and case folding.
+    pub begins: String,
+    /// Where the number of rows stands.
+    pub count: Option<FooterCell>,
+    /// Where the sum of the amounts stands, written as they are.
+    pub total: Option<FooterCell>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FooterCell {
+    /// Under this header.
+    Header(String),
+    /// The field of this number, from 1.
+    Field(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +47,7 @@ pub enum Encoding {
 }
 
 impl Files {
-    pub(super) const KEYS: &'static [&'static str] = &["dir", "pattern", "delimiter", "encoding"];
+    pub(super) const KEYS: &'static [&'static str] = &["dir", "pattern", "delimiter", "encoding", "footer"];
 
     pub(super) fn decode(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Files> {
         let dir = section.required(cx, "dir", decode::path);
@@ -36,7 +57,8 @@ impl Files {
         let encodings =
             [("utf-8", Encoding::Utf8), ("utf-16", Encoding::Utf16), ("windows-1258", Encoding::Windows1258)];
         let encoding = section.optional(cx, "encoding", decode::choice(&encodings)).unwrap_or_default();
-        Some(Files { dir: dir?, pattern, delimiter, encoding })
+        let footer = section.optional(cx, "footer", footer);
+        Some(Files { dir: dir?, pattern, delimiter, encoding, footer })
     }
 }
 
@@ -47,4 +69,22 @@ fn file_pattern(cx: &mut Context<'_>, node: &Node) -> Option<String> {
         return None;
     }
     Some(pattern)
+}
+
+fn footer(cx: &mut Context<'_>, node: &Node) -> Option<Footer> {
+    let section = Section::open(cx, node, "footer", &["begins", "count", "total"], &[])?;
+    let begins = section.required(cx, "begins", decode::name);
+    let count = section.optional(cx, "count", footer_cell);
+    let total = section.optional(cx, "total", footer_cell);
+    Some(Footer { begins: begins?, count, total })
+}
+
+/// A header, or `{field: 3}` where the footer has fields of its own.
+fn footer_cell(cx: &mut Context<'_>, node: &Node) -> Option<FooterCell> {
+    if node.as_text().is_some() {
+        return decode::name(cx, node).map(FooterCell::Header);
+    }
+    let section = Section::open(cx, node, "footer cell", &["field"], &[])?;
+    let field = section.required(cx, "field", decode::integer(1..=1_000))?;
+    usize::try_from(field).ok().map(FooterCell::Field)
 }

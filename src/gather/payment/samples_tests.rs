@@ -179,3 +179,43 @@ async fn a_vietnamese_export_in_every_encoding_and_delimiter() {
         assert_eq!(kept(&bench).await, expected, "{name}: {}", bench.rejected("gateway-1"));
     }
 }
+
+#[tokio::test]
+async fn a_footer_must_hold_before_a_row_is_taken() {
+    let gateway = "csv:
+        dir: in
+        footer: {begins: Tổng cộng, count: Số GD, total: Số tiền}
+        amount: {divide: 100}
+        columns: {txn_ref: Mã, amount: Số tiền, status: Trạng thái, time: Giờ}";
+    let rows = "Mã,Số GD,Số tiền,Trạng thái,Giờ\nT1,,15000000,settled,2026-11-20T08:15:00\nT2,,8500000,settled,2026-11-20T08:16:00\n";
+    for (name, footer, reason) in [
+        ("sound", "TỔNG CỘNG:,2,23500000,,\nNgười lập biểu,,,,\n", ""),
+        ("another count", "Tổng cộng,3,23500000,,\n", "file_totals"),
+        ("another sum", "Tổng cộng,2,23500001,,\n", "file_totals"),
+        ("no number", "Tổng cộng,hai,23500000,,\n", "file_totals"),
+        ("cut off", "", "file_truncated"),
+    ] {
+        let (bench, mut reconciler) = bench_with(gateway).await;
+        bench.write("in/x.csv", format!("{rows}{footer}"));
+        // What has no footer is waited for first.
+        for _ in 0..7 {
+            for (feed, result) in reconciler.poll(at("2026-11-23T02:00:00Z")).await.unwrap() {
+                result.unwrap_or_else(|error| panic!("{feed}: {error}"));
+            }
+        }
+        let rejected = bench.rejected("gateway-1");
+        if reason.is_empty() {
+            assert_eq!((kept(&bench).await.len(), rejected.as_str()), (2, ""), "{name}");
+        } else {
+            assert!(kept(&bench).await.is_empty(), "{name}: no row of it is taken");
+            assert!(rejected.contains(reason), "{name}: {rejected}");
+        }
+        if name == "cut off" {
+            bench.write("in/x.csv", format!("{rows}Tổng cộng,2,23500000,,\n"));
+            for _ in 0..2 {
+                reconciler.poll(at("2026-11-23T03:00:00Z")).await.unwrap();
+            }
+            assert_eq!(kept(&bench).await.len(), 2, "the whole file came");
+        }
+    }
+}
