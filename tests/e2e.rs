@@ -35,6 +35,8 @@ mod faults;
 mod feeds;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/query_api.rs"]
+mod query_api;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/secrets.rs"]

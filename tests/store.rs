@@ -17,6 +17,8 @@ mod outages;
 mod postgres;
 #[path = "support/quiet.rs"]
 mod quiet;
+#[path = "support/stories/mod.rs"]
+mod stories;
 
 use incidents::{alert, config};
 use ioc_watch::attribution::{Ledger, State as Up, Subject, SubjectKind};
@@ -66,6 +68,30 @@ async fn a_mail_that_cannot_arrive_on_postgres() {
     let cluster = postgres::Postgres::start();
     let dir = tempfile::tempdir().unwrap();
     failures::story(&cluster.database("failures"), dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stories_on_sqlite() {
+    tell_all(|_| State::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stories_on_postgres() {
+    let cluster = postgres::Postgres::start();
+    tell_all(|name| cluster.database(name)).await;
+}
+
+/// Every story to its end, whatever became of those before it.
+async fn tell_all(state: impl Fn(&str) -> State) {
+    let mut failed = Vec::new();
+    for name in stories::NAMES {
+        let (dir, state) = (tempfile::tempdir().unwrap(), state(name));
+        let story = tokio::spawn(async move { stories::play(name, &state, dir.path()).await });
+        if story.await.is_err() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
 /// The outages of one schedule.

@@ -5,6 +5,7 @@
 use crate::cli;
 use crate::config::site::Language;
 use crate::config::{self, Config};
+use crate::incident::handover_subject;
 use crate::mail::message::{self, one_line, shorten};
 use crate::mail::templates::{Templates, sample};
 use crate::mail::{Draft, Letter};
@@ -22,7 +23,8 @@ pub struct MailPreview {
     /// The configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// Only this kind of mail: broken, changed, escalated, reminder, acknowledged, resolved or bare
+    /// Only this kind of mail: broken, changed, escalated, reminder, acknowledged, resolved, bare, handover-on,
+    /// handover-off or handover-quiet
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Where the files go; made if it is not there
@@ -58,14 +60,11 @@ impl MailPreview {
         let mut files = Vec::new();
         let mut kinds = Vec::new();
         for (language, tag) in [(Language::Vi, "vi"), (Language::En, "en")] {
-            for (kind, mut view) in sample::views(language) {
+            for (kind, letter) in letters(config, templates, language)? {
                 kinds.push(kind);
                 if self.template.as_ref().is_some_and(|asked| asked != kind) {
                     continue;
                 }
-                view.site.clone_from(&config.site.name);
-                let (text, html) = templates.incident(&view, language)?;
-                let letter = Letter { subject: subject(&view.severity, &view.headline), text, html };
                 let eml = message(config, &letter, &format!("preview-{kind}.{tag}"), now)?;
                 let name = |extension: &str| self.out.join(format!("{kind}.{tag}.{extension}"));
                 for (file, content) in [(name("eml"), &eml), (name("html"), &letter.html), (name("txt"), &letter.text)]
@@ -81,6 +80,22 @@ impl MailPreview {
         }
         Ok(files)
     }
+}
+
+/// One of every kind.
+fn letters(config: &Config, templates: &Templates, language: Language) -> anyhow::Result<Vec<(&'static str, Letter)>> {
+    let mut letters = Vec::new();
+    for (kind, mut view) in sample::views(language) {
+        view.site.clone_from(&config.site.name);
+        let (text, html) = templates.incident(&view, language)?;
+        letters.push((kind, Letter { subject: subject(&view.severity, &view.headline), text, html }));
+    }
+    for (kind, mut view) in sample::handovers(language) {
+        view.site.clone_from(&config.site.name);
+        let (text, html) = templates.handover(&view, language)?;
+        letters.push((kind, Letter { subject: handover_subject(&view, language), text, html }));
+    }
+    Ok(letters)
 }
 
 fn subject(severity: &str, headline: &str) -> String {
@@ -130,7 +145,7 @@ mod tests {
         let config = config::load(&dir.path().join("ioc-watch.yml")).unwrap();
         let templates = Templates::of(&config);
         let files = preview(dir.path(), None).write(&config, &templates, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(files.len(), 7 * 2 * 3, "{files:?}");
+        assert_eq!(files.len(), 10 * 2 * 3, "{files:?}");
         let read = |name: &str| std::fs::read_to_string(dir.path().join("out").join(name)).unwrap();
         assert_eq!(read("broken.vi.txt"), "Của chúng tôi: Cổng dịch vụ công TP. Tam Kỳ bị treo");
         assert!(read("broken.en.txt").contains("If nobody answers"));
@@ -142,7 +157,8 @@ mod tests {
         let none = preview(dir.path(), Some("x")).write(&config, &templates, Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(
             none.to_string(),
-            "there is no such mail; there are broken, changed, escalated, reminder, acknowledged, resolved, bare"
+            "there is no such mail; there are broken, changed, escalated, reminder, acknowledged, resolved, bare, \
+             handover-on, handover-off, handover-quiet"
         );
     }
 }

@@ -16,6 +16,7 @@ use crate::incident::Incidents;
 use crate::mail::{self, Outbox};
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
+use crate::rules::RulesBoard;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub struct Foundation {
     pub outbox: Outbox,
     /// Where other programs hand rows in.
     pub pushes: feed::push::Pushes,
+    pub board: RulesBoard,
 }
 
 /// Starts every task of a configuration in `group`.
@@ -145,6 +147,8 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             ruling::sample(history.clone(), metrics.clone(), tick, sampled.clone(), stop)
         });
     }
+    // Until the next ruler has taken up the alerts there is none to show.
+    foundation.board.show(None);
     if config.rules.evaluate == Evaluate::Embedded {
         let parts = ruling::Parts {
             rules: prepared.rules.clone(),
@@ -155,6 +159,7 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             store: foundation.store.clone(),
             incidents: foundation.incidents.clone(),
             metrics: foundation.metrics.clone(),
+            board: foundation.board.clone(),
         };
         group.spawn("ruler", move |stop| ruling::rule(parts.clone(), receiver.clone(), stop));
     }

@@ -17,6 +17,7 @@ use crate::attribution::Ledger;
 use crate::config::Problem;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::rules::RulesBoard;
 use crate::store::lease::Lease;
 use crate::store::{DataLock, Store, StoreError};
 use crate::web;
@@ -267,6 +268,7 @@ impl Daemon {
             config: self.prepared.config.clone(),
             metrics: self.metrics.clone(),
             history: Arc::new(History::new(&self.prepared.config.history)),
+            rules: RulesBoard::default(),
             store: self.store.clone(),
             ledger: Ledger::reader(self.store.clone()),
             ready: Arc::default(),

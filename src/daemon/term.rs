@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::incident::Incidents;
 use crate::mail::Outbox;
 use crate::metrics::Metrics;
+use crate::rules::RulesBoard;
 use crate::store::{Store, StoreError};
 use crate::web::{self, AppState, StatusBoard};
 use jiff::Timestamp;
@@ -62,6 +63,7 @@ impl Term {
             config: prepared.config.clone(),
             metrics: parts.metrics.clone(),
             history: foundation.history.clone(),
+            rules: foundation.board.clone(),
             store: foundation.store.clone(),
             ledger: foundation.ledger.clone(),
             ready: ready.clone(),
@@ -146,6 +148,7 @@ async fn lay_foundation(
         fleet,
         outbox,
         pushes: Default::default(),
+        board: RulesBoard::default(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! attached list. What it looks like stands in the templates of `mail`.
 
 mod extra;
+mod handover;
 mod names;
 mod phrases;
 mod table;
@@ -24,6 +25,7 @@ use crate::org::Org;
 use extra::Kind;
 pub(super) use extra::{AckUrl, Acknowledged, Extra};
 use futures_util::future::BoxFuture;
+pub use handover::subject as handover_subject;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
 use names::Names;
@@ -191,19 +193,24 @@ impl Desk {
             if told.iter().any(|told| told.person == id.as_str()) {
                 continue;
             }
-            let Some(person) = self.org.person(id) else { continue };
-            let language = person.language.unwrap_or(self.site.language);
-            let told = Told {
-                person: id.to_string(),
-                name: person.name.clone(),
-                address: person.email.to_string(),
-                language,
-                subject: self.subject(incident, language),
-                message_id: message_id(incident, id, from),
-            };
+            let Some(told) = self.newly_told(incident, id, from) else { continue };
             recipients.push(Recipient { told, role: Some(*role), is_new: true, is_called: true });
         }
         recipients
+    }
+
+    /// Somebody who is told for the first time, by the mail of this round.
+    pub(super) fn newly_told(&self, incident: &Incident, id: &Id, from: &Mailbox) -> Option<Told> {
+        let person = self.org.person(id)?;
+        let language = person.language.unwrap_or(self.site.language);
+        Some(Told {
+            person: id.to_string(),
+            name: person.name.clone(),
+            address: person.email.to_string(),
+            language,
+            subject: self.subject(incident, language),
+            message_id: message_id(incident, id, from),
+        })
     }
 
     fn mail(&self, occasion: &Occasion<'_>, from: &Mailbox) -> Result<Outgoing, String> {

@@ -17,11 +17,15 @@ use std::sync::LazyLock;
 pub mod sample;
 
 /// The files by name; the language and the form are part of it.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 8] = [
     ("incident.vi.txt", include_str!("templates/incident.vi.txt")),
     ("incident.vi.html", include_str!("templates/incident.vi.html")),
     ("incident.en.txt", include_str!("templates/incident.en.txt")),
     ("incident.en.html", include_str!("templates/incident.en.html")),
+    ("handover.vi.txt", include_str!("templates/handover.vi.txt")),
+    ("handover.vi.html", include_str!("templates/handover.vi.html")),
+    ("handover.en.txt", include_str!("templates/handover.en.txt")),
+    ("handover.en.html", include_str!("templates/handover.en.html")),
 ];
 /// Bytes of a site's file at most.
 const LIMIT: u64 = 256 * 1024;
@@ -117,12 +121,26 @@ impl Templates {
 
     /// Text and HTML of the mail about an incident.
     pub fn incident(&self, view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("incident", view, language)
+    }
+
+    /// Text and HTML of the mail when duty changes hands.
+    pub fn handover(&self, view: &HandoverView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("handover", view, language)
+    }
+
+    fn pair(
+        &self,
+        mail: &str,
+        view: impl Serialize + Copy,
+        language: Language,
+    ) -> Result<(String, String), RenderError> {
         let language = match language {
             Language::Vi => "vi",
             Language::En => "en",
         };
-        let text = self.render(&format!("incident.{language}.txt"), view)?;
-        let html = self.render(&format!("incident.{language}.html"), view)?;
+        let text = self.render(&format!("{mail}.{language}.txt"), view)?;
+        let html = self.render(&format!("{mail}.{language}.html"), view)?;
         Ok((text, html))
     }
 
@@ -159,6 +177,12 @@ fn try_out(own: &mut Environment<'static>, name: &'static str, source: String) -
     own.add_template_owned(name, source)?;
     let template = own.get_template(name)?;
     let language = if name.contains(".vi.") { Language::Vi } else { Language::En };
+    if name.starts_with("handover.") {
+        for (_, view) in sample::handovers(language) {
+            template.render(Serde(&view))?;
+        }
+        return Ok(());
+    }
     for (_, view) in sample::views(language) {
         template.render(Serde(&view))?;
     }
@@ -276,6 +300,44 @@ pub struct AcknowledgedView {
 pub struct NextView {
     pub at: String,
     pub who: String,
+}
+
+/// What the mail says when duty changes hands; all texts in the reader's language.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HandoverView {
+    /// The reader comes on duty; otherwise the reader goes off.
+    pub comes_on: bool,
+    pub agency: String,
+    /// Who goes off, or who comes on: the other of the two. Empty: nobody.
+    pub other: String,
+    /// When the new shift began.
+    pub from: String,
+    /// When it ends; empty: no end is known.
+    pub until: String,
+    /// Open incidents.
+    pub count: usize,
+    /// Those of them that nobody has answered.
+    pub unanswered: usize,
+    pub rows: Vec<HandoverRow>,
+    /// Rows left out, as text; empty if none.
+    pub more: String,
+    /// Where all incidents are listed.
+    pub url: String,
+    pub site: String,
+}
+
+/// One open incident.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandoverRow {
+    pub what: String,
+    pub severity: String,
+    pub since: String,
+    pub lasted: String,
+    /// Who answered, until when; empty: nobody.
+    pub answered: String,
+    /// Where the reader answers; empty: nowhere.
+    pub ack_url: String,
+    pub url: String,
 }
 
 /// Text and HTML of the mail about an incident, from the built-in files.

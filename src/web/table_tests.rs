@@ -21,6 +21,16 @@ GET    /api/v1/query                    ? +++++ +++ ---+- +
 POST   /api/v1/query                    ? +++++ +++ ---+- +
 GET    /api/v1/query_range              ? +++++ +++ ---+- +
 POST   /api/v1/query_range              ? +++++ +++ ---+- +
+GET    /api/v1/query_exemplars          ? +++++ +++ ---+- +
+POST   /api/v1/query_exemplars          ? +++++ +++ ---+- +
+GET    /api/v1/series                   ? +++++ +++ ---+- +
+POST   /api/v1/series                   ? +++++ +++ ---+- +
+GET    /api/v1/labels                   ? +++++ +++ ---+- +
+POST   /api/v1/labels                   ? +++++ +++ ---+- +
+GET    /api/v1/label/{name}/values      ? +++++ +++ ---+- +
+GET    /api/v1/metadata                 ? +++++ +++ ---+- +
+GET    /api/v1/rules                    ? +++++ +++ ---+- +
+GET    /api/v1/alerts                   ? +++++ +++ ---+- +
 GET    /api/v1/status/buildinfo         ? +++++ +++ ---+- +
 GET    /api/v2/alerts                   ? +++++ +++ +---- +
 POST   /api/v2/alerts                   ? -+--+ -++ +---- +
@@ -31,9 +41,11 @@ GET    /api/v2/silences                 ? +++++ +++ -+--- +
 POST   /api/v2/silences                 ? -+--+ -++ -+--- +
 GET    /api/v2/silence/{id}             ? +++++ +++ -+--- +
 DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
+GET    /api/ioc/v1/openapi.json         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
+GET    /api/ioc/v1/incidents/{id}       ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/availability         ? +++++ +++ ---+- +
@@ -53,6 +65,7 @@ GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 POST   /incidents/{id}                  ? -++-+ -++ ----- -
+GET    /silences                        ? +++++ +++ ----- -
 POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /ack/{token}                     + +++++ +++ +++++ +
 POST   /ack/{token}                     + +++++ +++ +++++ +

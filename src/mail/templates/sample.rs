@@ -1,6 +1,6 @@
 //! One mail of every kind with everything a mail can hold, made up: to try templates out and to show them.
 
-use super::{AcknowledgedView, IncidentView, NextView, RowView};
+use super::{AcknowledgedView, HandoverRow, HandoverView, IncidentView, NextView, RowView};
 use crate::config::site::Language::{self, En, Vi};
 
 /// Kinds of mail about an incident.
@@ -14,6 +14,59 @@ pub fn views(language: Language) -> Vec<(&'static str, IncidentView)> {
     // The barest mail there can be: whatever may be absent is.
     views.push(("bare", bare(language)));
     views
+}
+
+/// The mails when duty changes hands, by kind.
+pub fn handovers(language: Language) -> [(&'static str, HandoverView); 3] {
+    let say = |vi: &str, en: &str| word(&[(Vi, vi), (En, en)], language);
+    let rows = vec![
+        HandoverRow {
+            what: say("Cổng dịch vụ công TP. Tam Kỳ bị treo (+2)", "The portal of Tam Kỳ is hanging (+2)"),
+            severity: say("Nghiêm trọng", "Critical"),
+            since: "28/03/2022 06:33".into(),
+            lasted: say("1 giờ 27 phút", "1 hour 27 minutes"),
+            answered: String::new(),
+            ack_url: "https://ioc.vn.example/ack/0123456789abcdef".into(),
+            url: "https://ioc.vn.example/incidents/12".into(),
+        },
+        HandoverRow {
+            what: say("3 camera Thôn 1 không trực tuyến", "3 cameras of Thôn 1 are offline"),
+            severity: say("Cảnh báo", "Warning"),
+            since: "27/03/2022 21:10".into(),
+            lasted: say("10 giờ 50 phút", "10 hours 50 minutes"),
+            answered: say(
+                "Cán bộ CNTT TP. Tam Kỳ đã tiếp nhận, có hiệu lực đến 28/03/2022 13:05",
+                "acknowledged by the IT officer of Tam Kỳ until 28/03/2022 13:05",
+            ),
+            ack_url: String::new(),
+            url: "https://ioc.vn.example/incidents/9".into(),
+        },
+    ];
+    let on = HandoverView {
+        comes_on: true,
+        agency: "UBND TP. Tam Kỳ".into(),
+        other: say("Cán bộ CNTT TP. Tam Kỳ", "IT officer of Tam Kỳ"),
+        from: "28/03/2022 08:00".into(),
+        until: "04/04/2022 08:00".into(),
+        count: 22,
+        unanswered: 1,
+        rows,
+        more: say("và 20 nữa", "and 20 more"),
+        url: "https://ioc.vn.example/incidents".into(),
+        site: "IOC huyện Thăng Bình".into(),
+    };
+    let mut off = HandoverView { comes_on: false, more: String::new(), count: 2, ..on.clone() };
+    off.rows.iter_mut().for_each(|row| row.ack_url.clear());
+    // Nothing to hand over, and nobody to hand it to.
+    let quiet = HandoverView {
+        other: String::new(),
+        until: String::new(),
+        count: 0,
+        unanswered: 0,
+        rows: Vec::new(),
+        ..off.clone()
+    };
+    [("handover-on", on), ("handover-off", off), ("handover-quiet", quiet)]
 }
 
 fn of_kind(full: &IncidentView, kind: &'static str, language: Language) -> IncidentView {
