@@ -213,3 +213,71 @@ async fn a_page_of_nginx_over_tls_is_read_with_its_ca_alone_and_not_again_by_its
     let error = format!("{:?}", bench.poll().await.unwrap_err());
     assert!(error.contains("Tls"), "{error}");
 }
+
+/// Status and body of a push with curl.
+fn push(port: u16, path: &str, token: &str, key: &str, body: &str) -> (u16, String) {
+    let sent = std::process::Command::new("curl")
+        .args(["-sS", "-w", "\n%{http_code}", "-H", &format!("Authorization: Bearer {token}")])
+        .args(["-H", &format!("Idempotency-Key: {key}"), "-H", "Content-Type: application/x-ndjson"])
+        .args(["--data-binary", body, &format!("http://127.0.0.1:{port}{path}")])
+        .output()
+        .expect("curl runs");
+    let text = String::from_utf8(sent.stdout).unwrap();
+    let (answer, status) = text.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), answer.to_owned())
+}
+
+#[test]
+fn what_was_answered_to_a_push_survives_kill_9_and_no_token_writes_beyond_its_rights() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = crate::support::free_port();
+    for token in ["tam-ky", "usage", "metrics"] {
+        std::fs::write(dir.path().join(token), format!("secret-of-{token}\n")).unwrap();
+    }
+    let file = dir.path().join("ioc.yml");
+    let text = format!(
+        "site: {{name: IOC, agency: ioc}}\nserver:\n  listen: 127.0.0.1:{port}\n  tokens:\n    \
+         - {{name: tam-ky, token_file: tam-ky, agency: tam-ky, may: [payments]}}\n    \
+         - {{name: usage, token_file: usage, may: [usage]}}\n    - {{name: metrics, token_file: metrics, may: [metrics]}}\n\
+         data_dir: data\nhost: false\npeople: [{{id: it, name: Trực, email: it@vn.example}}]\n\
+         agencies: [{{id: ioc, name: IOC, leader: it}}, {{id: tam-ky, name: Tam Kỳ, leader: it}}]\n\
+         payments: {{portal: [{{push: {{}}}}], gateway: [{{push: {{}}}}]}}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut daemon = crate::support::daemon::Daemon::start(dir.path(), &file, port);
+    let row = r#"{"txn_ref": "T1", "amount": 150000, "status": "paid", "time": "2026-11-20T08:15:00+07:00"}"#;
+    let foreign =
+        r#"{"txn_ref": "T2", "agency": "ioc", "amount": 1, "status": "paid", "time": "2026-11-20T08:15:00+07:00"}"#;
+    let body = format!("{row}\n{foreign}\n");
+    let portal = "/api/ioc/v1/payments/portal";
+    // The feeds open a moment after the daemon is ready.
+    let first = crate::support::wait_for("the feed to take rows", std::time::Duration::from_secs(20), || {
+        Some(push(port, portal, "secret-of-tam-ky", "k1", &body)).filter(|(status, _)| *status != 404)
+    });
+    assert_eq!(first.0, 200, "{}", first.1);
+    assert!(first.1.contains("\"accepted\":1") && first.1.contains("\"line\":2"), "{}", first.1);
+    daemon.kill();
+    let daemon = crate::support::daemon::Daemon::start(dir.path(), &file, port);
+    let again = crate::support::wait_for("the feed to take rows again", std::time::Duration::from_secs(20), || {
+        Some(push(port, portal, "secret-of-tam-ky", "k1", &body)).filter(|(status, _)| *status != 404)
+    });
+    assert_eq!(again, first, "the same answer");
+    assert_eq!(push(port, portal, "secret-of-tam-ky", "k1", row).0, 422, "another body under the same key");
+    let kept = std::fs::read_dir(feed::rejected_dir(&dir.path().join("data"), "portal-1")).unwrap();
+    let kept: String = kept.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(kept.matches("another agency's").count(), 1, "{kept}");
+    for (token, path, expected) in [
+        ("secret-of-usage", portal, 403),
+        ("secret-of-metrics", portal, 403),
+        ("secret-of-tam-ky", "/api/ioc/v1/usage", 403),
+        ("secret-of-nobody", portal, 401),
+        ("secret-of-usage", "/api/ioc/v1/usage", 404),
+        ("secret-of-tam-ky", "/api/ioc/v1/payments/portal?feed=gateway-1", 404),
+    ] {
+        assert_eq!(push(port, path, token, "k2", row).0, expected, "{token} {path}");
+    }
+    let huge = format!("[{}]", vec!["{}"; 10_001].join(","));
+    assert_eq!(push(port, portal, "secret-of-tam-ky", "k3", &huge).0, 413);
+    assert_eq!(push(port, portal, "secret-of-tam-ky", "k3", "<html>").0, 400);
+    assert!(daemon.log().contains("rows could not be used"), "{}", daemon.log());
+}

@@ -52,7 +52,7 @@ fn days(cx: &mut Context<'_>, node: &Node) -> Option<Arrival> {
         }
         None => {
             let days = decode::list(decode::weekday)(cx, node)?;
-            if days.is_empty() {
+            if node.as_sequence().is_none_or(<[Node]>::is_empty) {
                 cx.expected(node, "working, all, or a list such as [mon, fri]");
                 return None;
             }
