@@ -35,6 +35,8 @@ mod examples;
 mod external;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/feeds.rs"]
+mod feeds;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/query_api.rs"]

@@ -36,6 +36,8 @@ pub struct Foundation {
     pub fleet: Arc<Fleet>,
     pub incidents: Arc<Incidents>,
     pub outbox: Outbox,
+    /// Where other programs hand rows in.
+    pub pushes: feed::push::Pushes,
     pub board: RulesBoard,
 }
 
@@ -58,7 +60,7 @@ fn settle(foundation: &Foundation, prepared: &Prepared) {
     foundation.outbox.set_limit(config.email.as_ref().and_then(|email| email.limit));
     foundation.incidents.configure(config, org.clone());
     foundation.incidents.place(attribution::places(inventory));
-    feed::retain(&foundation.metrics, config);
+    feed::retain(&foundation.metrics, &foundation.pushes, config);
     if config.services.is_empty() {
         foundation.ledger.retain(Timestamp::now(), |subject| subject.kind != SubjectKind::Service);
     }
@@ -120,6 +122,7 @@ fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, doubts: &servic
         metrics: metrics.clone(),
         org: org.clone(),
         data_dir: config.data_dir.clone(),
+        pushes: foundation.pushes.clone(),
     };
     let every = config.history.tick.min(FEED_POLL);
     if let Some(payments) = config.payments.clone() {

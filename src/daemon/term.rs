@@ -81,8 +81,9 @@ impl Term {
         });
         let acts = web::acts::routes(state.clone(), foundation.incidents.clone());
         let ack = web::ack::routes(state.clone(), foundation.incidents.clone());
+        let push = web::push::routes(state.clone(), foundation.pushes.clone());
         let outbox = web::outbox::routes(foundation.outbox.clone());
-        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox);
+        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox).merge(push);
         front.show(web::router(state.clone(), extra));
         let permanent = parts.supervisor.group();
         spawn_heartbeat(&permanent, &state, &foundation);
@@ -148,6 +149,7 @@ async fn lay_foundation(
         ledger,
         fleet,
         outbox,
+        pushes: Default::default(),
         board: RulesBoard::default(),
     })
 }

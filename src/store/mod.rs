@@ -43,6 +43,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (28, "leadership", include_str!("migrations/0028_leadership.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
+    (32, "feed positions", include_str!("migrations/0032_feed_positions.sql")),
+    (33, "feed pushes", include_str!("migrations/0033_feed_pushes.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),

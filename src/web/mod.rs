@@ -24,6 +24,7 @@ pub mod outbox;
 mod overview;
 mod pages;
 mod posted_v2;
+pub mod push;
 mod query;
 mod query_form;
 mod query_json;

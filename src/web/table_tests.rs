@@ -58,6 +58,9 @@ POST   /api/ioc/v1/overrides            ? -+-++ --- ----- -
 DELETE /api/ioc/v1/overrides/{id}       ? -+-++ --- ----- -
 GET    /api/ioc/v1/outbox               ? -++-+ -++ ----- -
 POST   /api/ioc/v1/bounces              ? ----+ --- ----- -
+POST   /api/ioc/v1/payments/portal      ? ----- --- ----- -
+POST   /api/ioc/v1/payments/gateway     ? ----- --- ----- -
+POST   /api/ioc/v1/usage                ? ----- --- ----- -
 GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
