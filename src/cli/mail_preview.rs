@@ -6,10 +6,11 @@ use crate::cli;
 use crate::config::site::Language;
 use crate::config::{self, Config};
 use crate::incident::handover_subject;
-use crate::mail::message::{self, one_line, shorten};
+use crate::mail::message::{self, Part, Parts, one_line, shorten};
 use crate::mail::templates::{Templates, sample};
 use crate::mail::{Draft, Letter};
 use anyhow::Context;
+use base64::Engine;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
 use std::path::{Path, PathBuf};
@@ -65,10 +66,10 @@ impl MailPreview {
                 if self.template.as_ref().is_some_and(|asked| asked != kind) {
                     continue;
                 }
-                let eml = message(config, &letter, &format!("preview-{kind}.{tag}"), now)?;
+                let (parts, html) = pictured(&letter.html);
+                let eml = message(config, &letter, &format!("preview-{kind}.{tag}"), parts, now)?;
                 let name = |extension: &str| self.out.join(format!("{kind}.{tag}.{extension}"));
-                for (file, content) in [(name("eml"), &eml), (name("html"), &letter.html), (name("txt"), &letter.text)]
-                {
+                for (file, content) in [(name("eml"), &eml), (name("html"), &html), (name("txt"), &letter.text)] {
                     put(&file, content)?;
                     files.push(file);
                 }
@@ -107,12 +108,26 @@ fn subject(severity: &str, headline: &str) -> String {
     format!("[{severity}] {}", shorten(&one_line(headline), SUBJECT))
 }
 
+/// The made-up picture, if the text names one; and the text as a browser shows it without the mail around it.
+fn pictured(html: &str) -> (Parts, String) {
+    const NAME: &str = "curve.png";
+    if !html.contains("cid:curve.png") {
+        return (Parts::default(), html.to_owned());
+    }
+    let (curve, since) = crate::incident::sample_curve();
+    let bytes = curve.png(since);
+    let data = format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(&bytes));
+    let html = html.replace("cid:curve.png", &data);
+    let part = Part { name: NAME.into(), content_type: "image/png", bytes };
+    (Parts { inline: vec![part], ..Parts::default() }, html)
+}
+
 fn put(file: &Path, content: &str) -> anyhow::Result<()> {
     std::fs::write(file, content).with_context(|| format!("writing {}", file.display()))
 }
 
 /// The message as the first person of the configuration would get it.
-fn message(config: &Config, letter: &Letter, id: &str, now: Timestamp) -> anyhow::Result<String> {
+fn message(config: &Config, letter: &Letter, id: &str, parts: Parts, now: Timestamp) -> anyhow::Result<String> {
     let person = config.people.first().context("the configuration has no people")?;
     let from = match &config.email {
         Some(email) => email.from.clone(),
@@ -128,7 +143,7 @@ fn message(config: &Config, letter: &Letter, id: &str, now: Timestamp) -> anyhow
         list: "incidents",
         date: now,
     };
-    Ok(message::outgoing(&draft, "preview".into(), &person.id)?.message)
+    Ok(message::outgoing_with(&draft, "preview".into(), &person.id, parts)?.message)
 }
 
 #[cfg(test)]

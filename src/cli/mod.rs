@@ -13,6 +13,7 @@ mod mqtt_watch;
 mod probe;
 mod reconcile;
 pub mod run;
+mod test_rules;
 mod who;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Demo),
     /// Reconcile two payment files once
     Reconcile(reconcile::Reconcile),
+    /// Run unit tests of rules, as promtool test rules does
+    TestRules(test_rules::TestRules),
     /// Check a service or an address once and print the phases
     Probe(probe::Arguments),
     /// Render a week's report again and compare it with the stored one
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(command) => command.run(),
         Command::Reconcile(arguments) => reconcile::run(&arguments),
+        Command::TestRules(command) => command.run(),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::MailPreview(command) => command.run(),

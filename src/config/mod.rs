@@ -245,7 +245,7 @@ fn check_feed_ids(
 ) {
     let mut seen = std::collections::HashSet::new();
     let sides = payments.into_iter().flat_map(feeds::Payments::feeds).map(|feed| ("payments", feed));
-    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed())));
+    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed_config())));
     for (section, feed) in all {
         if !seen.insert(feed.id.as_str()) {
             let place = root.get(section).map_or(root.place, |node| node.place);

@@ -11,6 +11,7 @@ mod table;
 mod view;
 
 use super::address::Severity;
+use super::curve::Curve;
 use super::life::{Incident, Member, News};
 use super::who::{self, Role};
 use super::words;
@@ -42,6 +43,11 @@ const LINE: usize = 300;
 /// personal data.
 pub trait Evidence: Send + Sync {
     fn lines<'a>(&'a self, alerts: &'a [Alert], language: Language) -> BoxFuture<'a, Vec<String>>;
+
+    /// The course of the value that an alert is about, until `now`; `None` if it is not known.
+    fn curve<'a>(&'a self, _alert: &'a Alert, _now: Timestamp) -> BoxFuture<'a, Option<Curve>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// Knows nothing.
@@ -89,12 +95,15 @@ pub(super) struct Round {
     pub failures: Vec<String>,
 }
 
-/// What is known beside the alerts: lines of evidence by language, and what else is down because of this.
+/// What is known beside the alerts: lines of evidence by language, what else is down because of this, and the course of
+/// the value that the first alert is about.
 #[derive(Debug, Default)]
 pub(super) struct EvidenceLines {
     pub vi: Vec<String>,
     pub en: Vec<String>,
     pub affected: BTreeMap<SubjectKind, usize>,
+    /// With its picture.
+    pub curve: Option<(Curve, Vec<u8>)>,
 }
 
 struct Recipient {
@@ -297,6 +306,11 @@ fn subject_of(incident: &Incident, summary: impl Fn(&Alert) -> String) -> String
     let firing = members.iter().filter(|member| member.resolved.is_none() && !member.is_quiet()).count();
     let others = if firing > 1 { format!(" (+{})", firing - 1) } else { String::new() };
     format!("{}{others}", shorten(&summary(&first.alert), SUBJECT - others.len()))
+}
+
+/// The alert that the headline is about.
+pub(super) fn first_alert(incident: &Incident) -> Option<&Alert> {
+    worst_first(incident, incident.resolved.is_some()).first().map(|member| &member.alert)
 }
 
 /// What the mail is about first (what fires and is not excused; at the end, what ended), then the worst, then the oldest.

@@ -286,6 +286,10 @@ pub struct IncidentView {
     pub more: String,
     /// What else is down because of this, as text; empty if nothing is.
     pub affected: String,
+    /// The address of the picture of the value's course, `cid:…`; empty if there is none.
+    pub curve: String,
+    /// What it shows.
+    pub curve_says: String,
     /// What else is known: dossier codes.
     pub evidence: Vec<String>,
     /// Where it says what to do; a link if it begins with `http`.

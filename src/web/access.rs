@@ -66,7 +66,7 @@ pub struct Route {
 }
 
 use Access::{Link, Login, Public, Read, Write};
-use Right::{Alerts, Bounces, Metrics, Query, Reload, Silences};
+use Right::{Alerts, Bounces, Metrics, Payments, Query, Reload, Silences, Usage};
 use Scope::{Neutral, Own, Whole};
 
 const GET: &Method = &Method::GET;
@@ -94,6 +94,16 @@ pub const ROUTES: &[Route] = &[
     line(POST,   "/api/v1/query",            Write,  Some(Query),    ALL,     Own),
     line(GET,    "/api/v1/query_range",      Read,   Some(Query),    ALL,     Own),
     line(POST,   "/api/v1/query_range",      Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/query_exemplars",  Read,   Some(Query),    ALL,     Neutral),
+    line(POST,   "/api/v1/query_exemplars",  Write,  Some(Query),    ALL,     Neutral),
+    line(GET,    "/api/v1/series",           Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/v1/series",           Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/labels",           Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/v1/labels",           Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/label/{name}/values", Read, Some(Query),   ALL,     Own),
+    line(GET,    "/api/v1/metadata",         Read,   Some(Query),    ALL,     Neutral),
+    line(GET,    "/api/v1/rules",            Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/alerts",           Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/v1/status/buildinfo", Read,   Some(Query),    ALL,     Neutral),
     line(GET,    "/api/v2/alerts",           Read,   Some(Alerts),   ALL,     Own),
     line(POST,   "/api/v2/alerts",           Write,  Some(Alerts),   OPERATE, Own),
@@ -121,6 +131,10 @@ pub const ROUTES: &[Route] = &[
     line(DELETE, "/api/ioc/v1/overrides/{id}", Write, None,          JUDGE,   Whole),
     line(GET,    "/api/ioc/v1/outbox",       Read,   None,           ANSWER,  Own),
     line(POST,   "/api/ioc/v1/bounces",      Write,  Some(Bounces),  ADMIN,   Whole),
+    // By programs only: what people know they put into files.
+    line(POST,   "/api/ioc/v1/payments/portal",  Write, Some(Payments), &[],  Own),
+    line(POST,   "/api/ioc/v1/payments/gateway", Write, Some(Payments), &[],  Own),
+    line(POST,   "/api/ioc/v1/usage",        Write,  Some(Usage),    &[],     Own),
     line(GET,    "/",                        Read,   None,           ALL,     Own),
     line(GET,    "/incidents",               Read,   None,           ALL,     Own),
     line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),

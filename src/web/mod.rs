@@ -24,7 +24,12 @@ pub mod outbox;
 mod overview;
 mod pages;
 mod posted_v2;
+pub mod push;
 mod query;
+mod query_form;
+mod query_json;
+mod query_labels;
+mod query_rules;
 mod runbooks;
 pub mod session;
 mod silences_v2;
@@ -67,8 +72,15 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/-/ready", get(admin::ready))
         .route("/-/reload", axum::routing::post(admin::reload))
         .route("/metrics", get(admin::metrics))
-        .route("/api/v1/query", get(query::instant).post(query::instant_form))
-        .route("/api/v1/query_range", get(query::range).post(query::range_form))
+        .route("/api/v1/query", get(query::instant).post(query::instant))
+        .route("/api/v1/query_range", get(query::range).post(query::range))
+        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/series", get(query_labels::series).post(query_labels::series))
+        .route("/api/v1/labels", get(query_labels::names).post(query_labels::names))
+        .route("/api/v1/label/{name}/values", get(query_labels::values))
+        .route("/api/v1/metadata", get(query_labels::metadata))
+        .route("/api/v1/rules", get(query_rules::rules))
+        .route("/api/v1/alerts", get(query_rules::alerts))
         .route("/api/v1/status/buildinfo", get(query::build_info))
         .route("/api/ioc/v1/agencies", get(api::agencies))
         .route("/api/ioc/v1/services", get(api::services))

@@ -21,6 +21,16 @@ GET    /api/v1/query                    ? +++++ +++ ---+- +
 POST   /api/v1/query                    ? +++++ +++ ---+- +
 GET    /api/v1/query_range              ? +++++ +++ ---+- +
 POST   /api/v1/query_range              ? +++++ +++ ---+- +
+GET    /api/v1/query_exemplars          ? +++++ +++ ---+- +
+POST   /api/v1/query_exemplars          ? +++++ +++ ---+- +
+GET    /api/v1/series                   ? +++++ +++ ---+- +
+POST   /api/v1/series                   ? +++++ +++ ---+- +
+GET    /api/v1/labels                   ? +++++ +++ ---+- +
+POST   /api/v1/labels                   ? +++++ +++ ---+- +
+GET    /api/v1/label/{name}/values      ? +++++ +++ ---+- +
+GET    /api/v1/metadata                 ? +++++ +++ ---+- +
+GET    /api/v1/rules                    ? +++++ +++ ---+- +
+GET    /api/v1/alerts                   ? +++++ +++ ---+- +
 GET    /api/v1/status/buildinfo         ? +++++ +++ ---+- +
 GET    /api/v2/alerts                   ? +++++ +++ +---- +
 POST   /api/v2/alerts                   ? -+--+ -++ +---- +
@@ -48,6 +58,9 @@ POST   /api/ioc/v1/overrides            ? -+-++ --- ----- -
 DELETE /api/ioc/v1/overrides/{id}       ? -+-++ --- ----- -
 GET    /api/ioc/v1/outbox               ? -++-+ -++ ----- -
 POST   /api/ioc/v1/bounces              ? ----+ --- ----- -
+POST   /api/ioc/v1/payments/portal      ? ----- --- ----- -
+POST   /api/ioc/v1/payments/gateway     ? ----- --- ----- -
+POST   /api/ioc/v1/usage                ? ----- --- ----- -
 GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -

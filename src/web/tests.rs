@@ -73,7 +73,8 @@ pub(super) async fn house_with(text: &str, files: &[(&str, &str)]) -> House {
     });
     let history = Arc::new(History::new(&config.history));
     let ready = Arc::new(AtomicBool::new(false));
-    let state = AppState::new(Parts { config, metrics, history, store, ledger, ready, reload, status });
+    let rules = crate::rules::RulesBoard::default();
+    let state = AppState::new(Parts { config, metrics, history, rules, store, ledger, ready, reload, status });
     // As the alert API comes: nested, with a state of its own.
     let extra = Router::new().route("/api/v2/secret", axum::routing::get(|| async { "never" }));
     House { router: router(state.clone(), extra), state, dir }

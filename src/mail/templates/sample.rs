@@ -120,6 +120,8 @@ fn of_kind(full: &IncidentView, kind: &'static str, language: Language) -> Incid
             view.others = word(&others, language);
         }
         "acknowledged" => {
+            view.curve.clear();
+            view.curve_says.clear();
             view.next.clear();
             view.ack_url.clear();
         }
@@ -217,6 +219,11 @@ fn full(language: Language) -> IncidentView {
         more: say(
             "và 37 nữa; danh sách đầy đủ trong tệp đính kèm su-co-12.csv",
             "and 37 more; the whole list is in the attached incident-12.csv",
+        ),
+        curve: "cid:curve.png".into(),
+        curve_says: say(
+            "Thời gian trả lời từ 27/03/2022 01:39 đến 27/03/2022 07:39: thấp nhất 0,6 giây, cao nhất 9,7 giây, cuối cùng 9,7 giây",
+            "Response time from 27/03/2022 01:39 to 27/03/2022 07:39: lowest 0.6 s, highest 9.7 s, last 9.7 s",
         ),
         affected: say("3 dịch vụ, 12 camera", "3 services, 12 cameras"),
         evidence: vec!["H47.22-220327-0004: 125.000 đ".into(), "H47.22-220327-0011: 50.000 đ".into()],
