@@ -1,6 +1,6 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd openssl python3-jsonschema victoria-metrics
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd mblaze openssl python3-jsonschema victoria-metrics
 BENCH_PACKAGES := prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 

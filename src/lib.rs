@@ -11,7 +11,7 @@
 //! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
 //! | [`evaluation`] | indicators, scorecard, reports | attribution, gather (what it keeps), promql, mail, org, store |
 //! | [`incident`] | grouping, suppression, routing, life of an incident | org, attribution, mail, store, metrics |
-//! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
+//! | [`mail`] | templates, outbox, SMTP, webhooks | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
 //! | [`history`] | step-function store and sampler | metrics, promql |
 //! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |

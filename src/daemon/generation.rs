@@ -57,6 +57,7 @@ fn settle(foundation: &Foundation, prepared: &Prepared) {
     foundation.history.set_retention(&config.history, &prepared.ranges);
     foundation.fleet.replace(Settings::new(config), inventory, Now::read());
     foundation.ledger.set_graph(attribution::graph(prepared));
+    foundation.outbox.set_limit(config.email.as_ref().and_then(|email| email.limit));
     foundation.incidents.configure(config, org.clone());
     foundation.incidents.place(attribution::places(inventory));
     feed::retain(&foundation.metrics, &foundation.pushes, config);
@@ -174,8 +175,12 @@ fn spawn_telling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             async move { incidents.run(stop).await }
         });
     }
+    let (outbox, webhooks): (_, Arc<[_]>) = (foundation.outbox.clone(), config.webhooks.clone().into());
+    group.spawn("webhooks", move |stop| mail::webhook::run(outbox.clone(), webhooks.clone(), stop));
     if let Some(email) = config.email.clone() {
         let outbox = foundation.outbox.clone();
+        let (held, config) = (outbox.clone(), config.clone());
+        group.spawn("summaries", move |stop| mail::summary::run(held.clone(), mail::summary::Desk::new(&config), stop));
         group.spawn("mail", move |stop| mail::send::run(outbox.clone(), email.clone(), stop));
     }
     let parts = evaluation::Parts {

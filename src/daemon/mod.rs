@@ -5,6 +5,7 @@
 //! starts the tasks that depend on the configuration; `supervisor.rs` keeps them running.
 
 mod attribution;
+mod curves;
 mod generation;
 pub mod prepare;
 mod ruling;

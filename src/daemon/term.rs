@@ -135,13 +135,15 @@ async fn lay_foundation(
     let outbox = Outbox::open(store.clone(), metrics.clone()).await?;
     let incidents =
         Incidents::resume(store.clone(), outbox.clone(), org.clone(), config, metrics.clone(), started).await?;
-    let dossiers = wires::Dossiers { store: store.clone(), zone: config.site.timezone.clone() };
+    let history = Arc::new(History::new(&config.history));
+    let zone = config.site.timezone.clone();
+    let known = wires::Known { history: history.clone(), store: store.clone(), zone };
     let settings = Settings::new(config);
     let fleet = Fleet::open(metrics.clone(), ledger.clone(), store.clone(), settings, inventory, Now::read()).await?;
     Ok(Foundation {
-        history: Arc::new(History::new(&config.history)),
+        history,
         history_since: started,
-        incidents: Arc::new(incidents.with_evidence(Arc::new(dossiers)).with_ledger(ledger.clone())),
+        incidents: Arc::new(incidents.with_evidence(Arc::new(known)).with_ledger(ledger.clone())),
         metrics,
         store,
         ledger,

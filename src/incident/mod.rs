@@ -7,6 +7,8 @@
 
 mod acts;
 pub mod address;
+mod call;
+mod curve;
 pub mod escalation;
 mod excuse;
 mod failures;
@@ -28,6 +30,7 @@ pub mod words;
 
 pub use acts::{Deed, Done};
 pub use address::Severity;
+pub use curve::{Curve, Measure, sample as sample_curve};
 pub use excuse::PlacedDevice;
 pub use letter::{Evidence, NoEvidence, handover_subject};
 pub use life::{Excused, Incident, Member, News, Why};

@@ -17,11 +17,15 @@ use std::sync::LazyLock;
 pub mod sample;
 
 /// The files by name; the language and the form are part of it.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     ("incident.vi.txt", include_str!("templates/incident.vi.txt")),
     ("incident.vi.html", include_str!("templates/incident.vi.html")),
     ("incident.en.txt", include_str!("templates/incident.en.txt")),
     ("incident.en.html", include_str!("templates/incident.en.html")),
+    ("summary.vi.txt", include_str!("templates/summary.vi.txt")),
+    ("summary.vi.html", include_str!("templates/summary.vi.html")),
+    ("summary.en.txt", include_str!("templates/summary.en.txt")),
+    ("summary.en.html", include_str!("templates/summary.en.html")),
     ("handover.vi.txt", include_str!("templates/handover.vi.txt")),
     ("handover.vi.html", include_str!("templates/handover.vi.html")),
     ("handover.en.txt", include_str!("templates/handover.en.txt")),
@@ -124,6 +128,11 @@ impl Templates {
         self.pair("incident", view, language)
     }
 
+    /// Text and HTML of one mail in the place of many.
+    pub fn summary(&self, view: &SummaryView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("summary", view, language)
+    }
+
     /// Text and HTML of the mail when duty changes hands.
     pub fn handover(&self, view: &HandoverView, language: Language) -> Result<(String, String), RenderError> {
         self.pair("handover", view, language)
@@ -177,6 +186,12 @@ fn try_out(own: &mut Environment<'static>, name: &'static str, source: String) -
     own.add_template_owned(name, source)?;
     let template = own.get_template(name)?;
     let language = if name.contains(".vi.") { Language::Vi } else { Language::En };
+    if name.starts_with("summary.") {
+        for (_, view) in sample::summaries(language) {
+            template.render(Serde(&view))?;
+        }
+        return Ok(());
+    }
     if name.starts_with("handover.") {
         for (_, view) in sample::handovers(language) {
             template.render(Serde(&view))?;
@@ -271,6 +286,10 @@ pub struct IncidentView {
     pub more: String,
     /// What else is down because of this, as text; empty if nothing is.
     pub affected: String,
+    /// The address of the picture of the value's course, `cid:…`; empty if there is none.
+    pub curve: String,
+    /// What it shows.
+    pub curve_says: String,
     /// What else is known: dossier codes.
     pub evidence: Vec<String>,
     /// Where it says what to do; a link if it begins with `http`.
@@ -285,6 +304,31 @@ pub struct RowView {
     pub what: String,
     pub since: String,
     pub state: String,
+}
+
+/// What one mail in the place of many says; all texts in the reader's language.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SummaryView {
+    /// Its reader wants it at this time; else there were too many mails.
+    pub is_digest: bool,
+    /// How many mails about how many incidents.
+    pub headline: String,
+    pub rows: Vec<SummaryRow>,
+    /// Incidents left out, as text; empty if none.
+    pub more: String,
+    /// Where all incidents are.
+    pub url: String,
+    pub site: String,
+}
+
+/// One incident of a summary, by its last mail.
+#[derive(Debug, Clone, Serialize)]
+pub struct SummaryRow {
+    pub what: String,
+    pub at: String,
+    /// How many mails, as text; empty if it was one.
+    pub count: String,
+    pub url: String,
 }
 
 /// Somebody answered; `until` is empty if it does not expire.

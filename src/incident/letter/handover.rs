@@ -9,7 +9,7 @@ use crate::incident::link::Links;
 use crate::incident::words;
 use crate::mail::message::{self, one_line, shorten};
 use crate::mail::templates::{HandoverRow, HandoverView};
-use crate::mail::{Draft, Letter, Outgoing};
+use crate::mail::{About, Draft, Letter, Outgoing};
 use jiff::Timestamp;
 use lettre::message::Mailbox;
 
@@ -62,7 +62,9 @@ impl Desk {
             list: "duty",
             date: now,
         };
-        message::outgoing(&draft, format!("duty-{agency}.{reader}"), reader).map_err(|error| error.to_string())
+        let mail = message::outgoing(&draft, format!("duty-{agency}.{reader}"), reader);
+        let mail = mail.map_err(|error| error.to_string())?;
+        Ok(Outgoing { about: About { agency: agency.to_string(), incident: None }, ..mail })
     }
 
     fn handover_view(

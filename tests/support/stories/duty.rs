@@ -9,7 +9,7 @@ pub async fn a_gap_in_the_rota(store: &Store) {
     assert_eq!(town.until("mon 12:10").await, ["mon 12:00 binh goes off duty"]);
     assert!(town.last_mail("binh").await.contains("Nobody is on duty from then on"));
     let portal = alert("xa", "critical", "portal", town.now);
-    town.fire(&[portal.clone()]).await;
+    town.fire(std::slice::from_ref(&portal)).await;
     // The leader does not wait for a quarter of an hour that nobody would have used.
     assert_eq!(town.until("mon 12:20").await, ["mon 12:10 chairman is called"]);
     assert_eq!(town.until("mon 13:00").await, ["mon 12:55 district is called"]);

@@ -7,7 +7,7 @@ use ioc_watch::store::Store;
 pub async fn nobody_answers(store: &Store) {
     let mut town = town(store, LADDER, "mon 09:00").await;
     let portal = alert("xa", "critical", "portal", town.now);
-    town.fire(&[portal.clone()]).await;
+    town.fire(std::slice::from_ref(&portal)).await;
     // One level at a time: the province is never told of one portal.
     assert_eq!(
         town.until("mon 10:30").await,
@@ -133,7 +133,7 @@ escalation: [{steps: [{after: 0m, notify: [leader]}, {after: 1h, notify: [parent
                  2026-06-01T10:30, acting: true}]";
     town.reload(&format!("{}{policy}", super::PEOPLE.replace("leader: chairman", terms)));
     let portal = alert("xa", "warning", "portal", town.now);
-    town.fire(&[portal.clone()]).await;
+    town.fire(std::slice::from_ref(&portal)).await;
     assert_eq!(town.until("mon 09:30").await, ["mon 09:00 deputy is told"]);
     town.end(&portal).await;
     town.until("mon 10:30").await;

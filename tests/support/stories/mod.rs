@@ -238,7 +238,7 @@ async fn town_with(store: &Store, overrides: &str, more: &str, from: &str) -> To
 }
 
 /// The stories by name.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 27] = [
     "nobody_answers",
     "an_answer_stops_the_climb_and_expires",
     "two_must_answer",
@@ -255,6 +255,8 @@ pub const NAMES: [&str; 25] = [
     "what_comes_later_waits_for_the_interval",
     "two_prometheus_send_the_same",
     "it_is_over_and_comes_back",
+    "it_comes_back_within_the_window_and_after_it",
+    "what_flaps_is_told_so_and_not_mail_after_mail",
     "silenced_told_and_over",
     "silenced_from_the_start",
     "inhibited_told_and_over",
@@ -286,6 +288,8 @@ pub async fn play(name: &str, state: &State, dir: &Path) {
         "what_comes_later_waits_for_the_interval" => alerting::what_comes_later(store).await,
         "two_prometheus_send_the_same" => alerting::two_prometheus_send_the_same(store).await,
         "it_is_over_and_comes_back" => alerting::it_is_over_and_comes_back(store).await,
+        "it_comes_back_within_the_window_and_after_it" => alerting::it_comes_back_within_the_window(store).await,
+        "what_flaps_is_told_so_and_not_mail_after_mail" => alerting::what_flaps(store).await,
         "silenced_told_and_over" => alerting::silenced_told_and_over(store).await,
         "silenced_from_the_start" => alerting::silenced_from_the_start(store).await,
         "inhibited_told_and_over" => alerting::inhibited_told_and_over(store).await,

@@ -20,7 +20,7 @@ pub async fn maintenance(store: &Store) {
     // What comes and goes meanwhile is nobody's mail.
     down(&town, false);
     let portal = alert("xa", "critical", "portal", town.now);
-    town.fire(&[portal.clone()]).await;
+    town.fire(std::slice::from_ref(&portal)).await;
     assert_eq!(town.until("mon 09:40").await, [""; 0]);
     down(&town, true);
     town.end(&portal).await;
@@ -43,11 +43,11 @@ pub async fn it_waits_for_working_hours(store: &Store) {
     let mut town = town(store, OFFICE, "fri 18:00").await;
     town.step = SignedDuration::from_mins(5);
     let usage = alert("xa", "warning", "office", town.now);
-    town.fire(&[usage.clone()]).await;
+    town.fire(std::slice::from_ref(&usage)).await;
     assert_eq!(town.until("sat 10:00").await, [""; 0]);
     // What cannot wait does not: it is the policy of what is critical.
     let worse = alert("district", "critical", "database", town.now);
-    town.fire(&[worse.clone()]).await;
+    town.fire(std::slice::from_ref(&worse)).await;
     let told = town.until("sat 10:30").await;
     assert_eq!(told, ["sat 10:00 province is told"], "the district has no duty officer");
     // The weekend, and Monday is a holiday; no restart forgets that somebody waits to be told.
@@ -62,7 +62,7 @@ pub async fn it_is_over_before_working_hours(store: &Store) {
     let mut town = town(store, OFFICE, "fri 18:00").await;
     town.step = SignedDuration::from_mins(5);
     let usage = alert("xa", "warning", "office", town.now);
-    town.fire(&[usage.clone()]).await;
+    town.fire(std::slice::from_ref(&usage)).await;
     town.until("sat 10:00").await;
     town.end(&usage).await;
     let mails = town.until("tue2 12:00").await;
