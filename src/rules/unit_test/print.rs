@@ -100,7 +100,7 @@ pub(super) fn duration(length: Duration) -> String {
     ];
     let mut text = String::new();
     for (unit, size, exact) in UNITS {
-        if exact && ms % size != 0 {
+        if exact && !ms.is_multiple_of(size) {
             continue;
         }
         if ms >= size {
