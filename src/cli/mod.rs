@@ -9,10 +9,12 @@ mod hash_password;
 mod init;
 mod mail_preview;
 mod mail_test;
+mod mqtt_watch;
 mod probe;
 mod reconcile;
 pub mod run;
 mod test_rules;
+mod who;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -47,6 +49,10 @@ enum Command {
     MailPreview(mail_preview::MailPreview),
     /// Send one mail to a person, to see that the way works
     MailTest(mail_test::MailTest),
+    /// Show live what arrives over MQTT, how it is decoded and why it is rejected
+    MqttWatch(mqtt_watch::MqttWatch),
+    /// Explain who would be told of an incident, when and why
+    Who(who::Who),
     /// Read a password and print its hash for users_file
     HashPassword(hash_password::HashPassword),
 }
@@ -66,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::MailPreview(command) => command.run(),
         Command::MailTest(command) => command.run(),
+        Command::MqttWatch(command) => command.run(),
+        Command::Who(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     }
 }
