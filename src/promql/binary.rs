@@ -205,10 +205,13 @@ impl Matched {
     /// Refuses a second element for one partner, or a second of the same labels if the partner may have many.
     fn add(&mut self, element: &Element, partner: usize) -> Result<(), QueryError> {
         match self {
-            Matched::OneToOne(matched) if std::mem::replace(&mut matched[partner], true) => Err(QueryError::Execution(
+            Matched::OneToOne(matched) if matched[partner] => Err(QueryError::Execution(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".into(),
             )),
-            Matched::OneToOne(_) => Ok(()),
+            Matched::OneToOne(matched) => {
+                matched[partner] = true;
+                Ok(())
+            }
             Matched::Grouped { index, elements } => {
                 let all = Key::Except::<String>(&[]);
                 let hash = all.hash(element);
