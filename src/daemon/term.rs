@@ -74,11 +74,14 @@ impl Term {
         let alerts = web::alerts_v2::routes(web::alerts_v2::AlertsApi {
             incidents: foundation.incidents.clone(),
             store: foundation.store.clone(),
+            metrics: state.metrics().clone(),
             started,
         });
         let acts = web::acts::routes(state.clone(), foundation.incidents.clone());
         let ack = web::ack::routes(state.clone(), foundation.incidents.clone());
-        front.show(web::router(state.clone(), axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack)));
+        let outbox = web::outbox::routes(foundation.outbox.clone());
+        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox);
+        front.show(web::router(state.clone(), extra));
         let permanent = parts.supervisor.group();
         spawn_heartbeat(&permanent, &state, &foundation);
         let generation = parts.supervisor.group();

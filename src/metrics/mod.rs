@@ -12,7 +12,7 @@ mod table;
 pub use catalogue::{Column, Family, Kind, TableId, columns};
 pub use exposition::Format;
 pub use own::Own;
-pub use table::{Row, STALE_NAN_BITS, Snapshot, Table, is_absent};
+pub use table::{Cells, Row, STALE_NAN_BITS, Snapshot, Table, is_absent};
 
 /// All metrics of the daemon.
 pub struct Metrics {

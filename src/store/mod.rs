@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (21, "excused alerts", include_str!("migrations/0021_excused_alerts.sql")),
     (22, "escalation", include_str!("migrations/0022_escalation.sql")),
     (23, "silences", include_str!("migrations/0023_silences.sql")),
+    (24, "deliveries", include_str!("migrations/0024_deliveries.sql")),
     (25, "keys", include_str!("migrations/0025_keys.sql")),
     (28, "leadership", include_str!("migrations/0028_leadership.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),

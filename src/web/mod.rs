@@ -18,14 +18,17 @@ mod incidents;
 mod language;
 mod login;
 mod maintenance;
+pub mod outbox;
 mod overview;
 mod pages;
+mod posted_v2;
 mod query;
 mod runbooks;
 pub mod session;
 mod silences_v2;
 pub mod standby;
 mod state;
+mod status_v2;
 mod throttle;
 pub mod tls;
 

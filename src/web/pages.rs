@@ -349,6 +349,7 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "skipped" => reader.pick("bỏ qua vì không có ai", "skipped: it names nobody"),
         "reminded" => reader.pick("nhắc lại", "reminded"),
         "silenced" => reader.pick("tạm tắt thông báo đến", "silenced until"),
+        "undeliverable" => reader.pick("thư không đến được", "mail did not arrive"),
         "dismissed" => reader.pick("xác nhận đã xử lý xong", "resolved by hand"),
         other => other,
     }
