@@ -25,12 +25,16 @@ mod dashboards;
 mod databases;
 #[path = "e2e/dependency.rs"]
 mod dependency;
+#[path = "e2e/durability.rs"]
+mod durability;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[path = "e2e/external.rs"]
 mod external;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/heartbeats.rs"]
+mod heartbeats;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/reload.rs"]

@@ -7,6 +7,7 @@
 mod attribution;
 mod generation;
 pub mod prepare;
+mod pulse;
 mod ruling;
 mod seat;
 pub mod supervisor;
@@ -197,7 +198,7 @@ impl Daemon {
                 Ok(term) => term,
                 Err((tenure, _)) if tenure.is_over() => continue,
                 Err((tenure, error)) => {
-                    self.release(tenure.epoch()).await;
+                    self.release(tenure.end()).await;
                     return Err(error.into());
                 }
             };
@@ -353,7 +354,7 @@ impl Daemon {
     async fn stop(&self, term: Term) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let tenure = term.finish(self.stop_tasks()).await;
-        self.release(tenure.epoch()).await;
+        self.release(tenure.end()).await;
     }
 
     async fn stop_tasks(&self) {

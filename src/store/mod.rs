@@ -37,6 +37,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (24, "deliveries", include_str!("migrations/0024_deliveries.sql")),
     (25, "keys", include_str!("migrations/0025_keys.sql")),
     (28, "leadership", include_str!("migrations/0028_leadership.sql")),
+    (29, "heartbeats", include_str!("migrations/0029_heartbeats.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),

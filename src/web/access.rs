@@ -66,7 +66,7 @@ pub struct Route {
 }
 
 use Access::{Link, Login, Public, Read, Write};
-use Right::{Alerts, Bounces, Metrics, Query, Reload, Silences};
+use Right::{Alerts, Bounces, Heartbeats, Metrics, Query, Reload, Silences};
 use Scope::{Neutral, Own, Whole};
 
 const GET: &Method = &Method::GET;
@@ -106,6 +106,8 @@ pub const ROUTES: &[Route] = &[
     line(DELETE, "/api/v2/silence/{id}",     Write,  Some(Silences), OPERATE, Own),
     line(GET,    "/api/ioc/v1/agencies",     Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/services",     Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/heartbeats",   Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/ioc/v1/heartbeats/{id}", Write, Some(Heartbeats), OPERATE, Own),
     line(GET,    "/api/ioc/v1/incidents",    Read,   Some(Query),    ALL,     Own),
     line(POST,   "/api/ioc/v1/incidents/{id}/{action}", Write, Some(Silences), ANSWER, Own),
     line(GET,    "/api/ioc/v1/scorecards",   Read,   Some(Query),    ALL,     Own),

@@ -14,6 +14,7 @@ mod attribution;
 mod credentials;
 mod front;
 mod guard;
+pub mod heartbeats;
 mod incidents;
 mod language;
 mod login;

@@ -18,6 +18,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("disk", include_str!("../../docs/runbooks/disk.md")),
     ("feed-stale", include_str!("../../docs/runbooks/feed-stale.md")),
     ("host", include_str!("../../docs/runbooks/host.md")),
+    ("heartbeat-missing", include_str!("../../docs/runbooks/heartbeat-missing.md")),
     ("hotspot-addresses", include_str!("../../docs/runbooks/hotspot-addresses.md")),
     ("hotspot-offline", include_str!("../../docs/runbooks/hotspot-offline.md")),
     ("hotspot-without-internet", include_str!("../../docs/runbooks/hotspot-without-internet.md")),

@@ -33,6 +33,8 @@ GET    /api/v2/silence/{id}             ? +++++ +++ -+--- +
 DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
+GET    /api/ioc/v1/heartbeats           ? +++++ +++ ---+- +
+POST   /api/ioc/v1/heartbeats/{id}      ? -+--+ -++ ----- -
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
