@@ -32,6 +32,7 @@ pub mod sites;
 pub mod tls;
 mod units;
 pub mod users;
+pub mod webhooks;
 
 pub use id::Id;
 pub use problems::{Problem, Problems};
@@ -70,6 +71,7 @@ pub struct Config {
     pub escalation: Vec<escalation::Policy>,
     pub email: Option<email::Email>,
     pub heartbeat: heartbeat::Heartbeat,
+    pub webhooks: Vec<webhooks::Webhook>,
     pub evaluation: Option<evaluation::Evaluation>,
 }
 
@@ -135,6 +137,7 @@ const SECTIONS: &[&str] = &[
     "escalation",
     "email",
     "heartbeat",
+    "webhooks",
     "evaluation",
 ];
 
@@ -164,6 +167,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         ("sites", "site id"),
         ("services", "service id"),
         ("mqtt", "broker id"),
+        ("webhooks", "webhook id"),
     ] {
         decode::unique(cx, what, &ids(list));
     }
@@ -207,6 +211,8 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     if let (Some(node), None) = (root.get("heartbeat"), root.get("email")) {
         heartbeat::check_mail(cx, node, heartbeat.as_ref());
     }
+    let webhooks = root.optional(cx, "webhooks", decode::list(webhooks::Webhook::decode)).unwrap_or_default();
+    escalation::check_matchers(cx, root.get("webhooks"), &incidents.as_ref().unwrap_or(&default).group_by);
     let evaluation = root.optional(cx, "evaluation", evaluation::Evaluation::decode);
     Some(Config {
         file: cx.file.to_path_buf(),
@@ -232,6 +238,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         escalation: escalation.unwrap_or_default().into_iter().chain(escalation::defaults()).collect(),
         email,
         heartbeat: heartbeat.unwrap_or_default(),
+        webhooks,
         evaluation,
     })
 }
@@ -248,7 +255,7 @@ fn check_feed_ids(
 ) {
     let mut seen = std::collections::HashSet::new();
     let sides = payments.into_iter().flat_map(feeds::Payments::feeds).map(|feed| ("payments", feed));
-    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed())));
+    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed_config())));
     for (section, feed) in all {
         if !seen.insert(feed.id.as_str()) {
             let place = root.get(section).map_or(root.place, |node| node.place);

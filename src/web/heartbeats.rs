@@ -1,6 +1,7 @@
 //! Signs of life of others: posted by them, listed for people.
 
 use super::access::Identity;
+use super::attribution::Refusal;
 use crate::heartbeat::Heartbeats;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -34,7 +35,7 @@ async fn list(
             "missingSince": shown.missing.map(|at| at.to_string()),
         })
     });
-    Json(Value::Array(rows.collect()))
+    Json(json!({"heartbeats": rows.collect::<Vec<_>>()}))
 }
 
 /// A sign of life. The body says nothing.
@@ -42,7 +43,8 @@ async fn post(
     Extension(heartbeats): Extension<Arc<Heartbeats>>,
     Extension(identity): Extension<Identity>,
     Path(id): Path<String>,
-) -> (StatusCode, &'static str) {
+) -> Result<StatusCode, Refusal> {
     let is_known = heartbeats.posted(&id, |agency| identity.sees(agency), Timestamp::now(), Instant::now());
-    if is_known { (StatusCode::OK, "heard\n") } else { (StatusCode::NOT_FOUND, "no such heartbeat is expected here\n") }
+    let unknown = || Refusal(StatusCode::NOT_FOUND, format!("nobody called {id:?} is expected to post here"));
+    if is_known { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }

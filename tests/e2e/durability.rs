@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 const LOCKED: Duration = Duration::from_secs(30);
 /// One rule of the daemon's own.
 const RULES: &str = "groups: [{name: own, interval: 1s, rules: [{alert: PortalDown, expr: ioc_service_up == 0, labels: \
-                     {severity: warning, area: service}, annotations: {summary: 'Cổng {{ $labels.service }} ngừng'}}]}]\n";
+                     {severity: warning, area: service}, annotations: {summary: 'Cổng {{ $labels.service }} ngừng', summary_en: \
+                     '{{ $labels.service }} is down', description: x, description_en: x, runbook: x}}]}]\n";
 
 /// A site with one portal, whose rule and whose posted alerts make mails to one leader.
 struct House {

@@ -30,7 +30,7 @@ fn a_peer_that_dies_is_an_incident_until_it_is_heard_again() {
     wait_for("a sign of life", Duration::from_secs(20), || {
         let (_, list) = get(watcher.port, "/api/ioc/v1/heartbeats").ok()?;
         let list: serde_json::Value = serde_json::from_str(&list).ok()?;
-        list[0]["last"].as_str().map(str::to_owned)
+        list["heartbeats"][0]["last"].as_str().map(str::to_owned)
     });
     assert_eq!(peer.metric("ioc_heartbeats_sent_total{heartbeat=\"trung-tam\",result=\"failed\"}"), Some(0.0));
     let daily = watched.mail.wait(&leader("ioc"), 1, Duration::from_secs(20));

@@ -9,7 +9,12 @@ pub mod files;
 pub mod guess;
 mod ledger;
 mod mismatch;
+mod owner;
+#[cfg(test)]
+mod push_tests;
 mod row;
+#[cfg(test)]
+mod samples_tests;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -19,7 +24,7 @@ pub use mismatch::{Evidence, MismatchInfo, evidence, mismatches_between, open_at
 pub use row::{PaymentRow, Side};
 
 use crate::config::feeds::Payments;
-use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -60,12 +65,25 @@ impl Rules {
 impl Gatherer for SideGatherer {
     type Row = PaymentRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         row::COLUMNS
     }
 
     fn parse(&self, cells: &Cells<'_>, now: Timestamp) -> Result<PaymentRow, Rejection> {
         PaymentRow::parse(self.side, cells, &self.rules.place.org, now)
+    }
+
+    fn agency<'r>(&self, row: &'r PaymentRow) -> &'r str {
+        &row.agency
+    }
+
+    async fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&PaymentRow],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        owner::foreign(tx, self.side, rows, may).await
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, now: Timestamp) -> Result<(), StoreError> {
