@@ -17,7 +17,7 @@ pub use lock::DataLock;
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool, Connection};
 use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -214,6 +214,12 @@ async fn connect(url: &str, shown: &str, mark: Option<&str>, connections: u32) -
     AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
+        .before_acquire(|connection, _| {
+            // A commit that failed (a full disk) may have ended its transaction without the driver's knowledge, which
+            // would refuse every other on this connection: it is closed, and a new one made.
+            let is_free = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_free) })
+        })
         .after_connect(move |connection, _| {
             let setup = sqlx::AssertSqlSafe(setup.clone());
             Box::pin(async move {
