@@ -11,6 +11,7 @@
 //! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
 //! | [`evaluation`] | indicators, scorecard, reports | attribution, gather (what it keeps), promql, mail, org, store |
 //! | [`incident`] | grouping, suppression, routing, life of an incident | org, attribution, mail, store, metrics |
+//! | [`heartbeat`] | the dead man's switch: who has to say that they live, and who is missing | config, metrics, store |
 //! | [`mail`] | templates, outbox, SMTP, webhooks | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
 //! | [`history`] | step-function store and sampler | metrics, promql |
@@ -44,6 +45,7 @@ pub mod format;
 pub mod gather;
 #[cfg(test)]
 mod generated;
+pub mod heartbeat;
 pub mod history;
 pub mod http;
 pub mod incident;

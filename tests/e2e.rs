@@ -29,6 +29,8 @@ mod databases;
 mod delivery;
 #[path = "e2e/dependency.rs"]
 mod dependency;
+#[path = "e2e/durability.rs"]
+mod durability;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[path = "e2e/external.rs"]
@@ -37,6 +39,8 @@ mod external;
 mod faults;
 #[path = "e2e/feeds.rs"]
 mod feeds;
+#[path = "e2e/heartbeats.rs"]
+mod heartbeats;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/query_api.rs"]

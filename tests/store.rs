@@ -3,6 +3,8 @@
 
 #[path = "support/attribution.rs"]
 mod attribution;
+#[path = "support/clocks.rs"]
+mod clocks;
 #[path = "support/failures.rs"]
 mod failures;
 #[path = "support/fairness.rs"]
@@ -70,6 +72,16 @@ async fn a_mail_that_cannot_arrive_on_postgres() {
     let cluster = postgres::Postgres::start();
     let dir = tempfile::tempdir().unwrap();
     failures::story(&cluster.database("failures"), dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_loses_no_mail_and_doubles_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let sqlite = async |name: &str| Store::open(&State::Sqlite, &dir.path().join(name)).await.unwrap();
+    clocks::suite(sqlite, dir.path(), usize::MAX).await;
+    let cluster = postgres::Postgres::start();
+    let postgres = async |name: &str| Store::open(&cluster.database(name), dir.path()).await.unwrap();
+    clocks::suite(postgres, dir.path(), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ pub mod escalation;
 pub mod evaluation;
 pub mod feeds;
 pub mod glob;
+pub mod heartbeat;
 mod id;
 pub mod incidents;
 pub mod maintenance;
@@ -69,6 +70,7 @@ pub struct Config {
     /// Those of the file, then what holds for the rest.
     pub escalation: Vec<escalation::Policy>,
     pub email: Option<email::Email>,
+    pub heartbeat: heartbeat::Heartbeat,
     pub webhooks: Vec<webhooks::Webhook>,
     pub evaluation: Option<evaluation::Evaluation>,
 }
@@ -134,6 +136,7 @@ const SECTIONS: &[&str] = &[
     "incidents",
     "escalation",
     "email",
+    "heartbeat",
     "webhooks",
     "evaluation",
 ];
@@ -202,6 +205,12 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let default = incidents::Incidents::default();
     escalation::check(cx, root.get("escalation"), &incidents.as_ref().unwrap_or(&default).group_by);
     let email = root.optional(cx, "email", email::Email::decode);
+    let feeds = payments.iter().flat_map(feeds::Payments::feeds).chain(usage.iter().map(feeds::UsageSource::feed));
+    let feeds: Vec<String> = feeds.map(|feed| feed.id.clone()).collect();
+    let heartbeat = root.optional(cx, "heartbeat", |cx, node| heartbeat::Heartbeat::decode(cx, node, &feeds));
+    if let (Some(node), None) = (root.get("heartbeat"), root.get("email")) {
+        heartbeat::check_mail(cx, node, heartbeat.as_ref());
+    }
     let webhooks = root.optional(cx, "webhooks", decode::list(webhooks::Webhook::decode)).unwrap_or_default();
     escalation::check_matchers(cx, root.get("webhooks"), &incidents.as_ref().unwrap_or(&default).group_by);
     let evaluation = root.optional(cx, "evaluation", evaluation::Evaluation::decode);
@@ -228,6 +237,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         incidents: incidents.unwrap_or_default(),
         escalation: escalation.unwrap_or_default().into_iter().chain(escalation::defaults()).collect(),
         email,
+        heartbeat: heartbeat.unwrap_or_default(),
         webhooks,
         evaluation,
     })

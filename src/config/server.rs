@@ -56,6 +56,8 @@ pub enum Right {
     Usage,
     /// Reports of mails that did not arrive.
     Bounces,
+    /// Say that somebody lives.
+    Heartbeats,
 }
 
 /// One address, or all that share its first bits.
@@ -166,7 +168,7 @@ impl Token {
 }
 
 impl Right {
-    pub const ALL: [Right; 8] = [
+    pub const ALL: [Right; 9] = [
         Right::Alerts,
         Right::Silences,
         Right::Metrics,
@@ -175,6 +177,7 @@ impl Right {
         Right::Payments,
         Right::Usage,
         Right::Bounces,
+        Right::Heartbeats,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -187,6 +190,7 @@ impl Right {
             Right::Payments => "payments",
             Right::Usage => "usage",
             Right::Bounces => "bounces",
+            Right::Heartbeats => "heartbeats",
         }
     }
 }

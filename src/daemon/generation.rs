@@ -2,6 +2,7 @@
 //! ledger, fleet, incidents and outbox live on.
 
 use super::prepare::Prepared;
+use super::pulse::{self, Vitals};
 use super::supervisor::Group;
 use super::wires::Reports;
 use super::{attribution, ruling};
@@ -11,6 +12,7 @@ use crate::evaluation;
 use crate::feed;
 use crate::gather::device::fleet::{Fleet, Now, Settings};
 use crate::gather::{device, host, payment, service, usage};
+use crate::heartbeat::Heartbeats;
 use crate::history::History;
 use crate::incident::Incidents;
 use crate::mail::{self, Outbox};
@@ -20,7 +22,7 @@ use crate::rules::RulesBoard;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often feed directories are looked at, at most; with a fast tick, as often as that.
@@ -36,6 +38,8 @@ pub struct Foundation {
     pub fleet: Arc<Fleet>,
     pub incidents: Arc<Incidents>,
     pub outbox: Outbox,
+    pub heartbeats: Arc<Heartbeats>,
+    pub vitals: Vitals,
     /// Where other programs hand rows in.
     pub pushes: feed::push::Pushes,
     pub board: RulesBoard,
@@ -59,6 +63,7 @@ fn settle(foundation: &Foundation, prepared: &Prepared) {
     foundation.ledger.set_graph(attribution::graph(prepared));
     foundation.outbox.set_limit(config.email.as_ref().and_then(|email| email.limit));
     foundation.incidents.configure(config, org.clone());
+    foundation.heartbeats.configure(config, Instant::now());
     foundation.incidents.place(attribution::places(inventory));
     feed::retain(&foundation.metrics, &foundation.pushes, config);
     if config.services.is_empty() {
@@ -160,6 +165,7 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             store: foundation.store.clone(),
             incidents: foundation.incidents.clone(),
             metrics: foundation.metrics.clone(),
+            vitals: foundation.vitals.clone(),
             board: foundation.board.clone(),
         };
         group.spawn("ruler", move |stop| ruling::rule(parts.clone(), receiver.clone(), stop));
@@ -183,6 +189,7 @@ fn spawn_telling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
         group.spawn("summaries", move |stop| mail::summary::run(held.clone(), mail::summary::Desk::new(&config), stop));
         group.spawn("mail", move |stop| mail::send::run(outbox.clone(), email.clone(), stop));
     }
+    spawn_heartbeats(foundation, prepared, group);
     let parts = evaluation::Parts {
         config: config.clone(),
         metrics: foundation.metrics.clone(),
@@ -192,4 +199,29 @@ fn spawn_telling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
         deliver: Arc::new(Reports::new(config, org.clone(), foundation.outbox.clone())),
     };
     group.spawn("evaluation", move |stop| evaluation::run(parts.clone(), stop));
+}
+
+fn spawn_heartbeats(foundation: &Foundation, prepared: &Prepared, group: &Group) {
+    let heartbeats = foundation.heartbeats.clone();
+    group.spawn("heartbeats", move |stop| {
+        let heartbeats = heartbeats.clone();
+        async move { heartbeats.run(stop).await }
+    });
+    if prepared.config.heartbeat.out.is_empty() {
+        return;
+    }
+    let parts = pulse::Parts {
+        config: prepared.config.clone(),
+        org: prepared.org.clone(),
+        metrics: foundation.metrics.clone(),
+        store: foundation.store.clone(),
+        outbox: foundation.outbox.clone(),
+        incidents: foundation.incidents.clone(),
+        vitals: foundation.vitals.clone(),
+        interval: prepared.rules.groups.iter().map(|group| group.interval).max().unwrap_or_default(),
+    };
+    group.spawn("signs-of-life", move |stop| {
+        let parts = parts.clone();
+        async move { pulse::run(parts, stop).await }
+    });
 }

@@ -8,6 +8,7 @@ mod attribution;
 mod curves;
 mod generation;
 pub mod prepare;
+mod pulse;
 mod ruling;
 mod seat;
 pub mod supervisor;
@@ -199,7 +200,7 @@ impl Daemon {
                 Ok(term) => term,
                 Err((tenure, _)) if tenure.is_over() => continue,
                 Err((tenure, error)) => {
-                    self.release(tenure.epoch()).await;
+                    self.release(tenure.end()).await;
                     return Err(error.into());
                 }
             };
@@ -356,7 +357,7 @@ impl Daemon {
     async fn stop(&self, term: Term) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let tenure = term.finish(self.stop_tasks()).await;
-        self.release(tenure.epoch()).await;
+        self.release(tenure.end()).await;
     }
 
     async fn stop_tasks(&self) {

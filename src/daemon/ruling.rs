@@ -3,6 +3,7 @@
 //! The ruler's states and what follows from its alerts are committed in one transaction; when that fails, both stay
 //! as they were and the next evaluation reports again.
 
+use super::pulse::Vitals;
 use crate::history::History;
 use crate::incident::Incidents;
 use crate::metrics::Metrics;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub store: Store,
     pub incidents: Arc<Incidents>,
     pub metrics: Arc<Metrics>,
+    /// Told of every evaluation whose outcome was kept.
+    pub vitals: Vitals,
     pub board: RulesBoard,
 }
 
@@ -136,6 +139,7 @@ async fn evaluate(
     match hand_on(parts, &changes, &outcome, now).await {
         Ok(()) => {
             lock(ruler).committed();
+            parts.vitals.ruled(Instant::now());
             told.database = false;
         }
         Err(error) if !told.database => {

@@ -113,7 +113,8 @@ impl Tenure {
         Tenure { epoch: Some(epoch), over, _renewing: Some(AbortOnDrop(renewing)) }
     }
 
-    pub fn epoch(&self) -> Option<i64> {
+    /// Renews it no longer. Gives the term, to be given back: a renewal that came after that would take it again.
+    pub fn end(self) -> Option<i64> {
         self.epoch
     }
 

@@ -2,11 +2,13 @@
 
 use super::generation::{self, Foundation};
 use super::prepare::Prepared;
+use super::pulse::Vitals;
 use super::seat::Tenure;
 use super::supervisor::{Group, Supervisor};
 use super::{GRACE, HEARTBEAT, wires};
 use crate::attribution::Ledger;
 use crate::gather::device::fleet::{Fleet, Now, Settings};
+use crate::heartbeat::Heartbeats;
 use crate::history::History;
 use crate::incident::Incidents;
 use crate::mail::Outbox;
@@ -75,6 +77,7 @@ impl Term {
         }
         let alerts = web::alerts_v2::routes(web::alerts_v2::AlertsApi {
             incidents: foundation.incidents.clone(),
+            heartbeats: Some(foundation.heartbeats.clone()),
             store: foundation.store.clone(),
             metrics: parts.metrics.clone(),
             started,
@@ -83,7 +86,9 @@ impl Term {
         let ack = web::ack::routes(state.clone(), foundation.incidents.clone());
         let push = web::push::routes(state.clone(), foundation.pushes.clone());
         let outbox = web::outbox::routes(foundation.outbox.clone());
-        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox).merge(push);
+        let heartbeats = web::heartbeats::routes(foundation.heartbeats.clone());
+        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack);
+        let extra = extra.merge(outbox).merge(push).merge(heartbeats);
         front.show(web::router(state.clone(), extra));
         let permanent = parts.supervisor.group();
         spawn_heartbeat(&permanent, &state, &foundation);
@@ -138,6 +143,7 @@ async fn lay_foundation(
     let history = Arc::new(History::new(&config.history));
     let zone = config.site.timezone.clone();
     let known = wires::Known { history: history.clone(), store: store.clone(), zone };
+    let heartbeats = Heartbeats::resume(store.clone(), metrics.clone(), config, Instant::now()).await?;
     let settings = Settings::new(config);
     let fleet = Fleet::open(metrics.clone(), ledger.clone(), store.clone(), settings, inventory, Now::read()).await?;
     Ok(Foundation {
@@ -149,6 +155,8 @@ async fn lay_foundation(
         ledger,
         fleet,
         outbox,
+        heartbeats: Arc::new(heartbeats),
+        vitals: Vitals::new(Instant::now()),
         pushes: Default::default(),
         board: RulesBoard::default(),
     })
@@ -158,12 +166,16 @@ async fn lay_foundation(
 /// agencies again as leaders change.
 fn spawn_heartbeat(group: &Group, state: &AppState, foundation: &Foundation) {
     let (ledger, metrics, state) = (foundation.ledger.clone(), foundation.metrics.clone(), state.clone());
-    group.spawn("heartbeat", move |stop| heartbeat(ledger.clone(), metrics.clone(), state.clone(), stop));
+    let vitals = foundation.vitals.clone();
+    group.spawn("heartbeat", move |stop| {
+        heartbeat(ledger.clone(), metrics.clone(), vitals.clone(), state.clone(), stop)
+    });
 }
 
 async fn heartbeat(
     ledger: Ledger,
     metrics: Arc<Metrics>,
+    vitals: Vitals,
     state: AppState,
     stop: CancellationToken,
 ) -> Result<(), StoreError> {
@@ -179,7 +191,10 @@ async fn heartbeat(
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         let begin = Instant::now();
         match ledger.heartbeat(Timestamp::now()).await {
-            Ok(()) => told = false,
+            Ok(()) => {
+                told = false;
+                vitals.written(Instant::now());
+            }
             Err(error) if !told => {
                 told = true;
                 tracing::error!(error = &error as &dyn std::error::Error, "the ledger cannot be written; it is kept");

@@ -220,6 +220,11 @@ tables! {
     agency_indicator ("agency", "indicator") {
         VALUE Gauge "ioc_agency_indicator" "Value of the indicator in the last evaluated week.";
     }
+    heartbeat ("agency", "heartbeat") {
+        LAST Gauge "ioc_heartbeat_last_timestamp_seconds" "When the one who has to say that they live was last heard; absent if never.";
+        MISSING Gauge "ioc_heartbeat_missing" "1 while they are silent for longer than they may be, 0 while not.";
+        WITHIN Gauge "ioc_heartbeat_within_seconds" "How long they may be silent, by configuration.";
+    }
     incidents ("agency", "area", "severity") {
         OPEN Gauge "ioc_incidents_open" "Open incidents.";
     }

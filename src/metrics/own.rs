@@ -55,6 +55,8 @@ pub struct Own {
     pub standbys: IntGauge,
     /// `ioc_watch_daemons_missing`: as the leader sees them.
     pub daemons_missing: IntGauge,
+    /// `ioc_heartbeats_sent_total{heartbeat,result}`: ok, failed (not got through), withheld (not well).
+    pub heartbeats_sent: IntCounterVec,
 }
 
 impl Own {
@@ -154,6 +156,11 @@ impl Own {
                 "ioc_watch_daemons_missing",
                 "Daemons that were neither heard of for 30 s nor stopped properly, for a week, as the leader sees them.",
             ),
+            heartbeats_sent: counters(
+                "ioc_heartbeats_sent_total",
+                "Signs of life given to others, by what became of them: ok, failed, withheld while this daemon is not well.",
+                &["heartbeat", "result"],
+            ),
             registry,
         };
         own.register();
@@ -187,6 +194,7 @@ impl Own {
             Box::new(self.leader.clone()),
             Box::new(self.standbys.clone()),
             Box::new(self.daemons_missing.clone()),
+            Box::new(self.heartbeats_sent.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ]
     }
@@ -232,6 +240,7 @@ impl Own {
         self.tls_expiry.with_label_values(&["x"]);
         self.tls_last_reload_successful.with_label_values(&["x"]);
         self.probes_skipped.with_label_values(&["x"]);
+        self.heartbeats_sent.with_label_values(&["x", "x"]);
         let kinds: std::collections::BTreeMap<String, &'static str> = self
             .gather()
             .iter()

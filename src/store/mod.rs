@@ -17,7 +17,7 @@ pub use lock::DataLock;
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool, Connection};
 use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -40,6 +40,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (26, "held", include_str!("migrations/0026_held.sql")),
     (27, "flapping", include_str!("migrations/0027_flapping.sql")),
     (28, "leadership", include_str!("migrations/0028_leadership.sql")),
+    (29, "heartbeats", include_str!("migrations/0029_heartbeats.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (32, "feed positions", include_str!("migrations/0032_feed_positions.sql")),
@@ -212,6 +213,12 @@ async fn connect(url: &str, shown: &str, mark: Option<&str>, connections: u32) -
     AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
+        .before_acquire(|connection, _| {
+            // A commit that failed (a full disk) may have ended its transaction without the driver's knowledge, which
+            // would refuse every other on this connection: it is closed, and a new one made.
+            let is_free = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_free) })
+        })
         .after_connect(move |connection, _| {
             let setup = sqlx::AssertSqlSafe(setup.clone());
             Box::pin(async move {

@@ -66,7 +66,7 @@ pub struct Route {
 }
 
 use Access::{Link, Login, Public, Read, Write};
-use Right::{Alerts, Bounces, Metrics, Payments, Query, Reload, Silences, Usage};
+use Right::{Alerts, Bounces, Heartbeats, Metrics, Payments, Query, Reload, Silences, Usage};
 use Scope::{Neutral, Own, Whole};
 
 const GET: &Method = &Method::GET;
@@ -117,6 +117,8 @@ pub const ROUTES: &[Route] = &[
     line(GET,    "/api/ioc/v1/openapi.json", Read,   Some(Query),    ALL,     Neutral),
     line(GET,    "/api/ioc/v1/agencies",     Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/services",     Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/heartbeats",   Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/ioc/v1/heartbeats/{id}", Write, Some(Heartbeats), OPERATE, Own),
     line(GET,    "/api/ioc/v1/incidents",    Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/incidents/{id}", Read, Some(Query),    ALL,     Own),
     line(POST,   "/api/ioc/v1/incidents/{id}/{action}", Write, Some(Silences), ANSWER, Own),

@@ -7,6 +7,7 @@
 use super::access::Identity;
 use super::posted_v2::{self, Problem, Reason};
 use crate::alert::Alert;
+use crate::heartbeat::Heartbeats;
 use crate::incident::{Incidents, Listed};
 use crate::matcher::{self, Matcher};
 use crate::metrics::Metrics;
@@ -23,6 +24,7 @@ use regex::Regex;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Of one request.
 const BODY: usize = 4 * 1024 * 1024;
@@ -39,6 +41,8 @@ pub(super) const RECEIVER: &str = "responsible";
 #[derive(Clone)]
 pub struct AlertsApi {
     pub incidents: Arc<Incidents>,
+    /// Whoever speaks by an alert.
+    pub heartbeats: Option<Arc<Heartbeats>>,
     pub store: Store,
     pub metrics: Arc<Metrics>,
     /// For `status`.
@@ -92,6 +96,9 @@ async fn post(
     if let Err(error) = receive(&api, &alerts, now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "posted alerts could not be kept");
         return failure(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be kept; send again");
+    }
+    if let Some(heartbeats) = &api.heartbeats {
+        heartbeats.alerts(&alerts, now, Instant::now());
     }
     for alert in &alerts {
         let status = if alert.is_resolved(now) { "resolved" } else { "firing" };

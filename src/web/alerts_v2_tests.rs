@@ -20,7 +20,7 @@ async fn serve() -> (std::net::SocketAddr, AlertsApi, tempfile::TempDir) {
     let org = Arc::new(Org::new(&config));
     let now = Timestamp::now();
     let incidents = Incidents::resume(store.clone(), outbox, org, &config, metrics.clone(), now).await.unwrap();
-    let api = AlertsApi { incidents: Arc::new(incidents), store, metrics, started: now };
+    let api = AlertsApi { incidents: Arc::new(incidents), heartbeats: None, store, metrics, started: now };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = Router::new().nest("/api/v2", routes(api.clone())).layer(Extension(Identity::local()));

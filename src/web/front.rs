@@ -3,12 +3,21 @@
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use std::sync::{Arc, PoisonError, RwLock};
 use tower::ServiceExt;
 
 /// Cheap to clone; all clones serve the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Front(Arc<RwLock<Router>>);
+
+impl Default for Front {
+    /// Nothing is served yet: whoever asks is to ask again.
+    fn default() -> Front {
+        let starting = || async { (StatusCode::SERVICE_UNAVAILABLE, "ioc-watch starts\n") };
+        Front(Arc::new(RwLock::new(Router::new().fallback(starting))))
+    }
+}
 
 impl Front {
     /// Requests from now on go to `router`.

@@ -14,6 +14,7 @@ mod attribution;
 mod credentials;
 mod front;
 mod guard;
+pub mod heartbeats;
 mod incident_pages;
 mod incidents;
 mod incidents_api;

@@ -2,9 +2,12 @@
 //! of answers is Debian's python3-jsonschema.
 
 use super::tests::{House, ask, house, request};
-use super::{acts, outbox};
+use super::{acts, heartbeats, outbox};
 use crate::alert::Alert;
 use crate::attribution::Graph;
+use crate::config::Id;
+use crate::config::heartbeat::{In, Sign};
+use crate::heartbeat::Heartbeats;
 use crate::incident::Incidents;
 use crate::mail::Outbox;
 use crate::org::Org;
@@ -15,6 +18,7 @@ use judge::{Case, Draft, judge};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 #[allow(dead_code, reason = "the other draft is for other documents")]
 #[path = "../../tests/support/judge.rs"]
@@ -96,7 +100,14 @@ async fn furnished() -> (House, i64) {
     let id = incidents.open().iter().find(|incident| incident.agency == "ioc").unwrap().id;
     // The first mail is written, and waits.
     incidents.tick(now + SignedDuration::from_mins(1)).await.unwrap();
+    let mut expecting = (*config).clone();
+    let id_of = |text| Id::parse(text).unwrap();
+    let peer = In { id: id_of("ban"), agency: None, within: Duration::from_secs(180), sign: Sign::Posted };
+    expecting.heartbeat.r#in.push(peer);
+    let metrics = house.state.metrics().clone();
+    let heard = Heartbeats::resume(store, metrics, &expecting, Instant::now()).await.unwrap();
     let extra = acts::routes(house.state.clone(), Arc::new(incidents)).merge(outbox::routes(mails));
+    let extra = extra.merge(heartbeats::routes(Arc::new(heard)));
     house.router = super::router(house.state.clone(), extra);
     (house, id)
 }
@@ -151,6 +162,10 @@ async fn answers_are_as_described() {
         ("DELETE maintenance/1".into(), Value::Null, 204),
         ("DELETE maintenance/999".into(), Value::Null, 404),
         ("GET dependencies".into(), Value::Null, 200),
+        ("GET heartbeats".into(), Value::Null, 200),
+        ("POST heartbeats/ban".into(), Value::Null, 204),
+        ("POST heartbeats/khong-co".into(), Value::Null, 404),
+        ("GET heartbeats".into(), Value::Null, 200),
         ("GET outbox".into(), Value::Null, 200),
         ("GET outbox?state=x".into(), Value::Null, 400),
         ("POST bounces".into(), REPORT.into(), 200),

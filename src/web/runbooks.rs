@@ -19,6 +19,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("feed-late", include_str!("../../docs/runbooks/feed-late.md")),
     ("feed-stale", include_str!("../../docs/runbooks/feed-stale.md")),
     ("file-incomplete", include_str!("../../docs/runbooks/file-incomplete.md")),
+    ("heartbeat-missing", include_str!("../../docs/runbooks/heartbeat-missing.md")),
     ("host", include_str!("../../docs/runbooks/host.md")),
     ("hotspot-addresses", include_str!("../../docs/runbooks/hotspot-addresses.md")),
     ("hotspot-offline", include_str!("../../docs/runbooks/hotspot-offline.md")),

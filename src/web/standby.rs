@@ -35,7 +35,7 @@ pub fn router(state: AppState, leader: watch::Receiver<String>) -> Router {
         .with_state(state.clone())
         .merge(Router::new().route("/-/ready", get(ready)).with_state(reserve.clone()))
         .layer(from_fn_with_state(state, guard::guard))
-        .fallback_service(Router::new().fallback(elsewhere).with_state(reserve))
+        .fallback(move |request: Request| elsewhere(reserve, request))
 }
 
 impl Reserve {
@@ -53,7 +53,7 @@ async fn ready(State(reserve): State<Reserve>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
-async fn elsewhere(State(reserve): State<Reserve>, request: Request) -> Response {
+async fn elsewhere(reserve: Reserve, request: Request) -> Response {
     let mut response = answer(&reserve, request.uri(), request.headers());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();

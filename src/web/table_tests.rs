@@ -44,6 +44,8 @@ DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/openapi.json         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
+GET    /api/ioc/v1/heartbeats           ? +++++ +++ ---+- +
+POST   /api/ioc/v1/heartbeats/{id}      ? -+--+ -++ ----- -
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents/{id}       ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +

@@ -20,8 +20,9 @@ pub struct Postgres {
     server: Child,
     programs: PathBuf,
     pub port: u16,
+    has_tls: bool,
     /// Removed when dropped, after the server was stopped.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Postgres {
@@ -65,23 +66,31 @@ impl Postgres {
             }
         }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).unwrap().port();
-        let server = as_user(&programs.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", if certificate.is_some() { "ssl=on" } else { "ssl=off" }])
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres starts");
-        let postgres = Postgres { server, programs, port, _dir: dir };
+        let has_tls = certificate.is_some();
+        let server = serve(&programs, dir.path(), port, has_tls);
+        let postgres = Postgres { server, programs, port, has_tls, dir };
+        postgres.wait_ready();
+        postgres
+    }
+
+    /// Ends it at once, as a crash does: what was committed is there after [`Postgres::resume`].
+    pub fn stop(&mut self) {
+        let stopped = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        assert!(stopped.is_ok_and(|status| status.success()));
+        let _ = self.server.wait();
+    }
+
+    pub fn resume(&mut self) {
+        self.server = serve(&self.programs, self.dir.path(), self.port, self.has_tls);
+        self.wait_ready();
+    }
+
+    fn wait_ready(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() || !postgres.is_ready() {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() || !self.is_ready() {
             assert!(Instant::now() < deadline, "PostgreSQL does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
-        postgres
     }
 
     /// Makes an empty database; returns the `state` that leads to it.
@@ -128,6 +137,19 @@ impl Drop for Postgres {
         }
         let _ = self.server.wait();
     }
+}
+
+fn serve(programs: &Path, dir: &Path, port: u16, has_tls: bool) -> Child {
+    as_user(&programs.join("postgres"))
+        .arg("-D")
+        .arg(dir.join("data"))
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", if has_tls { "ssl=on" } else { "ssl=off" }])
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres starts")
 }
 
 fn programs() -> PathBuf {
