@@ -4,7 +4,7 @@ PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prome
 BENCH_PACKAGES := prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 
-.PHONY: test lint unit rules packages tools bench fuzz soak
+.PHONY: test lint unit rules packages tools bench fuzz soak differential
 
 test: packages lint unit rules ## everything CI checks
 
@@ -28,6 +28,10 @@ unit:
 rules: packages
 	promtool check rules alerts/*.yml
 	promtool test rules alerts/tests/*.yml
+
+# Random expressions on our engine and on Prometheus, longer than CI does: PROMQL_CASES, PROMQL_SEED.
+differential: packages
+	PROMQL_CASES=$${PROMQL_CASES:-20000} $(CARGO) test --locked --test promqltest random -- --nocapture
 
 bench: packages
 	@sh scripts/install-packages.sh $(BENCH_PACKAGES)

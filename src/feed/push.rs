@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Rows of one body.
@@ -107,6 +108,9 @@ impl Pushes {
 /// Takes bodies for one feed.
 pub(super) trait Receiver: Send + Sync {
     fn take<'a>(&'a self, place: &'a Place, post: Post<'a>) -> BoxFuture<'a, Result<Reply, PushError>>;
+
+    /// Rows taken since the last call.
+    fn taken(&self) -> u64;
 }
 
 /// One push feed.
@@ -117,6 +121,8 @@ pub(super) struct Push<G> {
     gatherer: Arc<G>,
     /// One body at a time: two that bring the same key must not both find it unknown.
     turn: tokio::sync::Mutex<()>,
+    /// Rows taken that the room was not told of yet.
+    n_taken: AtomicU64,
 }
 
 impl<G: Gatherer> Push<G> {
@@ -127,6 +133,7 @@ impl<G: Gatherer> Push<G> {
             pointers: Arc::new(Pointers::new(feed, gatherer.columns())),
             gatherer,
             turn: tokio::sync::Mutex::default(),
+            n_taken: AtomicU64::new(0),
         }
     }
 }
@@ -134,6 +141,10 @@ impl<G: Gatherer> Push<G> {
 impl<G: Gatherer> Receiver for Push<G> {
     fn take<'a>(&'a self, place: &'a Place, post: Post<'a>) -> BoxFuture<'a, Result<Reply, PushError>> {
         Box::pin(self.take_in_turn(place, post))
+    }
+
+    fn taken(&self) -> u64 {
+        self.n_taken.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -169,6 +180,7 @@ impl<G: Gatherer> Push<G> {
         }
         tx.commit().await?;
         standing::count(place, &self.id, accepted, &reasons);
+        self.n_taken.fetch_add(accepted, Ordering::Relaxed);
         Ok(reply)
     }
 
@@ -347,7 +359,9 @@ impl super::Feed for Pushed {
 
     fn poll<'a>(&'a mut self, place: &'a Place, now: Timestamp) -> BoxFuture<'a, Result<Polled, FeedError>> {
         standing::succeeded(place, &self.id, now);
-        Box::pin(std::future::ready(Ok(Polled::IDLE)))
+        // The room brings its series in line when a poll says that rows came.
+        let accepted = self.receiver.taken();
+        Box::pin(std::future::ready(Ok(Polled { accepted, ..Polled::IDLE })))
     }
 }
 

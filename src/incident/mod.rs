@@ -20,6 +20,7 @@ pub mod life;
 mod link;
 mod quiet;
 mod rows;
+mod run;
 mod settings;
 pub mod silence;
 mod stage;

@@ -26,16 +26,10 @@ use crate::store::{Store, StoreError, Tx};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Incidents carried forward in one transaction: bounds how long it holds others up.
 const AT_ONCE: usize = 100;
-/// The longest sleep of [`Incidents::run`]: a clock that jumps is noticed by then.
-const TICK: Duration = Duration::from_secs(1);
-/// How often the outbox is asked for mails that failed although it has not said so: another process may have noted it.
-const ASK_FAILURES: Duration = Duration::from_secs(60);
 
 /// The incident stage. It lives as long as the daemon; a reload calls [`Incidents::configure`].
 pub struct Incidents {
@@ -49,7 +43,7 @@ pub struct Incidents {
     /// Held from before a change is computed until memory has it. Taken after the transaction began.
     pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    changed: Notify,
+    pub(super) changed: Notify,
 }
 
 #[derive(Default)]
@@ -286,31 +280,6 @@ impl Incidents {
             (state.excuses, state.ticked) = (Some(version), Some(now));
         }
         if ended { self.end_recorded(now).await } else { Ok(()) }
-    }
-
-    /// Calls [`Incidents::tick`] whenever something is due, and [`Incidents::take_failures`] when a mail failed, until
-    /// `shutdown`.
-    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut asked: Option<Instant> = None;
-        while !shutdown.is_cancelled() {
-            let now = Timestamp::now();
-            self.tick(now).await?;
-            if asked.is_none_or(|asked| asked.elapsed() >= ASK_FAILURES) {
-                self.take_failures(now).await?;
-                asked = Some(Instant::now());
-            }
-            let next = self.state().open.values().filter_map(|open| open.due).min();
-            let wait = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
-            // What was due before the tick and still is will not change within the next moments.
-            let wait = wait.unwrap_or(TICK).clamp(Duration::from_millis(5), TICK);
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.changed.notified() => {}
-                () = self.outbox.failed() => asked = None,
-                () = shutdown.cancelled() => {}
-            }
-        }
-        Ok(())
     }
 
     /// The incidents that are not closed, oldest first.

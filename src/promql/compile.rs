@@ -258,8 +258,7 @@ impl Compiler {
 fn dot_matches_all(mut matcher: Matcher) -> Result<Matcher, QueryError> {
     let dotall = |regex: &regex::Regex| {
         let inner = regex.as_str().strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
-        regex::Regex::new(&format!("^(?s:{})$", inner.unwrap_or(regex.as_str())))
-            .map_err(|error| QueryError::Syntax(format!("illegal regex: {error}")))
+        text::regex(inner.unwrap_or(regex.as_str()))
     };
     matcher.op = match matcher.op {
         MatchOp::Re(regex) => MatchOp::Re(dotall(&regex)?),

@@ -7,7 +7,7 @@ use super::{
     Labels, Limits, Query, QueryError, Run, STALE_NAN_BITS, Sample, SampleSeries, Series, Storage, Value, aggregate,
     binary, functions, is_stale,
 };
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -187,6 +187,8 @@ pub struct Evaluation<'s> {
     held: Cell<u64>,
     /// What was read when the clock was last looked at.
     timed: Cell<u64>,
+    /// Compiled once, not at every step.
+    regexes: RefCell<HashMap<String, regex::Regex>>,
 }
 
 /// The clock is looked at again after so many samples: about a millisecond.
@@ -206,6 +208,7 @@ impl<'s> Evaluation<'s> {
             read: Cell::new(0),
             held: Cell::new(0),
             timed: Cell::new(0),
+            regexes: RefCell::default(),
         };
         evaluation.find_windows(&query.root, start_ms, end_ms);
         evaluation
@@ -390,6 +393,16 @@ impl<'s> Evaluation<'s> {
         }
         collected.end();
         Ok(collected)
+    }
+
+    /// The regular expression of `label_replace`.
+    pub fn regex(&self, pattern: &str) -> Result<regex::Regex, QueryError> {
+        if let Some(known) = self.regexes.borrow().get(pattern) {
+            return Ok(known.clone());
+        }
+        let regex = super::text::regex(pattern)?;
+        self.regexes.borrow_mut().insert(pattern.to_owned(), regex.clone());
+        Ok(regex)
     }
 
     fn series(&self, selector: &Selector) -> &[Series<'s>] {

@@ -8,7 +8,6 @@ use crate::support::{encode, get, post, wait_for};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -152,21 +151,4 @@ fn grafana(port: u16, end: f64) {
     assert!(groups.iter().any(|group| group["name"] == "service"), "{groups:?}");
     let alerts = ask("/api/v1/alerts");
     assert!(alerts["alerts"].as_array().is_some_and(|alerts| !alerts.is_empty()));
-}
-
-impl Prometheus {
-    /// A Prometheus that scrapes nothing and holds these samples.
-    fn on_samples(dir: &Path, open_metrics: &str) -> Prometheus {
-        let blocks = dir.join("prometheus").join("data");
-        std::fs::create_dir_all(&blocks).expect("a writable directory");
-        let file = dir.join("samples.om");
-        std::fs::write(&file, open_metrics).expect("a writable directory");
-        let output = Command::new("promtool")
-            .args(["tsdb", "create-blocks-from", "openmetrics"])
-            .args([&file, &blocks])
-            .output()
-            .expect("promtool is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Prometheus::start(dir, 1, &[], None)
-    }
 }

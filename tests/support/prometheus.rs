@@ -52,6 +52,8 @@ impl Prometheus {
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+            // What a test gives it may be years old.
+            .arg("--storage.tsdb.retention.time=100y")
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .args(flags)
             .stdout(Stdio::null())
@@ -65,6 +67,21 @@ impl Prometheus {
             get(port, "/-/ready").ok().filter(|(status, _)| *status == 200)
         });
         prometheus
+    }
+
+    /// One that scrapes nothing and holds these samples.
+    pub fn on_samples(dir: &Path, open_metrics: &str) -> Prometheus {
+        let blocks = dir.join("prometheus").join("data");
+        std::fs::create_dir_all(&blocks).expect("a writable directory");
+        let file = dir.join("samples.om");
+        std::fs::write(&file, open_metrics).expect("a writable directory");
+        let output = Command::new("promtool")
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .args([&file, &blocks])
+            .output()
+            .expect("promtool is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Prometheus::start(dir, 1, &[], None)
     }
 
     /// The result of an instant query.

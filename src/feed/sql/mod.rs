@@ -135,8 +135,10 @@ impl<G: Gatherer> SqlFeed<G> {
         };
         let marks = self.marks(&answer)?;
         let batch = self.read(&answer, n_taken, &known, intake)?;
+        let before = position.clone();
         self.advance(position, &answer.rows[..n_taken], marks, &begin);
-        if batch.rows.is_empty() && batch.rejected.is_empty() {
+        // Rows that the feed does not take move the watermark too.
+        if *position == before && batch.rows.is_empty() && batch.rejected.is_empty() {
             return Ok(is_all);
         }
         standing.position = serde_json::to_string(position).unwrap_or_default();
