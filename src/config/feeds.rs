@@ -1,6 +1,5 @@
-//! Sections `payments` and `usage`, and the feeds both read rows from.
+//! Section `payments`, and the feeds that it and `usage` read rows from.
 
-use super::Id;
 use super::decode::{self, Context, DAY, MINUTE, Section};
 use super::node::{Node, Place, quote};
 use std::collections::BTreeMap;
@@ -15,23 +14,6 @@ pub struct Payments {
     pub settlement_lag: Duration,
     pub portal: Vec<Feed>,
     pub gateway: Vec<Feed>,
-}
-
-/// One application whose use is counted.
-#[derive(Debug, Clone)]
-pub struct UsageSource {
-    pub app: Id,
-    /// Empty means `all`: the agencies that are expected to use it.
-    pub agencies: Vec<Id>,
-    pub rows: UsageRows,
-}
-
-#[derive(Debug, Clone)]
-pub enum UsageRows {
-    /// Canonical columns `agency, app, active_users, event, count, from, to`.
-    Usage(Feed),
-    /// Canonical columns `agency, procedure, step, channel, outcome, count, from, to`.
-    Dossiers(Feed),
 }
 
 /// Where rows come from and how their columns are named.
@@ -80,11 +62,11 @@ pub enum AmountScale {
 }
 
 /// Canonical columns of a kind of feed; those of `required` must be given.
-struct Canonical {
-    columns: &'static [&'static str],
-    required: &'static [&'static str],
+pub(super) struct Canonical {
+    pub columns: &'static [&'static str],
+    pub required: &'static [&'static str],
     /// Words that `status_map` may map to; empty: the feed has no status.
-    statuses: &'static [&'static str],
+    pub statuses: &'static [&'static str],
 }
 
 const PAYMENT: Canonical = Canonical {
@@ -104,19 +86,7 @@ const PAYMENT: Canonical = Canonical {
     statuses: &["paid", "settled", "pending", "failed", "refunded", "reversed"],
 };
 
-const USAGE: Canonical = Canonical {
-    columns: &["agency", "app", "active_users", "event", "count", "from", "to"],
-    required: &["agency"],
-    statuses: &[],
-};
-
-const DOSSIERS: Canonical = Canonical {
-    columns: &["agency", "procedure", "step", "channel", "outcome", "count", "from", "to"],
-    required: &["agency", "step"],
-    statuses: &[],
-};
-
-/// Kinds of feed and of usage that the design names but this version cannot read.
+/// Kinds of feed that the design names but this version cannot read.
 const LATER_SOURCES: &[&str] = &["xlsx", "http", "sql", "push"];
 
 impl Payments {
@@ -151,41 +121,8 @@ impl Payments {
     }
 }
 
-impl UsageSource {
-    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<UsageSource> {
-        let section = Section::open(cx, node, "usage", &["app", "agencies", "feed", "dossiers"], &["access_log"])?;
-        let app = section.required(cx, "app", decode::id);
-        let agencies = section.optional(cx, "agencies", |cx, node| match node.as_text() {
-            Some("all") => Some(Vec::new()),
-            Some(_) => {
-                cx.expected(node, "all, or a list of agency ids");
-                None
-            }
-            None => decode::list(decode::agency)(cx, node),
-        });
-        let name = app.as_ref().map_or("usage", |app| app.as_str());
-        let feed = section
-            .optional(cx, "feed", |cx, node| Feed::decode(cx, node, format!("usage-{name}"), &USAGE))
-            .map(UsageRows::Usage);
-        let dossiers = section
-            .optional(cx, "dossiers", |cx, node| Feed::decode(cx, node, format!("dossiers-{name}"), &DOSSIERS))
-            .map(UsageRows::Dossiers);
-        let given = ["feed", "dossiers", "access_log"].iter().filter(|key| section.get(key).is_some()).count();
-        if given != 1 {
-            cx.error(section.place, format!("usage: found {given} of \"feed\" and \"dossiers\", expected one of them"));
-        }
-        Some(UsageSource { app: app?, agencies: agencies.unwrap_or_default(), rows: feed.or(dossiers)? })
-    }
-
-    pub(super) fn feed(&self) -> &Feed {
-        match &self.rows {
-            UsageRows::Usage(feed) | UsageRows::Dossiers(feed) => feed,
-        }
-    }
-}
-
 impl Feed {
-    fn decode(cx: &mut Context<'_>, node: &Node, default_id: String, canonical: &Canonical) -> Option<Feed> {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node, default_id: String, canonical: &Canonical) -> Option<Feed> {
         let section = Section::open(cx, node, "feed", &["id", "csv"], LATER_SOURCES)?;
         let id = section.optional(cx, "id", decode::id).map_or(default_id, |id| id.to_string());
         if LATER_SOURCES.iter().any(|kind| section.get(kind).is_some()) {

@@ -19,7 +19,7 @@ mod watch;
 
 pub use columns::{Cells, Need};
 pub use directory::{Directory, Polled};
-pub use rejected::rejected_dir;
+pub use rejected::{Keeper, RejectedRow, rejected_dir};
 
 use crate::config::Config;
 use crate::metrics::{Metrics, columns as tables};
@@ -176,12 +176,9 @@ pub struct Place {
 /// Ends the series of feeds that `config` no longer names. For the daemon, at a reload: payment and usage share the
 /// tables, so neither can do it.
 pub fn retain(metrics: &Metrics, config: &Config) {
-    use crate::config::feeds::UsageRows;
     let payments = config.payments.iter().flat_map(|payments| payments.portal.iter().chain(&payments.gateway));
-    let usage = config.usage.iter().map(|source| match &source.rows {
-        UsageRows::Usage(feed) | UsageRows::Dossiers(feed) => feed,
-    });
-    let ids: std::collections::HashSet<&str> = payments.chain(usage).map(|feed| feed.id.as_str()).collect();
+    let usage = config.usage.iter().map(|source| source.feed_id());
+    let ids: std::collections::HashSet<&str> = payments.map(|feed| feed.id.as_str()).chain(usage).collect();
     metrics.table(tables::feed::TABLE).retain(|labels| ids.contains(&*labels[1]));
     metrics.table(tables::feed_rejected::TABLE).retain(|labels| ids.contains(&*labels[1]));
 }

@@ -15,7 +15,7 @@ pub struct Bench {
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub place: Place,
-    _database: Database,
+    pub database: Database,
 }
 
 impl Bench {
@@ -37,7 +37,7 @@ impl Bench {
         });
         let (metrics, org) = (Arc::new(Metrics::new()), Arc::new(Org::new(&config)));
         let place = Place { store: database.store.clone(), metrics, org, data_dir: config.data_dir.clone() };
-        Bench { dir, config, place, _database: database }
+        Bench { dir, config, place, database }
     }
 
     /// Writes a file, making its directory.

@@ -34,6 +34,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
+    (41, "corrections of usage, single dossiers", include_str!("migrations/0041_usage_updated.sql")),
+    (42, "access logs", include_str!("migrations/0042_access_logs.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
     (70, "sessions", include_str!("migrations/0070_sessions.sql")),
