@@ -1,16 +1,17 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd openssl
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd mblaze openssl python3-jsonschema victoria-metrics
 BENCH_PACKAGES := prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 
-.PHONY: test lint unit rules packages tools bench fuzz soak
+.PHONY: test lint unit rules packages tools bench fuzz soak differential
 
 test: packages lint unit rules ## everything CI checks
 
 # Installs quietly what the tests start themselves; no service needs to run.
 packages:
 	@sh scripts/install-packages.sh $(PACKAGES)
+	@sh scripts/alertmanager-api.sh
 
 tools:
 	@sh scripts/install-tools.sh
@@ -27,6 +28,10 @@ unit:
 rules: packages
 	promtool check rules alerts/*.yml
 	promtool test rules alerts/tests/*.yml
+
+# Random expressions on our engine and on Prometheus, longer than CI does: PROMQL_CASES, PROMQL_SEED.
+differential: packages
+	PROMQL_CASES=$${PROMQL_CASES:-20000} $(CARGO) test --locked --test promqltest random -- --nocapture
 
 bench: packages
 	@sh scripts/install-packages.sh $(BENCH_PACKAGES)

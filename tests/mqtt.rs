@@ -4,7 +4,7 @@
 mod mosquitto;
 
 use ioc_watch::attribution::{Ledger, State};
-use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Topic, Version};
+use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Status, Topic, Version};
 use ioc_watch::config::{Id, Problems, Secret, site};
 use ioc_watch::gather::device::{self, DeviceError, Fleet, Inventory, Now, Settings, inventory};
 use ioc_watch::metrics::{Format, Metrics};
@@ -27,9 +27,9 @@ fn broker(port: u16, version: Version) -> Broker {
         let literal = |text: &str| Segment::Literal(text.into());
         vec![literal("ioc"), Segment::Agency, Segment::Kind, Segment::Device, literal(last)]
     };
-    let field = |key: &str, metric: &str| Field { key: key.into(), metric: metric.into(), multiply: 1.0 };
+    let field = |key: &str, metric: &str| Field::new(key, metric, 1.0);
     let fields = vec![field("fps", "camera_frames_per_second"), field("clients", "hotspot_clients")];
-    let status = Decode::Status { online: "online".into(), offline: "offline".into() };
+    let status = Decode::Status(Status::words("online", "offline"));
     Broker {
         id: id("main"),
         host: "127.0.0.1".into(),
@@ -41,8 +41,8 @@ fn broker(port: u16, version: Version) -> Broker {
         username: None,
         password: None,
         topics: vec![
-            Topic { pattern: pattern("telemetry"), qos: 1, decode: Decode::Json { fields }, retained_status: false },
-            Topic { pattern: pattern("status"), qos: 1, decode: status, retained_status: true },
+            Topic::new(pattern("telemetry"), Decode::Json { fields, each: None }),
+            Topic { retained_status: true, ..Topic::new(pattern("status"), status) },
         ],
     }
 }
@@ -263,5 +263,51 @@ async fn messages_sent_while_the_daemon_was_away_are_processed() {
         gatherer.until("all of them", |g| g.count("ok") == 3_001.0).await;
         assert_eq!(gatherer.fps(), Some(3_000.0), "in their order");
         gatherer.pause().await;
+    }
+}
+
+/// The program itself, beside a daemon whose session it must not disturb.
+#[test]
+fn mqtt_watch_shows_what_arrives_and_why_it_is_rejected() {
+    use std::io::{BufRead, BufReader};
+    let mosquitto = Mosquitto::start("allow_anonymous true");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("ioc-watch.yml");
+    let devices = "id,kind,agency,site,village,name,lat,lon,state\ncong,camera,ioc,,Thôn 1,Cổng,,,installed\n";
+    std::fs::write(directory.path().join("devices.csv"), devices).expect("the inventory is written");
+    let config = format!(
+        "site: {{name: IOC, agency: ioc, language: en}}\n\
+         people: [{{id: truc, name: Cán bộ trực, email: truc@ioc.vn.example}}]\n\
+         agencies: [{{id: ioc, name: IOC, leader: truc}}]\n\
+         devices: {{inventory: devices.csv}}\n\
+         mqtt: [{{id: main, url: \"mqtt://127.0.0.1:{}\", topics: [{{preset: frigate, agency: ioc}}]}}]\n",
+        mosquitto.port
+    );
+    std::fs::write(&file, config).expect("the configuration is written");
+    let mut watch = std::process::Command::new(env!("CARGO_BIN_EXE_ioc-watch"))
+        .args(["mqtt-watch", "--filter", "#", "--count", "3", "--seconds", "60", "--config"])
+        .arg(&file)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stderr = BufReader::new(watch.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a line");
+    assert_eq!(line, "connected to main; Ctrl-C ends it\n");
+    // The subscription follows the welcome; a retained message comes whenever it is there.
+    mosquitto.publish(&["-r"], "frigate/cong/status/record", b"offline");
+    mosquitto.publish(&["-r"], "frigate/stats", br#"{"cameras":{"cong":{"camera_fps":5.0},"cho":{"camera_fps":0}}}"#);
+    mosquitto.publish(&["-r"], "other/thing", b"\x00\xff");
+    let output = watch.wait_with_output().expect("it ends by itself");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{text}");
+    for part in [
+        "✗ cho: in no inventory, and \"discover\" does not admit it",
+        "(not UTF-8) 00 ff",
+        "✗ no configured topic describes it",
+        r#"{"cameras":{"cong":{"camera_fps":5.0}"#,
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
     }
 }

@@ -5,6 +5,11 @@
 //! (native histograms, experimental functions) is counted. Annotations (`expect warn`, `expect info`) are not checked:
 //! the engine makes none.
 
+#[path = "promqltest/differential.rs"]
+mod differential;
+#[path = "support/mod.rs"]
+mod support;
+
 use ioc_watch::promql::{self, Labels, Query, QueryError, Run, STALE_NAN_BITS, Series, Storage, Value};
 use promql_parser::label::Matchers;
 use std::collections::BTreeMap;

@@ -33,6 +33,7 @@ pub mod tls;
 mod units;
 pub mod usage;
 pub mod users;
+pub mod webhooks;
 
 pub use id::Id;
 pub use problems::{Problem, Problems};
@@ -70,6 +71,7 @@ pub struct Config {
     /// Those of the file, then what holds for the rest.
     pub escalation: Vec<escalation::Policy>,
     pub email: Option<email::Email>,
+    pub webhooks: Vec<webhooks::Webhook>,
     pub evaluation: Option<evaluation::Evaluation>,
 }
 
@@ -134,6 +136,7 @@ const SECTIONS: &[&str] = &[
     "incidents",
     "escalation",
     "email",
+    "webhooks",
     "evaluation",
 ];
 
@@ -163,6 +166,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         ("sites", "site id"),
         ("services", "service id"),
         ("mqtt", "broker id"),
+        ("webhooks", "webhook id"),
     ] {
         decode::unique(cx, what, &ids(list));
     }
@@ -201,6 +205,8 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let default = incidents::Incidents::default();
     escalation::check(cx, root.get("escalation"), &incidents.as_ref().unwrap_or(&default).group_by);
     let email = root.optional(cx, "email", email::Email::decode);
+    let webhooks = root.optional(cx, "webhooks", decode::list(webhooks::Webhook::decode)).unwrap_or_default();
+    escalation::check_matchers(cx, root.get("webhooks"), &incidents.as_ref().unwrap_or(&default).group_by);
     let evaluation = root.optional(cx, "evaluation", evaluation::Evaluation::decode);
     Some(Config {
         file: cx.file.to_path_buf(),
@@ -225,6 +231,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         incidents: incidents.unwrap_or_default(),
         escalation: escalation.unwrap_or_default().into_iter().chain(escalation::defaults()).collect(),
         email,
+        webhooks,
         evaluation,
     })
 }

@@ -7,7 +7,8 @@ use crate::config::{Config, email::Email};
 use crate::evaluation::{Deliver, ReportMail};
 use crate::format;
 use crate::gather::payment::{self, Kind};
-use crate::incident;
+use crate::history::History;
+use crate::incident::{self, Curve};
 use crate::mail::{Draft, Letter, Outbox, message};
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
@@ -16,13 +17,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 
-/// Names the dossiers behind payment alerts.
-pub struct Dossiers {
+/// What mails say beside the alerts: the dossiers behind payment alerts, the course of values.
+pub struct Known {
+    pub history: Arc<History>,
     pub store: Store,
     pub zone: TimeZone,
 }
 
-impl incident::Evidence for Dossiers {
+impl incident::Evidence for Known {
     fn lines<'a>(&'a self, alerts: &'a [Alert], language: Language) -> BoxFuture<'a, Vec<String>> {
         Box::pin(async move {
             let mut lines = Vec::new();
@@ -38,9 +40,18 @@ impl incident::Evidence for Dossiers {
             lines
         })
     }
+
+    fn curve<'a>(&'a self, alert: &'a Alert, now: Timestamp) -> BoxFuture<'a, Option<Curve>> {
+        let (history, alert) = (self.history.clone(), alert.clone());
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || super::curves::curve(&history, &alert, now)).await;
+            // The mail goes without a picture; the panic is in the log.
+            found.unwrap_or_default()
+        })
+    }
 }
 
-impl Dossiers {
+impl Known {
     fn words(&self, evidence: &payment::Evidence, language: Language) -> Vec<String> {
         let mut lines: Vec<String> = evidence
             .first

@@ -18,13 +18,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Alerts that ended and were told so are forgotten (in memory, not in the database) above this number an incident.
 const KEPT_ENDED: usize = 200;
 
+/// An incident that came back so often within [`FLAPPING_WITHIN`] flaps.
+const FLAPS: usize = 3;
+const FLAPPING_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// What flaps is told to be over once it has been quiet for so long.
+pub(super) const STEADY: SignedDuration = SignedDuration::from_mins(15);
+
 /// When mails are due.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// From the first news to the mail about it.
     pub group_wait: SignedDuration,
-    /// Between two mails of one incident; and how long an ended incident waits for its alerts to come back.
+    /// Between two mails of one incident.
     pub group_interval: SignedDuration,
+    /// How long an ended incident waits for its alerts to come back.
+    pub reopen_within: SignedDuration,
 }
 
 /// What a step goes by.
@@ -58,6 +66,8 @@ pub struct Member {
     /// When a person said that it is over although its source still calls it firing: until the source says that it
     /// ended, or that it began again, the person is believed.
     pub dismissed: Option<Timestamp>,
+    /// When a source last said that it fires, or that it ended; after a restart, when it began.
+    pub updated: Timestamp,
 }
 
 /// Why nobody is told of an alert just now.
@@ -107,7 +117,8 @@ pub type Excuses = BTreeMap<String, Excused>;
 impl Member {
     /// Fires.
     pub fn new(alert: Alert, severity: Severity) -> Member {
-        Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None }
+        let updated = alert.starts_at;
+        Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None, updated }
     }
 
     /// No notification about it starts: it is excused, or was until just now.
@@ -140,6 +151,8 @@ pub struct Incident {
     pub mails: i64,
     /// By fingerprint.
     pub members: BTreeMap<String, Member>,
+    /// When it came back after all its alerts had ended, within the last hour.
+    pub flaps: Vec<Timestamp>,
     /// Fingerprints that the last mail called firing.
     pub told: BTreeSet<String>,
     pub escalation: Escalation,
@@ -188,6 +201,11 @@ pub enum Event {
         person: String,
         reason: String,
     },
+    /// What was written to a person did not arrive, and why.
+    Undeliverable {
+        person: String,
+        reason: String,
+    },
     /// It is over; the next alert of its group opens a new one.
     Closed,
 }
@@ -209,6 +227,7 @@ impl Incident {
             last_mail: None,
             mails: 0,
             members: BTreeMap::new(),
+            flaps: Vec::new(),
             told: BTreeSet::new(),
             escalation: Escalation::default(),
         }
@@ -266,11 +285,21 @@ impl Incident {
     fn mail_due(&self, news: News, rules: &Rules<'_>) -> Option<Timestamp> {
         let changed = self.changed?;
         // That it is over is told as soon as the interval allows: there is nothing left to collect.
-        let collected = if news == News::Resolved { changed } else { later(changed, rules.timing.group_wait) };
+        let collected = match (news, self.resolved) {
+            // It is likely to come back: that is one mail less, and one less that it did.
+            (News::Resolved, Some(resolved)) if self.is_flapping() => changed.max(later(resolved, STEADY)),
+            (News::Resolved, _) => changed,
+            _ => later(changed, rules.timing.group_wait),
+        };
         let spaced = self.last_mail.filter(|_| news == News::Resolved || !self.is_worse());
         let spaced = spaced.map(|last| later(last, rules.timing.group_interval));
         let due = spaced.map_or(collected, |spaced| spaced.max(collected));
         Some(rules.call(self.severity).allowed(due))
+    }
+
+    /// Its alerts come and go.
+    pub fn is_flapping(&self) -> bool {
+        self.flaps.len() >= FLAPS
     }
 
     /// Something fires of which people were told and may be told.
@@ -288,7 +317,7 @@ impl Incident {
         let news = self.news();
         let mail = news.and_then(|news| self.mail_due(news, rules));
         let close = match (self.resolved, news) {
-            (Some(resolved), None) if !self.is_dismissed() => Some(later(resolved, timing.group_interval)),
+            (Some(resolved), None) if !self.is_dismissed() => Some(later(resolved, timing.reopen_within)),
             _ => None,
         };
         let escalation = self.is_live().then(|| self.escalation.next_due(&rules.call(self.severity))).flatten();
@@ -305,6 +334,7 @@ impl Incident {
         for time in [&mut self.changed, &mut self.last_mail, &mut self.resolved] {
             *time = time.map(|time| time.min(now));
         }
+        self.flaps.iter_mut().for_each(|flap| *flap = (*flap).min(now));
         for freed in self.members.values_mut().filter_map(|member| member.freed.as_mut()) {
             *freed = (*freed).min(now);
         }
@@ -353,6 +383,7 @@ pub fn step(
 ) -> (Incident, Vec<Event>) {
     let mut events = Vec::new();
     incident.clamp(now);
+    incident.flaps.retain(|flap| now < later(*flap, FLAPPING_WITHIN));
     if incident.members.is_empty() {
         events.push(Event::Opened);
     }
@@ -376,6 +407,7 @@ pub fn step(
         }
         (true, Some(_)) => {
             incident.resolved = None;
+            incident.flaps.push(now);
             events.push(Event::Reopened);
         }
         _ => {}
@@ -402,7 +434,7 @@ pub fn step(
     raised.extend(incident.escalation.step(is_live, now, &call));
     events.extend(raised.into_iter().map(Event::Raised));
     let may_close = incident.news().is_none() && !incident.is_dismissed();
-    if may_close && incident.resolved.is_some_and(|at| later(at, rules.timing.group_interval) <= now) {
+    if may_close && incident.resolved.is_some_and(|at| later(at, rules.timing.reopen_within) <= now) {
         events.push(Event::Closed);
     }
     (incident, events)
@@ -417,6 +449,21 @@ pub fn acknowledge(incident: &mut Incident, person: &str, now: Timestamp, rules:
     Event::Acknowledged { person: person.to_owned(), until, is_first }
 }
 
+/// What was written to `person` did not arrive: unless somebody else was told or answered, the next step of the
+/// escalation is taken at once. A [`step`] must follow.
+pub fn undeliverable(
+    incident: &mut Incident,
+    person: &str,
+    reason: &str,
+    now: Timestamp,
+    rules: &Rules<'_>,
+) -> Vec<Event> {
+    let call = rules.call(incident.severity);
+    let raised = incident.escalation.undeliverable(person, now, &call);
+    let failed = Event::Undeliverable { person: person.to_owned(), reason: reason.to_owned() };
+    std::iter::once(failed).chain(raised.into_iter().map(Event::Raised)).collect()
+}
+
 /// `person` says that all of it is over, and why. A [`step`] must follow, which ends the incident.
 pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timestamp) -> Event {
     for member in incident.members.values_mut().filter(|member| member.resolved.is_none()) {
@@ -428,6 +475,9 @@ pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timesta
 fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Timestamp, events: &mut Vec<Event>) {
     let fingerprint = alert.fingerprint();
     let ends = alert.is_resolved(now);
+    if let Some(member) = incident.members.get_mut(&fingerprint) {
+        member.updated = now;
+    }
     match incident.members.get_mut(&fingerprint) {
         // What was never heard firing here was never told either.
         None if ends => return,
@@ -452,19 +502,26 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
             if fires_again {
                 (member.excused, member.freed, member.dismissed) = (None, None, None);
             }
-            let starts_at = if fires_again { alert.starts_at } else { alert.starts_at.min(member.alert.starts_at) };
-            member.alert = Alert { starts_at, ..alert.clone() };
+            member.alert = if fires_again { alert.clone() } else { merged(&member.alert, alert) };
             if fires_again {
                 events.push(Event::Fired(fingerprint));
             }
         }
         None => {
             events.push(Event::Fired(fingerprint.clone()));
-            let member = Member::new(alert.clone(), severity);
+            let member = Member { updated: now, ..Member::new(alert.clone(), severity) };
             incident.members.insert(fingerprint, member);
         }
     }
     incident.severity = incident.severity.max(severity);
+}
+
+/// What is known of an alert that fires, once it is posted again: it began when the first of its senders saw it, and fires
+/// as long as one of them says. Without an end it fires until it is said to have ended. So one of two senders that
+/// starts anew, or asks to be believed for a shorter time, ends nothing that the other one sees.
+pub(super) fn merged(known: &Alert, posted: &Alert) -> Alert {
+    let ends_at = known.ends_at.and_then(|known| posted.ends_at.map(|posted| posted.max(known)));
+    Alert { starts_at: posted.starts_at.min(known.starts_at), ends_at, ..posted.clone() }
 }
 
 /// Notes that everybody is told now how things stand. What a mail only mentions as excused is not told: its end needs

@@ -7,14 +7,20 @@
 
 mod acts;
 pub mod address;
+mod call;
+mod curve;
 pub mod escalation;
 mod excuse;
+mod failures;
+pub mod foresee;
+mod handover;
 mod inhibit;
 mod letter;
 pub mod life;
 mod link;
 mod quiet;
 mod rows;
+mod run;
 mod settings;
 pub mod silence;
 mod stage;
@@ -25,10 +31,12 @@ pub mod words;
 
 pub use acts::{Deed, Done};
 pub use address::Severity;
+pub use curve::{Curve, Measure, sample as sample_curve};
 pub use excuse::PlacedDevice;
-pub use letter::{Evidence, NoEvidence};
+pub use letter::{Evidence, NoEvidence, handover_subject};
 pub use life::{Excused, Incident, Member, News, Why};
 pub use link::{BadLink, Claim};
 pub use quiet::Listed;
 pub use rows::Entry;
+pub use settings::Routing;
 pub use stage::Incidents;

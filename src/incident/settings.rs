@@ -1,13 +1,15 @@
 //! What the incident stage goes by: the configuration as of the last reload, and what follows from it for one incident.
 
 use super::address::Severity;
-use super::letter::{Desk, Evidence, EvidenceLines};
+use super::letter::{self, Desk, Evidence, EvidenceLines};
 use super::life::{Incident, Rules, Timing};
+use super::stage::Incidents;
 use super::who::{self, Role};
 use crate::alert::Alert;
 use crate::config::escalation::{Policy, Step};
 use crate::config::incidents::Inhibit;
 use crate::config::site::Language;
+use crate::config::webhooks::Webhook;
 use crate::config::{Config, Id};
 use crate::org::Org;
 use jiff::{SignedDuration, Timestamp};
@@ -27,14 +29,18 @@ pub(super) struct Settings {
     pub resolve_timeout: SignedDuration,
     pub policies: Vec<Policy>,
     pub inhibit: Arc<[Inhibit]>,
+    pub webhooks: Arc<[Webhook]>,
 }
 
 impl Settings {
     pub fn new(config: &Config, org: Arc<Org>, evidence: Arc<dyn Evidence>) -> Settings {
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         let incidents = &config.incidents;
-        let timing =
-            Timing { group_wait: signed(incidents.group_wait), group_interval: signed(incidents.group_interval) };
+        let timing = Timing {
+            group_wait: signed(incidents.group_wait),
+            group_interval: signed(incidents.group_interval),
+            reopen_within: signed(incidents.reopen_within),
+        };
         Settings {
             desk: Desk::new(config, org),
             evidence,
@@ -43,6 +49,7 @@ impl Settings {
             resolve_timeout: signed(incidents.resolve_timeout),
             policies: config.escalation.clone(),
             inhibit: incidents.inhibit.clone().into(),
+            webhooks: config.webhooks.clone().into(),
         }
     }
 
@@ -78,7 +85,7 @@ impl Settings {
     }
 
     /// What policies are chosen by.
-    fn labels(&self, incident: &Incident, coming: Option<&Alert>) -> BTreeMap<String, String> {
+    pub fn labels(&self, incident: &Incident, coming: Option<&Alert>) -> BTreeMap<String, String> {
         let alert = incident.members.values().map(|member| &member.alert).next().or(coming);
         let grouped = alert.into_iter().flat_map(|alert| {
             self.group_by.iter().map(|name| (name.clone(), alert.label(name).to_owned())).filter(|(_, v)| !v.is_empty())
@@ -87,15 +94,52 @@ impl Settings {
         grouped.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
     }
 
-    pub async fn evidence_lines(&self, incident: &Incident) -> EvidenceLines {
+    pub async fn evidence_lines(&self, incident: &Incident, now: Timestamp) -> EvidenceLines {
         let alerts: Vec<Alert> = incident.members.values().map(|member| member.alert.clone()).collect();
+        let first = letter::first_alert(incident).cloned();
         let ask = async {
+            let curve = match &first {
+                Some(alert) => self.evidence.curve(alert, now).await.map(|curve| {
+                    let picture = curve.png(alert.starts_at);
+                    (curve, picture)
+                }),
+                None => None,
+            };
             EvidenceLines {
+                curve,
                 vi: self.evidence.lines(&alerts, Language::Vi).await,
                 en: self.evidence.lines(&alerts, Language::En).await,
                 affected: BTreeMap::new(),
             }
         };
         tokio::time::timeout(EVIDENCE_WITHIN, ask).await.unwrap_or_default()
+    }
+}
+
+/// How alerts become incidents, for those who ask as they would ask Alertmanager.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    pub group_by: Vec<String>,
+    pub group_wait: SignedDuration,
+    pub group_interval: SignedDuration,
+    pub resolve_timeout: SignedDuration,
+    pub inhibit: Arc<[Inhibit]>,
+}
+
+impl Incidents {
+    pub fn routing(&self) -> Routing {
+        let settings = self.settings();
+        Routing {
+            group_by: settings.group_by.clone(),
+            group_wait: settings.timing.group_wait,
+            group_interval: settings.timing.group_interval,
+            resolve_timeout: settings.resolve_timeout,
+            inhibit: settings.inhibit.clone(),
+        }
+    }
+
+    /// How long an alert from outside without an end fires if it is not posted again.
+    pub fn resolve_timeout(&self) -> SignedDuration {
+        self.settings().resolve_timeout
     }
 }

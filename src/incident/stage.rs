@@ -5,6 +5,7 @@
 
 use super::address::{self, Address};
 use super::excuse::{Excuser, PlacedDevice};
+use super::handover::{self, Keepers};
 use super::inhibit::Inhibitor;
 use super::letter::{Evidence, NoEvidence};
 use super::life::{self, Event, Incident, Member};
@@ -22,17 +23,13 @@ use crate::mail::Outbox;
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
-use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Incidents carried forward in one transaction: bounds how long it holds others up.
 const AT_ONCE: usize = 100;
-/// The longest sleep of [`Incidents::run`]: a clock that jumps is noticed by then.
-const TICK: Duration = Duration::from_secs(1);
 
 /// The incident stage. It lives as long as the daemon; a reload calls [`Incidents::configure`].
 pub struct Incidents {
@@ -46,7 +43,7 @@ pub struct Incidents {
     /// Held from before a change is computed until memory has it. Taken after the transaction began.
     pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    changed: Notify,
+    pub(super) changed: Notify,
 }
 
 #[derive(Default)]
@@ -55,7 +52,11 @@ pub(super) struct State {
     pub recorded: BTreeMap<String, Member>,
     pub silences: Silences,
     pub inhibitor: Inhibitor,
+    /// Whom the rotas had on duty.
+    pub keepers: Keepers,
     next_id: i64,
+    /// When duty changes hands next; `None` if that has to be found out.
+    handover: Option<Timestamp>,
     /// The excuses that the open incidents were last compared with.
     excuses: Option<Version>,
     /// The last tick; `None` if what is due has to be found out anew.
@@ -72,7 +73,7 @@ struct Group {
 #[derive(Default)]
 pub(super) struct Change {
     /// By group; `None` is closed.
-    open: Vec<(String, Option<Open>)>,
+    pub open: Vec<(String, Option<Open>)>,
     /// By fingerprint; `None` ended.
     recorded: Vec<(String, Option<Member>)>,
     next_id: Option<i64>,
@@ -102,7 +103,9 @@ impl Incidents {
         let links = Links::open(&store, now).await?;
         let grace = now.saturating_add(settings.resolve_timeout).unwrap_or(now);
         let silences = Silences::load(&store, now).await?;
-        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, silences, ..State::default() };
+        let keepers = handover::load(&store).await?;
+        let mut state =
+            State { next_id: loaded.next_id, recorded: loaded.recorded, silences, keepers, ..State::default() };
         let mut open = loaded.open;
         let members = open.iter_mut().flat_map(|open| open.incident.members.values_mut());
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
@@ -177,11 +180,6 @@ impl Incidents {
         self.changed.notify_one();
     }
 
-    /// How long an alert from outside without an end fires if it is not posted again.
-    pub fn resolve_timeout(&self) -> SignedDuration {
-        self.settings().resolve_timeout
-    }
-
     /// Takes in alerts, firing and resolved. `tx` may already hold what its sender keeps; it is committed with the
     /// alerts, incidents and mails, or nothing is.
     pub async fn receive(&self, mut tx: Tx, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
@@ -237,6 +235,15 @@ impl Incidents {
     /// Lets time pass: mails that are due are written, announced ends happen, ended incidents close.
     pub async fn tick(&self, now: Timestamp) -> Result<(), StoreError> {
         let settings = self.settings();
+        let hands_over = {
+            let state = self.state();
+            state.ticked.is_none_or(|ticked| now < ticked) || state.handover.is_none_or(|at| at <= now)
+        };
+        if hands_over {
+            // Where no rota changes any more, a reload may bring one, which is looked at then.
+            let next = self.hand_over(&settings, now).await?;
+            self.state().handover = Some(next.unwrap_or(Timestamp::MAX));
+        }
         let (version, due, ended) = {
             let state = self.state();
             let version = self.excuses_version(&state, now);
@@ -275,24 +282,6 @@ impl Incidents {
         if ended { self.end_recorded(now).await } else { Ok(()) }
     }
 
-    /// Calls [`Incidents::tick`] whenever something is due, until `shutdown`.
-    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        while !shutdown.is_cancelled() {
-            let now = Timestamp::now();
-            self.tick(now).await?;
-            let next = self.state().open.values().filter_map(|open| open.due).min();
-            let wait = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
-            // What was due before the tick and still is will not change within the next moments.
-            let wait = wait.unwrap_or(TICK).clamp(Duration::from_millis(5), TICK);
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.changed.notified() => {}
-                () = shutdown.cancelled() => {}
-            }
-        }
-        Ok(())
-    }
-
     /// The incidents that are not closed, oldest first.
     pub fn open(&self) -> Vec<Incident> {
         let mut open: Vec<Incident> = self.state().open.values().map(|open| open.incident.clone()).collect();
@@ -311,10 +300,19 @@ impl Incidents {
         alerts
     }
 
-    /// Alerts in memory, for senders that must be bounded.
-    pub fn n_alerts(&self) -> usize {
+    /// Alerts in memory with `coming`, for senders that must be bounded. Below `bound` those that are known already may
+    /// be counted twice.
+    pub fn n_with(&self, coming: &[Alert], bound: usize) -> usize {
         let state = self.state();
-        state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len()
+        let n_known = state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len();
+        if n_known + coming.len() <= bound {
+            return n_known + coming.len();
+        }
+        let members = state.open.values().flat_map(|open| open.incident.members.keys());
+        let known: HashSet<&String> = members.chain(state.recorded.keys()).collect();
+        let new: HashSet<String> =
+            coming.iter().map(Alert::fingerprint).filter(|fingerprint| !known.contains(fingerprint)).collect();
+        n_known + new.len()
     }
 
     /// What happened in an incident, oldest first; also of closed ones.
@@ -395,7 +393,11 @@ impl Incidents {
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
         let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
-        let member = Member { resolved, ..Member::new(alert.clone(), address.severity) };
+        let alert = match &known {
+            Some(known) if !ends => life::merged(&known.alert, alert),
+            _ => alert.clone(),
+        };
+        let member = Member { resolved, updated: now, ..Member::new(alert, address.severity) };
         match known {
             None if ends => return Ok(()),
             Some(_) if !ends => {}

@@ -123,6 +123,10 @@ tables! {
     feed ("agency", "feed") {
         LAST_SUCCESS Gauge "ioc_feed_last_success_timestamp_seconds" "When the feed was last read without an error.";
         ROWS Counter "ioc_feed_rows_total" "Rows accepted from the feed.";
+        OVERDUE Gauge "ioc_feed_overdue_seconds" "How long the feed's rows are overdue, 0 while they are in time; absent for a feed without expect.";
+    }
+    feed_failures ("agency", "feed", "reason") {
+        FAILURES Counter "ioc_feed_failures_total" "Times the feed could not be read, by reason.";
     }
     feed_rejected ("agency", "feed", "reason") {
         REJECTED Counter "ioc_feed_rows_rejected_total" "Rows of the feed that could not be used; kept under rejected/.";
@@ -130,7 +134,7 @@ tables! {
     device ("agency", "kind", "site", "device") {
         INSTALLED Gauge "ioc_device_installed" "1 if the inventory says that the device is installed, 0 if it is only planned.";
         UP Gauge "ioc_device_up" "1 if the device speaks, 0 if not; absent while unknown.";
-        USABLE Gauge "ioc_device_usable" "1 if the device does what it is for; absent while unknown.";
+        USABLE Gauge "ioc_device_usable" "1 if the device does what it is for, by what it says of its work; absent while it says nothing of it.";
         LAST_SEEN Gauge "ioc_device_last_seen_timestamp_seconds" "When the device last spoke.";
     }
     device_excused ("agency", "kind", "site", "device", "cause") {
@@ -138,6 +142,16 @@ tables! {
     }
     device_info ("agency", "kind", "site", "device", "village", "name") {
         INFO Gauge "ioc_device_info" "1; the village and name of the device.";
+    }
+    village ("agency", "village") {
+        CAMERAS_PLANNED Gauge "ioc_village_cameras_planned" "Cameras of the village by the inventory, installed or yet to be.";
+        CAMERAS_INSTALLED Gauge "ioc_village_cameras_installed" "Cameras of the village that the inventory calls installed.";
+        CAMERAS_UP Gauge "ioc_village_cameras_up" "Installed cameras of the village that speak.";
+        CAMERAS_USABLE Gauge "ioc_village_cameras_usable" "Installed cameras of the village that are known to deliver a usable picture.";
+        HOTSPOTS_PLANNED Gauge "ioc_village_hotspots_planned" "Hotspots of the village by the inventory, installed or yet to be.";
+        HOTSPOTS_INSTALLED Gauge "ioc_village_hotspots_installed" "Hotspots of the village that the inventory calls installed.";
+        HOTSPOTS_UP Gauge "ioc_village_hotspots_up" "Installed hotspots of the village that speak.";
+        HOTSPOTS_USABLE Gauge "ioc_village_hotspots_usable" "Installed hotspots of the village that are known to reach the internet.";
     }
     camera ("agency", "site", "device") {
         FRAMES Gauge "ioc_camera_frames_per_second" "Frames a second the camera delivers.";

@@ -169,36 +169,66 @@ fn vectors(binary: &Binary, left: Vec<Element>, right: Vec<Element>) -> Result<V
     let (many, one) = if swapped { (right, left) } else { (left, right) };
     let side = Side::new(matching, &one);
     refuse_duplicates(&side, &one, swapped)?;
-    let mut matched = vec![false; one.len()];
-    let all = Key::Except::<String>(&[]);
-    let mut grouped = Index::with_capacity(0);
+    let mut matched = Matched::new(matching.cardinality, one.len());
     let mut result: Vec<Element> = Vec::with_capacity(many.len());
     for mut element in many {
         let Some(partner) = side.find(&one, &element, side.key.hash(&element)) else { continue };
-        // Whatever a comparison filters away, one-to-one must hold.
-        if matching.cardinality == Cardinality::OneToOne && std::mem::replace(&mut matched[partner], true) {
-            return Err(QueryError::Execution(
-                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".into(),
-            ));
-        }
         let other = one[partner].value;
         let (left, right) = if swapped { (other, element.value) } else { (element.value, other) };
-        let Some(value) = apply(binary, left, right, left)? else { continue };
-        element.value = value;
+        let value = apply(binary, left, right, left)?;
         result_labels(binary, &mut element, &one[partner]);
-        if matching.cardinality != Cardinality::OneToOne {
-            let hash = all.hash(&element);
-            let same = |earlier: &Element| all.same(earlier, &element) && earlier.get(NAME) == element.get(NAME);
-            if grouped.find(hash, |entry| same(&result[entry as usize])).is_some() {
-                return Err(QueryError::Execution(
-                    "multiple matches for labels: grouping labels must ensure unique matches".into(),
-                ));
-            }
-            grouped.insert(hash);
+        // Whatever a comparison filters away, the matching must hold.
+        matched.add(&element, partner)?;
+        if let Some(value) = value {
+            result.push(Element { value, ..element });
         }
-        result.push(element);
     }
     Ok(result)
+}
+
+/// What has found its partner so far.
+enum Matched {
+    /// By the partner's position.
+    OneToOne(Vec<bool>),
+    /// Resulting elements with their partners' positions.
+    Grouped { index: Index, elements: Vec<(Element, usize)> },
+}
+
+impl Matched {
+    fn new(cardinality: Cardinality, n_partners: usize) -> Matched {
+        match cardinality {
+            Cardinality::OneToOne => Matched::OneToOne(vec![false; n_partners]),
+            _ => Matched::Grouped { index: Index::with_capacity(0), elements: Vec::new() },
+        }
+    }
+
+    /// Refuses a second element for one partner, or a second of the same labels if the partner may have many.
+    fn add(&mut self, element: &Element, partner: usize) -> Result<(), QueryError> {
+        match self {
+            Matched::OneToOne(matched) if matched[partner] => Err(QueryError::Execution(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".into(),
+            )),
+            Matched::OneToOne(matched) => {
+                matched[partner] = true;
+                Ok(())
+            }
+            Matched::Grouped { index, elements } => {
+                let all = Key::Except::<String>(&[]);
+                let hash = all.hash(element);
+                let same = |(earlier, of): &(Element, usize)| {
+                    *of == partner && all.same(earlier, element) && earlier.get(NAME) == element.get(NAME)
+                };
+                if index.find(hash, |entry| same(&elements[entry as usize])).is_some() {
+                    return Err(QueryError::Execution(
+                        "multiple matches for labels: grouping labels must ensure unique matches".into(),
+                    ));
+                }
+                index.insert(hash);
+                elements.push((element.clone(), partner));
+                Ok(())
+            }
+        }
+    }
 }
 
 fn refuse_duplicates(side: &Side<'_>, one: &[Element], swapped: bool) -> Result<(), QueryError> {

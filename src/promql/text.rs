@@ -12,6 +12,26 @@ pub const MAX_DEPTH: usize = 200;
 /// A chain of operators nests to one side; this bounds the parser's tree before its depth is known.
 const MAX_OPERATORS: usize = 1_000;
 
+/// Compiled size of a regular expression, in bytes. Counted repetitions multiply: `(x{99}){99}` is long.
+const MAX_REGEX_BYTES: usize = 512 * 1024;
+/// Of one query.
+const MAX_REGEXES: usize = 100;
+
+/// Compiles a regular expression as PromQL means it: anchored, a dot matches line feeds too.
+///
+/// # Errors
+/// `TooLarge` if its compiled form is, `Syntax` if it is none.
+pub fn regex(pattern: &str) -> Result<regex::Regex, QueryError> {
+    let built = regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(MAX_REGEX_BYTES).build();
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => QueryError::TooLarge(format!(
+            "the regular expression {:?} compiles to more than {MAX_REGEX_BYTES} bytes",
+            pattern.chars().take(60).collect::<String>()
+        )),
+        error => QueryError::Syntax(format!("illegal regex: {error}")),
+    })
+}
+
 /// Checks the limits and returns the text to parse.
 pub fn prepare(text: &str) -> Result<String, QueryError> {
     if text.len() > MAX_BYTES {
@@ -32,11 +52,22 @@ struct Scanner<'a> {
     depth: usize,
     in_braces: bool,
     operators: usize,
+    /// The next string is a regular expression.
+    is_regex: bool,
+    regexes: usize,
 }
 
 impl Default for Scanner<'_> {
     fn default() -> Self {
-        Scanner { chars: "".chars().peekable(), out: String::new(), depth: 0, in_braces: false, operators: 0 }
+        Scanner {
+            chars: "".chars().peekable(),
+            out: String::new(),
+            depth: 0,
+            in_braces: false,
+            operators: 0,
+            is_regex: false,
+            regexes: 0,
+        }
     }
 }
 
@@ -44,12 +75,22 @@ impl Scanner<'_> {
     fn run(&mut self) -> Result<(), QueryError> {
         while let Some(c) = self.chars.next() {
             match c {
-                '"' | '\'' => self.quoted(c)?,
-                '`' => self.raw(),
+                '"' | '\'' | '`' => {
+                    let start = self.out.len();
+                    if c == '`' {
+                        self.raw()
+                    } else {
+                        self.quoted(c)?
+                    }
+                    if std::mem::take(&mut self.is_regex) {
+                        self.check_regex(start)?;
+                    }
+                }
                 '#' => self.comment(),
                 'a'..='z' | 'A'..='Z' | '_' | ':' => self.word(c),
                 '0'..='9' => self.number(c)?,
                 _ => {
+                    self.is_regex = c == '~' || (self.is_regex && c.is_whitespace());
                     self.out.push(c);
                     match c {
                         '(' | '[' | '{' => self.depth += 1,
@@ -99,6 +140,21 @@ impl Scanner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Before the parser compiles it, whatever it takes.
+    fn check_regex(&mut self, start: usize) -> Result<(), QueryError> {
+        self.regexes += 1;
+        if self.regexes > MAX_REGEXES {
+            return Err(QueryError::TooLarge(format!("the query has more than {MAX_REGEXES} regular expressions")));
+        }
+        let text = &self.out[start..];
+        let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or("");
+        match regex(&inner.replace("\\\\", "\\")) {
+            Err(error @ QueryError::TooLarge(_)) => Err(error),
+            // Escapes are the parser's to read; it says what is wrong.
+            _ => Ok(()),
+        }
     }
 
     fn raw(&mut self) {
@@ -186,6 +242,11 @@ mod tests {
             assert!(matches!(prepare(&text), Err(QueryError::TooLarge(_))), "{}", &text[..10]);
         }
         assert!(prepare(&format!("\"{}\"", "(".repeat(1_000))).is_ok());
+        let many = format!("{{{}}}", "a=~\"x\",".repeat(101));
+        for text in ["{a=~\"(x{999}){999}\"}", "{a !~ `(\\w{99}){99}`}", &many] {
+            assert!(matches!(prepare(text), Err(QueryError::TooLarge(_))), "{text}");
+        }
+        assert!(prepare("{a=\"(x{999}){999}\",b=~\"(a+)+$\"}").is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use tower::ServiceExt;
 
 /// Everybody in columns: nobody; the users of [`USERS`]; the tokens alerts, silences, metrics, query, reload, and the
-/// one of Tam Kỳ that has all these rights. `+` passes, `-` is forbidden (403), `?` is asked who it is (401).
+/// one of Tam Kỳ that has all these rights; that with the right to bounces alone is in `outbox_tests.rs`. `+` passes, `-` is forbidden (403), `?` is asked who it is (401).
 const EXPECTED: &str = "
 GET    /-/healthy                       + +++++ +++ +++++ +
 GET    /-/ready                         + +++++ +++ +++++ +
@@ -21,6 +21,16 @@ GET    /api/v1/query                    ? +++++ +++ ---+- +
 POST   /api/v1/query                    ? +++++ +++ ---+- +
 GET    /api/v1/query_range              ? +++++ +++ ---+- +
 POST   /api/v1/query_range              ? +++++ +++ ---+- +
+GET    /api/v1/query_exemplars          ? +++++ +++ ---+- +
+POST   /api/v1/query_exemplars          ? +++++ +++ ---+- +
+GET    /api/v1/series                   ? +++++ +++ ---+- +
+POST   /api/v1/series                   ? +++++ +++ ---+- +
+GET    /api/v1/labels                   ? +++++ +++ ---+- +
+POST   /api/v1/labels                   ? +++++ +++ ---+- +
+GET    /api/v1/label/{name}/values      ? +++++ +++ ---+- +
+GET    /api/v1/metadata                 ? +++++ +++ ---+- +
+GET    /api/v1/rules                    ? +++++ +++ ---+- +
+GET    /api/v1/alerts                   ? +++++ +++ ---+- +
 GET    /api/v1/status/buildinfo         ? +++++ +++ ---+- +
 GET    /api/v2/alerts                   ? +++++ +++ +---- +
 POST   /api/v2/alerts                   ? -+--+ -++ +---- +
@@ -31,9 +41,11 @@ GET    /api/v2/silences                 ? +++++ +++ -+--- +
 POST   /api/v2/silences                 ? -+--+ -++ -+--- +
 GET    /api/v2/silence/{id}             ? +++++ +++ -+--- +
 DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
+GET    /api/ioc/v1/openapi.json         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
+GET    /api/ioc/v1/incidents/{id}       ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/availability         ? +++++ +++ ---+- +
@@ -44,10 +56,16 @@ DELETE /api/ioc/v1/maintenance/{id}     ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/overrides            ? +++++ +++ ---+- +
 POST   /api/ioc/v1/overrides            ? -+-++ --- ----- -
 DELETE /api/ioc/v1/overrides/{id}       ? -+-++ --- ----- -
+GET    /api/ioc/v1/outbox               ? -++-+ -++ ----- -
+POST   /api/ioc/v1/bounces              ? ----+ --- ----- -
+POST   /api/ioc/v1/payments/portal      ? ----- --- ----- -
+POST   /api/ioc/v1/payments/gateway     ? ----- --- ----- -
+POST   /api/ioc/v1/usage                ? ----- --- ----- -
 GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 POST   /incidents/{id}                  ? -++-+ -++ ----- -
+GET    /silences                        ? +++++ +++ ----- -
 POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /ack/{token}                     + +++++ +++ +++++ +
 POST   /ack/{token}                     + +++++ +++ +++++ +

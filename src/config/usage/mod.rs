@@ -109,6 +109,11 @@ const APPLICATION: [&str; 1] = ["unused_after"];
 const DOSSIER: [&str; 2] = ["receipt_within", "targets"];
 const SINGLE: [&str; 2] = ["due_soon", "apology_before"];
 
+/// The feeds of all applications.
+pub fn usage_feeds(usage: &[UsageSource]) -> impl Iterator<Item = &Feed> {
+    usage.iter().filter_map(UsageSource::feed_config)
+}
+
 impl UsageSource {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<UsageSource> {
         let keys: Vec<&str> =
@@ -143,6 +148,15 @@ impl UsageSource {
             UsageRows::Usage { feed, .. } => &feed.id,
             UsageRows::AccessLog { log, .. } => &log.id,
             UsageRows::Dossiers(dossiers) => &dossiers.feed.id,
+        }
+    }
+
+    /// `None` for an access log.
+    pub fn feed_config(&self) -> Option<&Feed> {
+        match &self.rows {
+            UsageRows::Usage { feed, .. } => Some(feed),
+            UsageRows::Dossiers(dossiers) => Some(&dossiers.feed),
+            UsageRows::AccessLog { .. } => None,
         }
     }
 

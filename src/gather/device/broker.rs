@@ -5,11 +5,12 @@
 
 use super::DeviceError;
 use super::decode::Readings;
-use super::fleet::{Fleet, Now, Session};
+use super::fleet::{Fleet, Now};
 use super::link::{Event, Link, Lost, MAX_PACKET, Message};
+use super::message::handle;
 use super::outcome::{Counters, Outcome, Tally};
 use super::queue::{Pushed, Queue};
-use super::topic::{Decoder, Topics};
+use super::topic::Topics;
 use crate::config::mqtt::Broker;
 use crate::metrics::{Row, columns};
 use std::collections::VecDeque;
@@ -302,46 +303,5 @@ impl Worker {
             metrics.table(columns::broker::TABLE).set(self.row, columns::broker::UNLISTED, n_unlisted);
         }
         self.counters.add(metrics, &mut self.tally);
-    }
-}
-
-/// Applies one message to the fleet.
-pub(super) fn handle(
-    topics: &Topics,
-    readings: &mut Readings,
-    session: &mut Session<'_>,
-    message: &Message,
-) -> Outcome {
-    let Ok(name) = std::str::from_utf8(&message.topic) else { return Outcome::Malformed };
-    let Some((topic, captures)) = topics.find(name) else { return Outcome::UnknownTopic };
-    if message.retain && !topic.retained_status {
-        return Outcome::RetainedIgnored;
-    }
-    let found = match session.find(captures.agency, captures.kind, captures.device, topic.kind_hint) {
-        Ok(found) => found,
-        Err(outcome) => return outcome,
-    };
-    match &topic.decoder {
-        Decoder::Status { online, offline } => {
-            let word = message.payload.trim_ascii();
-            match () {
-                () if word == &**online => session.status(found, true, message.retain),
-                () if word == &**offline => session.status(found, false, message.retain),
-                () => return Outcome::Malformed,
-            }
-            Outcome::Ok
-        }
-        Decoder::Json(mapping) => {
-            if mapping.read(found.kind(), &message.payload, readings).is_err() {
-                return Outcome::Malformed;
-            }
-            if message.retain {
-                let Some(online) = readings.online() else { return Outcome::RetainedIgnored };
-                session.status(found, online, true);
-            } else {
-                session.telemetry(found, readings);
-            }
-            if readings.n_bad > 0 { Outcome::BadValue } else { Outcome::Ok }
-        }
     }
 }

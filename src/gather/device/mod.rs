@@ -9,15 +9,22 @@
 mod broker;
 pub mod decode;
 pub mod fleet;
+pub mod guest;
 pub mod inventory;
 mod link;
+mod message;
 mod outcome;
 mod presence;
 mod queue;
 mod topic;
+pub mod usable;
+
+#[cfg(test)]
+mod strangers_tests;
 
 pub use fleet::{Fleet, Now, Settings};
 pub use inventory::Inventory;
+pub use message::Hearer;
 pub use outcome::Outcome;
 
 use crate::config::{Id, mqtt::Broker};

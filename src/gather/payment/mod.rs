@@ -9,7 +9,12 @@ pub mod files;
 pub mod guess;
 mod ledger;
 mod mismatch;
+mod owner;
+#[cfg(test)]
+mod push_tests;
 mod row;
+#[cfg(test)]
+mod samples_tests;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -19,13 +24,14 @@ pub use mismatch::{Evidence, MismatchInfo, evidence, mismatches_between, open_at
 pub use row::{PaymentRow, Side};
 
 use crate::config::feeds::Payments;
-use crate::feed::{Cells, Directory, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ledger::Judge;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +65,25 @@ impl Rules {
 impl Gatherer for SideGatherer {
     type Row = PaymentRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         row::COLUMNS
     }
 
     fn parse(&self, cells: &Cells<'_>, now: Timestamp) -> Result<PaymentRow, Rejection> {
         PaymentRow::parse(self.side, cells, &self.rules.place.org, now)
+    }
+
+    fn agency<'r>(&self, row: &'r PaymentRow) -> &'r str {
+        &row.agency
+    }
+
+    async fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&PaymentRow],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        owner::foreign(tx, self.side, rows, may).await
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, now: Timestamp) -> Result<(), StoreError> {
@@ -80,7 +99,7 @@ fn judge<'a>(rules: &'a Rules, due: &'a (dyn Fn(i64) -> i64 + Sync), now: Timest
 
 /// Both sides' feeds and the ledger between them.
 pub struct Reconciler {
-    feeds: Vec<(Directory, Arc<SideGatherer>)>,
+    feeds: Vec<Box<dyn Feed>>,
     rules: Arc<Rules>,
 }
 
@@ -90,14 +109,14 @@ impl Reconciler {
         let rules = Arc::new(Rules { place, grace: config.grace, settlement_lag: config.settlement_lag, zone });
         let gatherer = |side| Arc::new(SideGatherer { side, rules: Arc::clone(&rules) });
         let (portal, gateway) = (gatherer(Side::Portal), gatherer(Side::Gateway));
-        let feeds = config.portal.iter().map(|feed| (Directory::new(feed), Arc::clone(&portal)));
-        let feeds = feeds.chain(config.gateway.iter().map(|feed| (Directory::new(feed), Arc::clone(&gateway))));
+        let feeds = config.portal.iter().map(|feed| feed::bind(feed, Arc::clone(&portal)));
+        let feeds = feeds.chain(config.gateway.iter().map(|feed| feed::bind(feed, Arc::clone(&gateway))));
         Reconciler { feeds: feeds.collect(), rules }
     }
 
     /// Takes up where the last run stopped: every series is set, and everything that waits is judged anew.
     pub async fn start(&self) -> Result<(), PaymentError> {
-        for (feed, _) in &self.feeds {
+        for feed in &self.feeds {
             feed.start(&self.rules.place);
         }
         ledger::wake_all(&self.rules.place.store).await?;
@@ -109,20 +128,24 @@ impl Reconciler {
     pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, PaymentError> {
         let place = &self.rules.place;
         let mut results = Vec::with_capacity(self.feeds.len());
-        for (feed, gatherer) in &mut self.feeds {
-            let polled = feed.poll(place, gatherer, now).await;
+        for feed in &mut self.feeds {
+            let polled = feed.poll(place, now).await;
             results.push((feed.id().to_string(), polled));
         }
-        let due = |at_us| self.rules.settlement_due(at_us);
-        // One transaction a thousand, so that others can write in between.
-        while ledger::take_due(&place.store, &judge(&self.rules, &due, now)).await? > 0 {}
-        series::refresh(place).await?;
+        judge_due(&self.rules, now).await?;
         Ok(results)
     }
 }
 
-/// Polls until `shutdown`. Failures of feeds are logged when they begin and when they end; `Err` only for the state
-/// database.
+/// Judges what is due and sets the series.
+async fn judge_due(rules: &Rules, now: Timestamp) -> Result<(), PaymentError> {
+    let due = |at_us| rules.settlement_due(at_us);
+    // One transaction a thousand, so that others can write in between.
+    while ledger::take_due(&rules.place.store, &judge(rules, &due, now)).await? > 0 {}
+    Ok(series::refresh(&rules.place).await?)
+}
+
+/// Reads and judges until `shutdown`. A feed's failure is its own; `Err` only for the state database.
 pub async fn run(
     config: Payments,
     zone: TimeZone,
@@ -130,23 +153,24 @@ pub async fn run(
     every: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), PaymentError> {
-    let mut reconciler = Reconciler::new(&config, zone, place);
+    let reconciler = Reconciler::new(&config, zone, place);
     reconciler.start().await?;
-    let mut failures = crate::feed::Failures::default();
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
+    let Reconciler { feeds, rules } = reconciler;
+    let changed = Notify::new();
+    let reading = feed::run(feeds, &rules.place, every, &changed, &shutdown);
+    let judging = async {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = changed.notified() => {}
+            }
+            judge_due(&rules, Timestamp::now()).await?;
         }
-        // Between two batches everything is committed, so a poll may be dropped at any moment.
-        let results = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            results = reconciler.poll(Timestamp::now()) => results?,
-        };
-        for (feed, result) in results {
-            failures.note(&feed, result.as_ref().err());
-        }
+    };
+    tokio::select! {
+        () = reading => Ok(()),
+        failed = judging => failed,
     }
 }

@@ -6,7 +6,7 @@
 
 use super::rows::{self, Channel, Outcome, Step};
 use super::tables::{self, Change, CountKey};
-use crate::feed::{Cells, Need, Reason, Rejection};
+use crate::feed::{Cells, Names, Need, Reason, Rejection};
 use crate::org::Org;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
@@ -42,7 +42,7 @@ pub struct Dossier {
     pub apology_us: i64,
 }
 
-pub(super) const COLUMNS: &[(&str, Need)] = &[
+pub(super) const COLUMNS: Names = &[
     ("dossier", Need::Required),
     ("agency", Need::Optional),
     ("procedure", Need::Optional),
@@ -118,7 +118,7 @@ impl Dossier {
         let taken = self.steps().into_iter().filter(|(_, at, _)| *at != 0);
         taken
             .map(|(step, at, channel)| {
-                let (from, to) = org.day(org.date(from_micros(at)));
+                let (from, to) = org.span_of(org.date(from_micros(at)));
                 let outcome = match step {
                     Step::Processed | Step::Returned if self.due_us != 0 => {
                         // The result counts, not the day the citizen came for it.
@@ -161,6 +161,22 @@ pub(super) async fn write(tx: &mut Tx, source: &str, rows: &[Dossier], org: &Org
     }
     let changes = changes.into_iter().filter(|(_, n)| *n != 0).map(|(key, n)| (key, Change::Add(n))).collect();
     tables::change_dossiers(tx, source, changes).await
+}
+
+/// The rows (by index) of dossiers that are known as those of an agency that `may` refuses.
+pub(super) async fn foreign(
+    tx: &mut Tx,
+    source: &str,
+    rows: &[&Dossier],
+    may: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Vec<usize>, StoreError> {
+    let mut found = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        if find(tx, source, &row.code).await?.is_some_and(|known| !may(&known.agency)) {
+            found.push(index);
+        }
+    }
+    Ok(found)
 }
 
 const FIELDS: &str = "dossier, agency, procedure_code, submitted_us, submitted_channel, receipted_us, due_us, processed_us, \

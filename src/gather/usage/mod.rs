@@ -9,6 +9,8 @@
 
 pub mod access_log;
 pub mod dossiers;
+#[cfg(test)]
+mod order_tests;
 pub mod pace;
 pub mod rates;
 mod rows;
@@ -26,12 +28,13 @@ pub use tables::{ActiveUsers, DossierCount, active_users, dossier_counts};
 
 use crate::config::Id;
 use crate::config::usage::{Grain, UsageRows, UsageSource};
-use crate::feed::{Cells, Directory, Failures, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{StoreError, Tx};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,7 @@ struct AppGatherer {
 impl Gatherer for AppGatherer {
     type Row = UsageRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         rows::USAGE_COLUMNS
     }
 
@@ -58,6 +61,20 @@ impl Gatherer for AppGatherer {
         // A panic while holding it leaves at worst one name too many.
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         UsageRow::parse(&self.app, cells, &self.place.org, &mut events)
+    }
+
+    fn agency<'r>(&self, row: &'r UsageRow) -> &'r str {
+        &row.agency
+    }
+
+    /// A count's key holds its agency: no row can reach another's.
+    async fn foreign(
+        &self,
+        _tx: &mut Tx,
+        _rows: &[&UsageRow],
+        _may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<UsageRow>, _now: Timestamp) -> Result<(), StoreError> {
@@ -73,12 +90,26 @@ struct DossierGatherer {
 impl Gatherer for DossierGatherer {
     type Row = DossierRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         rows::DOSSIER_COLUMNS
     }
 
     fn parse(&self, cells: &Cells<'_>, _now: Timestamp) -> Result<DossierRow, Rejection> {
         DossierRow::parse(cells, &self.place.org)
+    }
+
+    fn agency<'r>(&self, row: &'r DossierRow) -> &'r str {
+        &row.agency
+    }
+
+    /// A count's key holds its agency: no row can reach another's.
+    async fn foreign(
+        &self,
+        _tx: &mut Tx,
+        _rows: &[&DossierRow],
+        _may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<DossierRow>, _now: Timestamp) -> Result<(), StoreError> {
@@ -94,7 +125,7 @@ struct SingleGatherer {
 impl Gatherer for SingleGatherer {
     type Row = dossiers::Dossier;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         dossiers::COLUMNS
     }
 
@@ -102,136 +133,103 @@ impl Gatherer for SingleGatherer {
         dossiers::Dossier::parse(cells, &self.place.org)
     }
 
+    fn agency<'r>(&self, row: &'r dossiers::Dossier) -> &'r str {
+        &row.agency
+    }
+
+    /// A dossier's code is its key: a row may not take another agency's dossier away from it.
+    async fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&dossiers::Dossier],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        dossiers::foreign(tx, &self.app, rows, may).await
+    }
+
     async fn write(&self, tx: &mut Tx, rows: Vec<dossiers::Dossier>, _now: Timestamp) -> Result<(), StoreError> {
         dossiers::write(tx, &self.app, &rows, &self.place.org).await
     }
 }
 
-enum Reader {
-    App(Directory, Arc<AppGatherer>),
-    Dossiers(Directory, Arc<DossierGatherer>),
-    Singles(Directory, Arc<SingleGatherer>),
-    Log(Box<access_log::Log>),
-}
-
-impl Reader {
-    fn new(source: &UsageSource, place: &Place) -> Reader {
-        let (app, place) = (source.app.clone(), place.clone());
-        match &source.rows {
-            UsageRows::Usage { feed, .. } => {
-                let gatherer = AppGatherer { app, place, events: Mutex::default() };
-                Reader::App(Directory::new(feed), Arc::new(gatherer))
-            }
-            UsageRows::AccessLog { log, .. } => Reader::Log(Box::new(access_log::Log::new(app, (**log).clone()))),
-            UsageRows::Dossiers(dossiers) => {
-                let directory = Directory::new(&dossiers.feed);
-                match dossiers.grain {
-                    Grain::Counts => Reader::Dossiers(directory, Arc::new(DossierGatherer { app, place })),
-                    Grain::Single => Reader::Singles(directory, Arc::new(SingleGatherer { app, place })),
-                }
-            }
-        }
-    }
-
-    fn id(&self) -> &str {
-        match self {
-            Reader::App(feed, _) | Reader::Dossiers(feed, _) | Reader::Singles(feed, _) => feed.id(),
-            Reader::Log(log) => log.id(),
-        }
-    }
-
-    async fn start(&self, place: &Place) -> Result<(), UsageError> {
-        match self {
-            Reader::App(feed, gatherer) => {
-                feed.start(place);
-                let events = tables::events(&place.store, &gatherer.app).await?;
-                *gatherer.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
-            }
-            Reader::Dossiers(feed, _) | Reader::Singles(feed, _) => feed.start(place),
-            Reader::Log(log) => log.start(place),
-        }
-        Ok(())
-    }
-
-    async fn poll(&mut self, place: &Place, now: Timestamp) -> Result<Polled, FeedError> {
-        match self {
-            Reader::App(feed, gatherer) => feed.poll(place, gatherer, now).await,
-            Reader::Dossiers(feed, gatherer) => feed.poll(place, gatherer, now).await,
-            Reader::Singles(feed, gatherer) => feed.poll(place, gatherer, now).await,
-            Reader::Log(log) => log.poll(place, now).await,
-        }
-    }
-}
-
 /// How often the series are set although no row came: time alone makes dossiers late and applications unused.
-const REFRESH: SignedDuration = SignedDuration::from_secs(60);
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// All sources of usage.
 pub struct Usage {
     sources: Vec<UsageSource>,
-    readers: Vec<Reader>,
+    feeds: Vec<Box<dyn Feed>>,
+    gatherers: Vec<Arc<AppGatherer>>,
     place: Place,
-    /// When the series were last set.
-    shown: Option<Timestamp>,
 }
 
 impl Usage {
     pub fn new(config: &[UsageSource], place: Place) -> Usage {
-        let readers = config.iter().map(|source| Reader::new(source, &place)).collect();
-        Usage { sources: config.to_vec(), readers, place, shown: None }
+        let mut gatherers = Vec::new();
+        let feeds = config.iter().map(|source| -> Box<dyn Feed> {
+            let (app, place) = (source.app.clone(), place.clone());
+            match &source.rows {
+                UsageRows::Usage { feed, .. } => {
+                    let gatherer = Arc::new(AppGatherer { app, place, events: Mutex::default() });
+                    gatherers.push(Arc::clone(&gatherer));
+                    feed::bind(feed, gatherer)
+                }
+                UsageRows::AccessLog { log, .. } => Box::new(access_log::Log::new(app, (**log).clone())),
+                UsageRows::Dossiers(dossiers) => match dossiers.grain {
+                    Grain::Counts => feed::bind(&dossiers.feed, Arc::new(DossierGatherer { app, place })),
+                    Grain::Single => feed::bind(&dossiers.feed, Arc::new(SingleGatherer { app, place })),
+                },
+            }
+        });
+        let feeds = feeds.collect();
+        Usage { sources: config.to_vec(), feeds, gatherers, place }
     }
 
     /// Takes up the totals of earlier runs and sets every series.
     pub async fn start(&self, now: Timestamp) -> Result<(), UsageError> {
-        for reader in &self.readers {
-            reader.start(&self.place).await?;
+        for feed in &self.feeds {
+            feed.start(&self.place);
+        }
+        for gatherer in &self.gatherers {
+            let events = tables::events(&self.place.store, &gatherer.app).await?;
+            *gatherer.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
         }
         Ok(series::refresh(&self.place, &self.sources, now).await?)
     }
 
     /// Reads what is new and sets the series. A source's failure is given beside its id and does not stop the others.
     pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, UsageError> {
-        let mut results = Vec::with_capacity(self.readers.len());
-        let mut is_changed = self.shown.is_none_or(|shown| now.duration_since(shown) >= REFRESH || now < shown);
-        for reader in &mut self.readers {
-            let polled = reader.poll(&self.place, now).await;
-            // A failed poll may have committed batches.
-            is_changed |= polled.as_ref().map_or(true, |polled| polled.accepted + polled.rejected > 0);
-            results.push((reader.id().to_string(), polled));
+        let mut results = Vec::with_capacity(self.feeds.len());
+        for feed in &mut self.feeds {
+            let polled = feed.poll(&self.place, now).await;
+            results.push((feed.id().to_string(), polled));
         }
-        if is_changed {
-            series::refresh(&self.place, &self.sources, now).await?;
-            self.shown = Some(now);
-        }
+        series::refresh(&self.place, &self.sources, now).await?;
         Ok(results)
     }
 }
 
-/// Polls until `shutdown`. Failures of feeds are logged when they begin and when they end; `Err` only for the state
-/// database.
+/// Reads until `shutdown`. A source's failure is its own; `Err` only for the state database.
 pub async fn run(
     config: Vec<UsageSource>,
     place: Place,
     every: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), UsageError> {
-    let mut usage = Usage::new(&config, place);
+    let usage = Usage::new(&config, place);
     usage.start(Timestamp::now()).await?;
-    let mut failures = Failures::default();
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
+    let Usage { sources, feeds, place, .. } = usage;
+    let changed = Notify::new();
+    let reading = feed::run(feeds, &place, every, &changed, &shutdown);
+    let counting = async {
+        loop {
+            // Which of the two it was makes no difference.
+            let _ = tokio::time::timeout(REFRESH, changed.notified()).await;
+            series::refresh(&place, &sources, Timestamp::now()).await?;
         }
-        // Between two batches everything is committed, so a poll may be dropped at any moment.
-        let results = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            results = usage.poll(Timestamp::now()) => results?,
-        };
-        for (feed, result) in results {
-            failures.note(&feed, result.as_ref().err());
-        }
+    };
+    tokio::select! {
+        () = reading => Ok(()),
+        failed = counting => failed,
     }
 }

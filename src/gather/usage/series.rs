@@ -134,7 +134,7 @@ async fn dossier_totals(place: &Place) -> Result<(), StoreError> {
 /// What the four rates are computed from, for the present month.
 async fn this_month(place: &Place, now: Timestamp) -> Result<(), StoreError> {
     let (first, last) = Period::Month.around(place.org.date(now));
-    let (from, to) = (place.org.day(first).0, place.org.day(last).1);
+    let (from, to) = (place.org.span_of(first).0, place.org.span_of(last).1);
     let mut sums: BTreeMap<[String; 3], i64> = BTreeMap::new();
     for count in tables::dossier_counts(&place.store, from, to).await? {
         if place.org.agency(&count.agency).is_some() {
@@ -227,8 +227,8 @@ async fn targets(place: &Place, sources: &[UsageSource], now: Timestamp) -> Resu
             let labels = [target.agency.as_str(), source.app.as_str(), target.id.as_str()];
             shown.insert(labels.map(str::to_owned));
             let row = table.row(&labels);
-            let end = place.org.day(pace.last).1;
-            let mut cells = vec![
+            let end = place.org.span_of(pace.last).1;
+            let cells = [
                 (target::GOAL, Some(pace.goal as f64)),
                 (target::DONE, Some(pace.done as f64)),
                 (target::OBSERVED, pace.observed_per_day),
@@ -239,7 +239,7 @@ async fn targets(place: &Place, sources: &[UsageSource], now: Timestamp) -> Resu
                 (target::END, Some(seconds(end))),
             ];
             table.update(row, |row| {
-                for (column, value) in cells.drain(..) {
+                for (column, value) in cells {
                     match value {
                         Some(value) => row.set(column, value),
                         None => row.clear(column),
@@ -266,7 +266,7 @@ pub(super) async fn paces<'c>(
     for target in config.targets.iter().filter(|target| target.holds(today)) {
         let (first, last) = target.every.around(today);
         if let std::collections::btree_map::Entry::Vacant(entry) = sums.entry((first, last)) {
-            let (from, to) = (place.org.day(first).0, place.org.day(last).1);
+            let (from, to) = (place.org.span_of(first).0, place.org.span_of(last).1);
             entry.insert(tables::spread(&place.store, &source.app, from, to).await?);
         }
         let done = sums[&(first, last)].sum(&target.agency, target.step, target.channel);

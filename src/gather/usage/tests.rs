@@ -77,3 +77,26 @@ async fn a_feed_cannot_invent_series_without_end() {
         assert_eq!(rejected, Some(30.0));
     }
 }
+
+#[tokio::test]
+async fn pushed_counts_reach_the_series_with_the_next_poll() {
+    use crate::feed::push::Post;
+    let sections = "usage:\n  - {app: qoffice, feed: {push: {columns: {active_users: users}}}}\n";
+    for bench in Bench::both(sections).await {
+        let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
+        usage.start(at("2026-11-23T02:00:00Z")).await.unwrap();
+        let may: &(dyn Fn(&str) -> bool + Sync) = &|name| name == "tam-ky";
+        let post = Post {
+            sender: "tam-ky",
+            may: Some(may),
+            owner: Some("tam-ky"),
+            key: None,
+            body: "{\"users\": 12, \"from\": \"2026-11-20\", \"to\": \"2026-11-21\"}".into(),
+            now: at("2026-11-23T02:00:00Z"),
+        };
+        let reply = bench.place.pushes.take("usage-qoffice", post).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        poll(&mut usage).await;
+        assert_eq!(bench.metric(app::TABLE, &["tam-ky", "qoffice"], app::ACTIVE_USERS), Some(12.0));
+    }
+}

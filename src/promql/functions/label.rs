@@ -1,15 +1,23 @@
 //! `label_replace` and `label_join`.
 
 use super::super::QueryError;
-use super::super::eval::{Element, Name};
+use super::super::eval::{Element, Evaluation, Name};
 use super::super::labels::NAME;
 use super::distinct;
 
 /// `strings`: destination, replacement, source, regular expression.
-pub fn replace(mut elements: Vec<Element>, strings: &[String]) -> Result<Vec<Element>, QueryError> {
+pub fn replace(
+    evaluation: &Evaluation<'_>,
+    mut elements: Vec<Element>,
+    strings: &[String],
+) -> Result<Vec<Element>, QueryError> {
     let [destination, replacement, source, pattern] = strings else { return Err(super::missing_argument()) };
-    let regex = regex::Regex::new(&format!("^(?s:{pattern})$"))
-        .map_err(|_| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+    let regex = evaluation.regex(pattern).map_err(|error| match error {
+        QueryError::Syntax(_) => {
+            QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
+        }
+        error => QueryError::Execution(error.to_string()),
+    })?;
     check_label("label_replace", destination)?;
     for element in &mut elements {
         let Some(captures) = regex.captures(element.get(source)) else { continue };

@@ -56,12 +56,29 @@ fn round(value: f64, parameters: &[f64]) -> Option<f64> {
     Some((value * inverse + 0.5).floor() / inverse)
 }
 
-/// Unlike `f64::min`, NaN wins.
+/// As Go's: NaN wins, unless the other is the least there is.
 fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    let is_least = a == f64::NEG_INFINITY || b == f64::NEG_INFINITY;
+    if (a.is_nan() || b.is_nan()) && !is_least { f64::NAN } else { a.min(b) }
 }
 
-/// Unlike `f64::max`, NaN wins.
+/// As Go's: NaN wins, unless the other is the most there is.
 fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    let is_most = a == f64::INFINITY || b == f64::INFINITY;
+    if (a.is_nan() || b.is_nan()) && !is_most { f64::NAN } else { a.max(b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    #[test]
+    fn clamping_treats_nan_as_go_does() {
+        let at = |name: &str, value: f64, parameters: &[f64]| find(name).unwrap()(value, parameters);
+        assert!(at("clamp_min", f64::NAN, &[1.0]).unwrap().is_nan());
+        assert_eq!(at("clamp_min", f64::NAN, &[f64::INFINITY]), Some(f64::INFINITY));
+        assert_eq!(at("clamp_max", f64::NAN, &[f64::NEG_INFINITY]), Some(f64::NEG_INFINITY));
+        assert_eq!(at("clamp", 5.0, &[3.0, 2.0]), None);
+        assert_eq!(at("clamp", 5.0, &[1.0, 2.0]), Some(2.0));
+    }
 }

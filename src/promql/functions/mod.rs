@@ -148,7 +148,9 @@ pub fn evaluate(
             Data::Vector(histogram::fraction(lower, upper, vector(2)?))
         }
         Function::LabelJoin => Data::Vector(label::join(vector(0)?, &strings(evaluation, arguments, at_ms)?)?),
-        Function::LabelReplace => Data::Vector(label::replace(vector(0)?, &strings(evaluation, arguments, at_ms)?)?),
+        Function::LabelReplace => {
+            Data::Vector(label::replace(evaluation, vector(0)?, &strings(evaluation, arguments, at_ms)?)?)
+        }
         Function::Pi => Data::Scalar(std::f64::consts::PI),
         Function::Time => Data::Scalar(now),
         Function::Scalar => Data::Scalar(match &vector(0)?[..] {

@@ -17,9 +17,10 @@ pub use tally::LineResult;
 
 use crate::config::Id;
 use crate::config::usage::AccessLog;
-use crate::feed::{FeedError, Keeper, Place, Polled, Reason, RejectedRow};
+use crate::feed::{Feed, FeedError, Keeper, Place, Polled, Reason, RejectedRow};
 use crate::metrics::columns::{access_log_file, feed as feed_columns, feed_rejected};
 use crate::org::Org;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use regex::Regex;
 use std::path::PathBuf;
@@ -59,18 +60,12 @@ struct Read {
     lost: bool,
 }
 
-impl Log {
-    pub fn new(app: Id, config: AccessLog) -> Log {
-        let robots = Regex::new(AccessLog::ROBOTS).expect("a constant expression");
-        Log { app, config: Arc::new(config), robots, state: None }
-    }
-
-    pub fn id(&self) -> &str {
+impl Feed for Log {
+    fn id(&self) -> &str {
         &self.config.id
     }
 
-    /// Starts the counters, so that their first increase is seen as one.
-    pub fn start(&self, place: &Place) {
+    fn start(&self, place: &Place) {
         let agency = place.org.site().as_str();
         let table = place.metrics.table(feed_columns::TABLE);
         table.add(table.row(&[agency, self.id()]), feed_columns::ROWS, 0.0);
@@ -80,8 +75,19 @@ impl Log {
         }
     }
 
+    fn poll<'a>(&'a mut self, place: &'a Place, now: Timestamp) -> BoxFuture<'a, Result<Polled, FeedError>> {
+        Box::pin(self.look(place, now))
+    }
+}
+
+impl Log {
+    pub fn new(app: Id, config: AccessLog) -> Log {
+        let robots = Regex::new(AccessLog::ROBOTS).expect("a constant expression");
+        Log { app, config: Arc::new(config), robots, state: None }
+    }
+
     /// Reads what is new. After an error the next look goes on where the last commit left it.
-    pub async fn poll(&mut self, place: &Place, now: Timestamp) -> Result<Polled, FeedError> {
+    async fn look(&mut self, place: &Place, now: Timestamp) -> Result<Polled, FeedError> {
         let mut polled = Polled::default();
         for _ in 0..STEPS {
             let state = match self.state.take() {
@@ -89,14 +95,12 @@ impl Log {
                 None => Box::new(self.resume(place).await?),
             };
             // Not put back after an error: memory may be ahead of what was committed.
-            let (mut state, read) = self.read(state, place.org.clone(), now).await?;
+            let (state, read) = self.read(state, place.org.clone(), now).await?;
             let Some(read) = read else {
-                state = self.settle(place, state, now).await?;
-                self.state = Some(state);
+                self.state = Some(self.settle(place, state, now).await?);
                 break;
             };
-            let state = self.commit(place, state, read, now, &mut polled).await?;
-            self.state = Some(state);
+            self.state = Some(self.commit(place, state, read, now, &mut polled).await?);
         }
         let table = place.metrics.table(feed_columns::TABLE);
         let row = table.row(&[place.org.site().as_str(), self.id()]);

@@ -82,7 +82,7 @@ pub async fn days(store: &Store, app: &Id) -> Result<BTreeMap<Date, Day>, StoreE
 pub async fn count(tx: &mut Tx, app: &Id, tally: &Tally, visitors: &Visitors, org: &Org) -> Result<(), StoreError> {
     let mut totals: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for ((day, agency, event), n) in &tally.events {
-        add_count(tx, app, agency, event, org.day(*day), *n).await?;
+        add_count(tx, app, agency, event, org.span_of(*day), *n).await?;
         *totals.entry((agency, event)).or_default() += n;
     }
     for ((agency, event), n) in totals {
@@ -101,10 +101,10 @@ pub async fn count(tx: &mut Tx, app: &Id, tally: &Tally, visitors: &Visitors, or
     for (day, agency) in &tally.visited {
         if let Some(open) = visitors.day(*day) {
             let Some(sketch) = open.agencies.get(agency) else { continue };
-            save_users(tx, app, agency, org.day(*day), sketch.count()).await?;
+            save_users(tx, app, agency, org.span_of(*day), sketch.count()).await?;
             save_sketch(tx, app, *day, agency, (open.secret(), sketch)).await?;
         } else if let Some(users) = visitors.ended(*day, agency) {
-            save_users(tx, app, agency, org.day(*day), users).await?;
+            save_users(tx, app, agency, org.span_of(*day), users).await?;
         }
     }
     for (result, n) in &tally.lines {
