@@ -7,6 +7,7 @@ mod extra;
 mod handover;
 mod names;
 mod phrases;
+mod readable;
 mod table;
 mod view;
 
@@ -30,6 +31,7 @@ pub use handover::subject as handover_subject;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
 use names::Names;
+use readable::readable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -295,11 +297,6 @@ impl EvidenceLines {
     }
 }
 
-/// In one line what the incident is about, as its rule says it.
-pub(super) fn subject(incident: &Incident, language: Language) -> String {
-    subject_of(incident, |alert| summary(alert, language))
-}
-
 fn subject_of(incident: &Incident, summary: impl Fn(&Alert) -> String) -> String {
     let members = worst_first(incident, false);
     let Some(first) = members.first() else { return String::new() };
@@ -328,7 +325,7 @@ fn worst_first(incident: &Incident, is_over: bool) -> Vec<&Member> {
 pub(super) fn summary(alert: &Alert, language: Language) -> String {
     let given = one_line(annotation(alert, "summary", language));
     if !given.is_empty() {
-        return shorten(&given, LINE);
+        return shorten(&readable(&given, language), LINE);
     }
     // An alert from elsewhere: its name and what it is about.
     let about = ["service", "device", "site", "app", "instance", "job"].iter().map(|label| alert.label(label));

@@ -2,7 +2,7 @@
 
 use super::call;
 use super::escalation::Raised;
-use super::letter::{Acknowledged, Extra, subject};
+use super::letter::{Acknowledged, Extra};
 use super::life::{Event, Incident, News};
 use super::rows::{self, Entry, Open};
 use super::settings::Settings;
@@ -106,7 +106,7 @@ impl Incidents {
     ) -> Result<Vec<Entry>, StoreError> {
         let language = settings.desk.site.language;
         if open.incident.subject.is_empty() {
-            open.incident.subject = subject(&open.incident, language);
+            open.incident.subject = settings.desk.subject(&open.incident, language);
         }
         let mut evidence = settings.evidence_lines(&open.incident, now).await;
         if let Some(excuser) = self.excuser.as_ref().filter(|_| telling.news != Some(News::Resolved)) {

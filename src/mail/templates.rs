@@ -435,6 +435,17 @@ mod tests {
     }
 
     #[test]
+    fn each_answer_stands_on_a_line_of_its_own() {
+        let ack = |by: &str| AcknowledgedView { by: by.into(), at: "07:41".into(), until: "15:41".into() };
+        let view = IncidentView { acknowledged: vec![ack("A"), ack("B")], ..view() };
+        let (text, _) = incident(&view, Language::Vi).unwrap();
+        assert!(
+            text.contains("\nĐã tiếp nhận: A lúc 07:41, có hiệu lực đến 15:41.\nĐã tiếp nhận: B lúc 07:41"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn that_nobody_is_responsible_is_said() {
         let view = IncidentView { is_nobodys: true, leader: String::new(), ..view() };
         assert!(incident(&view, Language::Vi).unwrap().0.contains("chưa có người chịu trách nhiệm"));

@@ -11,6 +11,7 @@
 //! - *filtered matches*: we find a second match for a partner before a comparison filters it away, 2.42 after;
 //! - *names after `atan2`*: 2.42 keeps them, so they are not compared;
 //! - *deviation of one NaN or infinity*: NaN for us, 0 in 2.42, so `stddev` and `stdvar` are of finite numbers;
+//! - *`predict_linear` of a fixed window*: 2.42 moves the window of `@` with the steps of a range query, so it has none;
 //! - *dates of NaN*: 2.42 gives the parts of whatever NaN is as an integer; dates here are of numbers.
 
 use crate::support::prometheus::Prometheus;
@@ -242,8 +243,9 @@ fn call(vector: &Text) -> Text {
         1 => (texts(&["clamp_min", "clamp_max", "round"]), vector.clone(), scalar.clone())
             .prop_map(|(name, inner, scalar)| format!("{name}({inner}, {scalar})")),
         1 => (vector.clone(), scalar.clone(), scalar.clone()).prop_map(|(v, a, b)| format!("clamp({v}, {a}, {b})")),
-        1 => (scalar.clone(), range.clone()).prop_map(|(q, range)| format!("quantile_over_time({q}, {range})")),
-        1 => (range, scalar.clone()).prop_map(|(range, s)| format!("predict_linear({range}, {s})")),
+        1 => (scalar.clone(), range).prop_map(|(q, range)| format!("quantile_over_time({q}, {range})")),
+        1 => (selector(PLAIN), texts(&["[5m]", "[9m] offset 1m"]), scalar.clone())
+            .prop_map(|(selector, range, s)| format!("predict_linear({selector}{range}, {s})")),
         1 => (dates, selector(&["g", "d"])).prop_map(|(name, s)| format!("{name}({s} * 86400)")),
         1 => (vector.clone(), replaced).prop_map(|(v, words)| format!("label_replace({v}, {words})")),
         1 => vector.clone().prop_map(|v| format!("label_join({v}, \"j\", \"-\", \"a\", \"b\")")),

@@ -1,5 +1,6 @@
 //! What the mail about an incident says: from the incident to the ready texts that a template puts in order.
 
+use super::readable::readable;
 use super::{Desk, Extra, Kind, LINE, Occasion, Part, Parts, Recipient, annotation, phrases, worst_first};
 use crate::config::site::Language;
 use crate::format;
@@ -43,7 +44,7 @@ impl Desk {
             headline: first.map_or_else(String::new, |alert| self.summary(alert, language)),
             others: others(incident, phrases::others(kind, n_firing, members.len(), language), kind, language),
             description: first
-                .map(|alert| shorten(annotation(alert, "description", language), DESCRIPTION))
+                .map(|alert| shorten(&readable(annotation(alert, "description", language), language), DESCRIPTION))
                 .unwrap_or_default(),
             since: date(since),
             // It may be over for its readers while something excused, of which they were not told, still fires.
