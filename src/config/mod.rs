@@ -208,7 +208,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let default = incidents::Incidents::default();
     escalation::check(cx, root.get("escalation"), &incidents.as_ref().unwrap_or(&default).group_by);
     let email = root.optional(cx, "email", email::Email::decode);
-    let feeds = payments.iter().flat_map(feeds::Payments::feeds).chain(feeds::usage_feeds(&usage));
+    let feeds = payments.iter().flat_map(feeds::Payments::feeds).chain(usage::usage_feeds(&usage));
     let feeds: Vec<String> = feeds.map(|feed| feed.id.clone()).collect();
     let heartbeat = root.optional(cx, "heartbeat", |cx, node| heartbeat::Heartbeat::decode(cx, node, &feeds));
     if let (Some(node), None) = (root.get("heartbeat"), root.get("email")) {
