@@ -5,7 +5,8 @@ use crate::config::site::Language;
 use crate::feed::value::TimeFormat;
 use crate::format;
 use crate::gather::payment::files::{Exception, Options, Outcome, Reconciliation};
-use crate::gather::payment::{Fact, Kind, Side, guess};
+use crate::gather::payment::guess::{self, Given};
+use crate::gather::payment::{Fact, Kind, Side};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,6 +36,15 @@ pub struct Reconcile {
     /// How late the gateway's file may be, in working days
     #[arg(long, default_value = "1d", value_parser = duration)]
     settlement_lag: Duration,
+    /// How far apart the two records of one payment may be if a side has no reference
+    #[arg(long, default_value = "1d", value_parser = duration)]
+    match_window: Duration,
+    /// The portal's columns, where their headers are not understood: txn_ref=Mã GD,amount=Số tiền
+    #[arg(long, value_name = "COLUMN=HEADER,…", value_parser = Given::parse)]
+    portal_columns: Option<Given>,
+    /// The gateway's columns
+    #[arg(long, value_name = "COLUMN=HEADER,…", value_parser = Given::parse)]
+    gateway_columns: Option<Given>,
     /// Judges as of this time (ISO 8601) instead of now
     #[arg(long, value_name = "TIME", value_parser = time)]
     as_of: Option<Timestamp>,
@@ -97,18 +107,22 @@ fn try_run(arguments: &Reconcile) -> anyhow::Result<Outcome> {
     let options = Options {
         grace: arguments.grace,
         settlement_lag: arguments.settlement_lag,
+        match_window: arguments.match_window,
         as_of: arguments.as_of.unwrap_or_else(Timestamp::now),
         zone: zone(),
     };
     let (portal, gateway) = (Input::open(&arguments.portal)?, Input::open(&arguments.gateway)?);
     let bar = progress(portal.length + gateway.length);
     let mut reconciliation = Reconciliation::new(options, portal.expected_rows);
-    for (side, input) in [(Side::Portal, portal), (Side::Gateway, gateway)] {
+    let sides =
+        [(Side::Portal, portal, &arguments.portal_columns), (Side::Gateway, gateway, &arguments.gateway_columns)];
+    for (side, input, given) in sides {
+        let given = given.clone().unwrap_or_default();
         let counted = Counted { file: input.file, bar: &bar };
         let mapped = |mapping: &guess::Mapping| {
             bar.suspend(|| eprintln!("{}: {}", side.as_str(), mapping.describe()));
         };
-        reconciliation.read(side, counted, input.delimiter, mapped)?;
+        reconciliation.read(side, counted, input.delimiter, &given, mapped)?;
     }
     bar.finish_and_clear();
     let outcome = reconciliation.finish();

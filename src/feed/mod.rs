@@ -9,6 +9,7 @@
 pub mod columns;
 pub mod csv;
 mod directory;
+pub mod listing;
 mod positions;
 mod reader;
 mod rejected;
@@ -19,6 +20,7 @@ mod watch;
 
 pub use columns::{Cells, Need};
 pub use directory::{Directory, Polled};
+pub use reader::hex;
 pub use rejected::rejected_dir;
 
 use crate::config::Config;
@@ -177,7 +179,7 @@ pub struct Place {
 /// tables, so neither can do it.
 pub fn retain(metrics: &Metrics, config: &Config) {
     use crate::config::feeds::UsageRows;
-    let payments = config.payments.iter().flat_map(|payments| payments.portal.iter().chain(&payments.gateway));
+    let payments = config.payments.iter().flat_map(crate::config::feeds::Payments::feeds);
     let usage = config.usage.iter().map(|source| match &source.rows {
         UsageRows::Usage(feed) | UsageRows::Dossiers(feed) => feed,
     });

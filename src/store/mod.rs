@@ -33,6 +33,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (25, "keys", include_str!("migrations/0025_keys.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
+    (34, "payment transactions", include_str!("migrations/0034_transactions.sql")),
+    (35, "life of mismatches", include_str!("migrations/0035_mismatch_life.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),

@@ -3,12 +3,14 @@
 //! Every transaction is one entry of 64 bytes, a cache line, with its key inside; rows are read as bytes and nothing is
 //! allocated per row. Columns are guessed from Vietnamese and English headers.
 //!
-//! Beside what [`classify`] finds it finds what only a look over all rows shows: the second payment of a dossier. It
-//! cannot know which dossiers exist, which refunds are owed or what fee was due, so those kinds stay empty.
+//! Transactions are compared one by one as the daemon does it; where two sides differ, all transactions of the dossier
+//! are judged together, as there. Two files do not tell which dossiers exist or what fee was due, so those kinds stay
+//! empty.
 
-use super::classify::{Fact, Kind, Limits, Status, Verdict, classify, settlement_due};
-use super::guess::{self, Mapping};
-use super::row::Side;
+use super::classify::{Back, Fact, Kind, Limits, Standing, Status, Verdict, compare, settlement_due, span_us};
+use super::dossier::{self, Dossier, Member};
+use super::guess::{self, Given, Mapping};
+use super::row::{MAX_KEY, Side, key_of, nameless_key, reference_of};
 use crate::config::feeds::AmountScale;
 use crate::feed::csv::{CsvError, Place, Record, Records};
 use crate::feed::value::{self, TimeFormat};
@@ -35,6 +37,8 @@ pub enum FilesError {
 pub struct Options {
     pub grace: Duration,
     pub settlement_lag: Duration,
+    /// How far apart the two records of one payment may be if a side has no reference.
+    pub match_window: Duration,
     pub as_of: Timestamp,
     /// Of times without an offset; also of the settlement lag's days.
     pub zone: TimeZone,
@@ -104,14 +108,18 @@ pub struct Reconciliation {
     hasher: DefaultHashBuilder,
     /// Dossier codes and long keys.
     arena: Vec<u8>,
+    /// What rows of their own give back, by reference.
+    back: HashMap<Vec<u8>, Back, DefaultHashBuilder>,
     time: TimeFormat,
     outcome: Outcome,
 }
 
 /// A row, typed.
 struct Row<'a> {
+    /// Empty: the row has none, and is known by its dossier.
     key: &'a [u8],
     dossier: &'a [u8],
+    refund_of: &'a [u8],
     fact: Fact,
 }
 
@@ -125,6 +133,7 @@ impl Reconciliation {
             index: HashTable::with_capacity(expected),
             hasher: DefaultHashBuilder::default(),
             arena: Vec::new(),
+            back: HashMap::default(),
             time,
             outcome: Outcome::default(),
         }
@@ -136,12 +145,13 @@ impl Reconciliation {
         side: Side,
         input: impl Read,
         delimiter: u8,
+        given: &Given,
         mut mapped: impl FnMut(&Mapping),
     ) -> Result<(), FilesError> {
         let failed = |error| FilesError::Read(side.as_str(), error);
         let mut records = Records::new(input, delimiter, Place::START);
         let mapping = match records.read().map_err(failed)? {
-            Some(header) => Mapping::guess(&header).map_err(|error| FilesError::Header(side.as_str(), error))?,
+            Some(header) => Mapping::find(&header, given).map_err(|error| FilesError::Header(side.as_str(), error))?,
             None => {
                 let rejection = Rejection::new(Reason::FileHeader, "the file is empty");
                 return Err(FilesError::Header(side.as_str(), rejection));
@@ -152,6 +162,7 @@ impl Reconciliation {
         while let Some(record) = records.read().map_err(failed)? {
             n_rows += 1;
             match typed(side, &record, &mapping, &self.time) {
+                Ok(row) if !row.refund_of.is_empty() => give_back(&mut self.back, side, &row),
                 Ok(row) => {
                     put(&mut self.entries, &mut self.index, &self.hasher, &mut self.arena, side, &row)?;
                 }
@@ -173,79 +184,120 @@ impl Reconciliation {
     /// Judges every transaction.
     pub fn finish(mut self) -> Outcome {
         let mut outcome = std::mem::take(&mut self.outcome);
-        let zone = self.options.zone.clone();
-        let date_of = |us: i64| crate::store::from_micros(us).to_zoned_datetime(zone.clone()).date();
         let is_working = |date: jiff::civil::Date| {
             !matches!(date.weekday(), jiff::civil::Weekday::Saturday | jiff::civil::Weekday::Sunday)
         };
-        let lag = self.options.settlement_lag;
+        // What the gateway's file has passed over will not come with it any more.
+        let covered_us = self.entries.iter().filter(|e| e.gateway_status != NO_STATUS).map(|e| e.gateway_us).max();
+        let covered_us = covered_us.unwrap_or(LONG_AGO);
+        let (grace_us, lag, zone) = (span_us(self.options.grace), self.options.settlement_lag, &self.options.zone);
         let due = |at_us: i64| {
-            if at_us <= LONG_AGO { at_us } else { settlement_due(at_us, lag, &date_of, &is_working) }
+            if at_us <= covered_us || at_us <= LONG_AGO {
+                at_us.saturating_add(grace_us)
+            } else {
+                settlement_due(at_us, lag, zone, &is_working)
+            }
         };
-        let limits = Limits { grace: self.options.grace, settlement_due: &due };
-        let now_us = crate::store::micros(self.options.as_of);
-        let mut found: Vec<(u32, Kind)> = Vec::new();
+        let limits =
+            Limits { grace: self.options.grace, settlement_due: &due, match_window: self.options.match_window };
+        let mut found: Vec<(u32, Standing)> = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
-            match classify(entry.portal(), entry.gateway(), now_us, &limits) {
-                Verdict::Matched => outcome.matched += 1,
-                Verdict::Waiting { .. } => outcome.waiting += 1,
-                Verdict::Mismatch { kind, .. } => found.push((index as u32, kind)),
+            match compare(entry.portal(), entry.gateway(), self.back(entry), &limits) {
+                Standing::Matched => outcome.matched += 1,
+                standing => found.push((index as u32, standing)),
             }
         }
-        self.find_paid_twice(&mut found);
-        outcome.exceptions = found
-            .into_iter()
-            .map(|(index, kind)| {
-                let entry = &self.entries[index as usize];
-                Exception {
-                    kind,
-                    txn_ref: String::from_utf8_lossy(self.key(entry)).into_owned(),
-                    dossier: String::from_utf8_lossy(self.dossier(entry)).into_owned(),
-                    portal: entry.portal(),
-                    gateway: entry.gateway(),
+        self.judge_together(&mut found, &mut outcome.matched, &limits);
+        let now_us = crate::store::micros(self.options.as_of);
+        for (index, standing) in found {
+            let kind = match standing.at(now_us) {
+                // Of two that were paired one is counted.
+                Verdict::Matched => {
+                    outcome.matched += u64::from(standing == Standing::Matched);
+                    continue;
                 }
-            })
-            .collect();
+                Verdict::Waiting { .. } => {
+                    outcome.waiting += 1;
+                    continue;
+                }
+                Verdict::Mismatch { kind, .. } => kind,
+            };
+            let entry = &self.entries[index as usize];
+            outcome.exceptions.push(Exception {
+                kind,
+                txn_ref: reference_of(&String::from_utf8_lossy(self.key(entry))).to_string(),
+                dossier: String::from_utf8_lossy(self.dossier(entry)).into_owned(),
+                portal: entry.portal(),
+                gateway: entry.gateway(),
+            });
+        }
         outcome
     }
 
-    /// An unrecorded payment is a second one if the same dossier has another of the same amount that is recorded, or
-    /// that came before it.
-    fn find_paid_twice(&self, found: &mut [(u32, Kind)]) {
-        #[derive(Default)]
-        struct Group {
-            is_recorded: bool,
-            first: Option<(i64, u32)>,
-        }
-        let key = |entry: &Entry| (self.dossier(entry), entry.gateway_amount);
-        let mut groups: HashMap<(&[u8], i64), Group, DefaultHashBuilder> = HashMap::default();
-        let is_candidate = |kind: Kind, entry: &Entry| kind == Kind::PaidNotRecorded && entry.dossier_length > 0;
-        for &(index, kind) in found.iter() {
-            let entry = &self.entries[index as usize];
-            if is_candidate(kind, entry) {
-                let group = groups.entry(key(entry)).or_default();
-                let this = (entry.gateway_us, index);
-                group.first = Some(group.first.map_or(this, |first| first.min(this)));
+    /// Judges the dossiers of what was found together with their other transactions. `n_matched` counts those that stand
+    /// not in `found`.
+    fn judge_together(&self, found: &mut Vec<(u32, Standing)>, n_matched: &mut u64, limits: &Limits<'_>) {
+        /// As many as the daemon judges together.
+        const TOGETHER: usize = 200;
+        let mut groups: HashMap<&[u8], Vec<u32>, DefaultHashBuilder> = HashMap::default();
+        for (index, standing) in found.iter() {
+            let entry = &self.entries[*index as usize];
+            if entry.dossier_length > 0 && matches!(standing, Standing::Differs { .. }) {
+                groups.entry(self.dossier(entry)).or_default();
             }
         }
         if groups.is_empty() {
             return;
         }
-        for entry in &self.entries {
-            let both = [entry.portal(), entry.gateway()].iter().all(|fact| fact.is_some_and(|f| f.status.has_money()));
-            if both && let Some(group) = groups.get_mut(&key(entry)) {
-                group.is_recorded = true;
-            }
-        }
-        for (index, kind) in found.iter_mut() {
-            let entry = &self.entries[*index as usize];
-            if is_candidate(*kind, entry)
-                && let Some(group) = groups.get(&key(entry))
-                && (group.is_recorded || group.first.is_some_and(|(_, first)| first != *index))
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.dossier_length > 0
+                && let Some(group) = groups.get_mut(self.dossier(entry))
+                && group.len() <= TOGETHER
             {
-                *kind = Kind::PaidTwice;
+                group.push(index as u32);
             }
         }
+        // By position, as `found` is.
+        let mut judged: Vec<(u32, Standing)> = Vec::new();
+        for mut group in groups.into_values().filter(|group| (2..=TOGETHER).contains(&group.len())) {
+            // Ties are decided by this order, as in the daemon.
+            group.sort_unstable_by(|a, b| self.key(self.entry(*a)).cmp(self.key(self.entry(*b))));
+            let members: Vec<Member> = group.iter().map(|index| self.member(*index)).collect();
+            judged.extend(group.into_iter().zip(dossier::judge(&members, Dossier::default(), limits)));
+        }
+        judged.sort_unstable_by_key(|(index, _)| *index);
+        let before: Vec<(u32, Standing)> = std::mem::take(found);
+        let mut before = before.into_iter().peekable();
+        for (index, standing) in judged {
+            while let Some(other) = before.next_if(|(other, _)| *other < index) {
+                found.push(other);
+            }
+            // It was counted as matched, and is now counted by its standing.
+            if before.next_if(|(other, _)| *other == index).is_none() {
+                *n_matched -= 1;
+            }
+            found.push((index, standing));
+        }
+        found.extend(before);
+    }
+
+    fn entry(&self, index: u32) -> &Entry {
+        &self.entries[index as usize]
+    }
+
+    fn member(&self, index: u32) -> Member {
+        let entry = self.entry(index);
+        Member {
+            portal: entry.portal(),
+            gateway: entry.gateway(),
+            back: self.back(entry),
+            is_refund: false,
+            is_nameless: is_nameless_key(self.key(entry)),
+        }
+    }
+
+    fn back(&self, entry: &Entry) -> Back {
+        if self.back.is_empty() { Back::default() } else { self.back.get(self.key(entry)).copied().unwrap_or_default() }
     }
 
     fn key<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
@@ -301,12 +353,19 @@ fn put(
     side: Side,
     row: &Row<'_>,
 ) -> Result<(), FilesError> {
-    let hash = hasher.hash_one(row.key);
-    let at = match index.find(hash, |&at| entries[at as usize].key(arena) == row.key) {
+    let made;
+    let key = if row.key.is_empty() || row.key[0] == b'?' {
+        made = unusual_key(row);
+        made.as_bytes()
+    } else {
+        row.key
+    };
+    let hash = hasher.hash_one(key);
+    let at = match index.find(hash, |&at| entries[at as usize].key(arena) == key) {
         Some(&at) => at,
         None => {
             let at = u32::try_from(entries.len()).map_err(|_| FilesError::TooMuch)?;
-            entries.push(new_entry(arena, row.key)?);
+            entries.push(new_entry(arena, key)?);
             index.insert_unique(hash, at, |&at| hasher.hash_one(entries[at as usize].key(arena)));
             at
         }
@@ -318,6 +377,30 @@ fn put(
         entry.dossier_length = row.dossier.len() as u16;
     }
     Ok(())
+}
+
+/// As the daemon makes it.
+fn unusual_key(row: &Row<'_>) -> String {
+    if row.key.is_empty() {
+        return nameless_key(&String::from_utf8_lossy(row.dossier), row.fact.amount, row.fact.at_us);
+    }
+    key_of(&String::from_utf8_lossy(row.key)).into_owned()
+}
+
+fn is_nameless_key(key: &[u8]) -> bool {
+    key.starts_with(super::row::NAMELESS.as_bytes())
+}
+
+fn give_back(back: &mut HashMap<Vec<u8>, Back, DefaultHashBuilder>, side: Side, row: &Row<'_>) {
+    if !row.fact.status.has_money() && !row.fact.status.gave_back() {
+        return;
+    }
+    let back = back.entry(row.refund_of.to_vec()).or_default();
+    let (sum, latest) = match side {
+        Side::Portal => (&mut back.portal, &mut back.portal_us),
+        Side::Gateway => (&mut back.gateway, &mut back.gateway_us),
+    };
+    (*sum, *latest) = (sum.saturating_add(row.fact.amount), row.fact.at_us.max(*latest));
 }
 
 fn new_entry(arena: &mut Vec<u8>, text: &[u8]) -> Result<Entry, FilesError> {
@@ -349,7 +432,6 @@ fn append(arena: &mut Vec<u8>, text: &[u8]) -> Result<u32, FilesError> {
 }
 
 fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeFormat) -> Result<Row<'a>, Rejection> {
-    const MAX_KEY: usize = 200;
     if record.damaged {
         return Err(Rejection::new(Reason::Quoting, "a quotation mark is never closed"));
     }
@@ -358,11 +440,12 @@ fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeForm
         return Err(Rejection::new(Reason::Fields, detail));
     }
     let field = |index: Option<usize>| index.and_then(|index| record.get(index)).unwrap_or_default().trim_ascii();
-    let (key, dossier) = (field(Some(mapping.txn_ref)), field(mapping.dossier));
-    if key.is_empty() || key.len() > MAX_KEY || dossier.len() > MAX_KEY {
-        let detail = format!("the transaction's reference is empty, or a code is longer than {MAX_KEY} bytes");
+    let (key, dossier, refund_of) = (field(mapping.txn_ref), field(mapping.dossier), field(mapping.refund_of));
+    if (key.is_empty() && dossier.is_empty()) || key.len() > MAX_KEY || dossier.len() > MAX_KEY {
+        let detail = format!("neither a reference nor a dossier, or one longer than {MAX_KEY} bytes");
         return Err(Rejection::new(Reason::Missing, detail));
     }
+    let refund_of = if refund_of == key { &[] } else { refund_of };
     let status = match mapping.status {
         Some(index) => guess::status(field(Some(index)))?,
         None if side == Side::Portal => Status::Paid,
@@ -383,10 +466,10 @@ fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeForm
         Some(amount) => amount,
         None => value::amount(utf8(cell)?, AmountScale::Dong)?,
     };
-    if amount < 0 && !status.gave_back() {
+    if amount < 0 && !status.gave_back() && refund_of.is_empty() {
         return Err(Rejection::new(Reason::Amount, format!("{amount} is negative")));
     }
-    Ok(Row { key, dossier, fact: Fact { status, amount: amount.saturating_abs(), at_us } })
+    Ok(Row { key, dossier, refund_of, fact: Fact { status, amount: amount.saturating_abs(), at_us } })
 }
 
 /// The number that a short cell of digits alone is.
@@ -412,12 +495,13 @@ mod tests {
         let options = Options {
             grace: Duration::from_secs(900),
             settlement_lag: Duration::from_secs(86_400),
+            match_window: Duration::from_secs(86_400),
             as_of: "2026-11-25T00:00:00Z".parse().unwrap(),
             zone: TimeZone::fixed(jiff::tz::offset(7)),
         };
         let mut reconciliation = Reconciliation::new(options, 4);
-        reconciliation.read(Side::Portal, portal.as_bytes(), b',', |_| {}).unwrap();
-        reconciliation.read(Side::Gateway, gateway.as_bytes(), b',', |_| {}).unwrap();
+        reconciliation.read(Side::Portal, portal.as_bytes(), b',', &Given::default(), |_| {}).unwrap();
+        reconciliation.read(Side::Gateway, gateway.as_bytes(), b',', &Given::default(), |_| {}).unwrap();
         reconciliation.finish()
     }
 
