@@ -31,6 +31,8 @@ mod external;
 mod faults;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/payments.rs"]
+mod payments;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/secrets.rs"]

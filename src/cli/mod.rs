@@ -5,6 +5,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod evaluate;
+mod explain;
 mod hash_password;
 mod init;
 mod mail_preview;
@@ -34,7 +35,7 @@ enum Command {
     /// Everything, simulated on real sockets; prints the URLs and tells its story
     #[cfg(feature = "demo")]
     Demo(demo::Demo),
-    /// Reconcile two payment files once
+    /// Reconcile two payment files once, or explain a payment
     Reconcile(reconcile::Reconcile),
     /// Check a service or an address once and print the phases
     Probe(probe::Arguments),

@@ -9,7 +9,7 @@ use super::positions::{self, FileState, Position};
 use super::reader::{Batch, Digested, Opened, Reader, digest, hex};
 use super::rejected::{Keeper, RejectedRow};
 use super::watch::{Ready, Seen, Watch, glob, list};
-use super::{FeedError, Gatherer, Place, Reason};
+use super::{FeedError, Gatherer, Place, Polled, Reason};
 use crate::config::feeds::{Feed, Source};
 use crate::metrics::columns::{feed as columns, feed_rejected};
 use jiff::Timestamp;
@@ -26,15 +26,6 @@ pub struct Directory {
     /// Digest of how columns are read.
     mapping: String,
     watch: Watch,
-}
-
-/// What a poll did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Polled {
-    /// Files read to their end.
-    pub files: u64,
-    pub accepted: u64,
-    pub rejected: u64,
 }
 
 impl Directory {
@@ -57,17 +48,6 @@ impl Directory {
     /// The feed's id, its label value.
     pub fn id(&self) -> &str {
         &self.feed.id
-    }
-
-    /// Starts the feed's counters, so that their first increase is seen as one.
-    pub fn start(&self, place: &Place) {
-        let agency = place.org.site().as_str();
-        let table = place.metrics.table(columns::TABLE);
-        table.add(table.row(&[agency, self.id()]), columns::ROWS, 0.0);
-        let table = place.metrics.table(feed_rejected::TABLE);
-        for reason in Reason::ALL {
-            table.add(table.row(&[agency, self.id(), reason.as_str()]), feed_rejected::REJECTED, 0.0);
-        }
     }
 
     /// Looks once, and reads what is ready. An error concerns one file or the directory; the next poll tries again.

@@ -13,15 +13,16 @@ pub mod listing;
 mod positions;
 mod reader;
 mod rejected;
+mod run;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod value;
 mod watch;
 
 pub use columns::{Cells, Need};
-pub use directory::{Directory, Polled};
 pub use reader::hex;
 pub use rejected::rejected_dir;
+pub use run::{Feed, bind, run};
 
 use crate::config::Config;
 use crate::metrics::{Metrics, columns as tables};
@@ -146,6 +147,15 @@ pub enum FeedError {
     Task(PathBuf, #[source] tokio::task::JoinError),
 }
 
+/// What a poll did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Polled {
+    /// Files or answers read to their end.
+    pub files: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
 /// Types the rows of a feed and writes them.
 pub trait Gatherer: Send + Sync + 'static {
     type Row: Send + 'static;
@@ -188,31 +198,13 @@ pub fn retain(metrics: &Metrics, config: &Config) {
     metrics.table(tables::feed_rejected::TABLE).retain(|labels| ids.contains(&*labels[1]));
 }
 
-/// Logs a feed's failure once, and its end.
-#[derive(Debug, Default)]
-pub struct Failures {
-    /// By feed, the message last logged.
-    failing: std::collections::HashMap<String, String>,
-}
-
-impl Failures {
-    pub fn note(&mut self, feed: &str, error: Option<&FeedError>) {
-        let Some(error) = error else {
-            if self.failing.remove(feed).is_some() {
-                tracing::info!(feed, "the feed can be read again");
-            }
-            return;
-        };
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            message.push_str(": ");
-            message.push_str(&source.to_string());
-            cause = source.source();
-        }
-        if self.failing.get(feed) != Some(&message) {
-            tracing::warn!(feed, error = %message, "the feed cannot be read; trying again");
-            self.failing.insert(feed.to_string(), message);
-        }
+/// Starts a feed's counters.
+fn start(place: &Place, feed: &str) {
+    let agency = place.org.site().as_str();
+    let table = place.metrics.table(tables::feed::TABLE);
+    table.add(table.row(&[agency, feed]), tables::feed::ROWS, 0.0);
+    let table = place.metrics.table(tables::feed_rejected::TABLE);
+    for reason in Reason::ALL {
+        table.add(table.row(&[agency, feed, reason.as_str()]), tables::feed_rejected::REJECTED, 0.0);
     }
 }

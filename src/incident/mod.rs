@@ -26,7 +26,7 @@ pub mod words;
 pub use acts::{Deed, Done};
 pub use address::Severity;
 pub use excuse::PlacedDevice;
-pub use letter::{Evidence, NoEvidence};
+pub use letter::{Evidence, Exhibits, NoEvidence};
 pub use life::{Excused, Incident, Member, News, Why};
 pub use link::{BadLink, Claim};
 pub use quiet::Listed;

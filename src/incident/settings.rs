@@ -87,12 +87,12 @@ impl Settings {
         grouped.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
     }
 
-    pub async fn evidence_lines(&self, incident: &Incident) -> EvidenceLines {
+    pub async fn evidence_lines(&self, incident: &Incident, now: Timestamp) -> EvidenceLines {
         let alerts: Vec<Alert> = incident.members.values().map(|member| member.alert.clone()).collect();
         let ask = async {
             EvidenceLines {
-                vi: self.evidence.lines(&alerts, Language::Vi).await,
-                en: self.evidence.lines(&alerts, Language::En).await,
+                vi: self.evidence.of(&alerts, Language::Vi, now).await,
+                en: self.evidence.of(&alerts, Language::En, now).await,
                 affected: BTreeMap::new(),
             }
         };

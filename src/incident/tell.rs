@@ -107,7 +107,7 @@ impl Incidents {
         if open.incident.subject.is_empty() {
             open.incident.subject = subject(&open.incident, language);
         }
-        let mut evidence = settings.evidence_lines(&open.incident).await;
+        let mut evidence = settings.evidence_lines(&open.incident, now).await;
         if let Some(excuser) = self.excuser.as_ref().filter(|_| telling.news != Some(News::Resolved)) {
             evidence.affected = excuser.affected(&open.incident, now);
         }

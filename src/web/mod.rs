@@ -19,6 +19,7 @@ mod login;
 mod maintenance;
 mod overview;
 mod pages;
+mod payments;
 mod query;
 mod runbooks;
 pub mod session;
@@ -65,6 +66,7 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/agencies", get(api::agencies))
         .route("/api/ioc/v1/services", get(api::services))
         .route("/api/ioc/v1/incidents", get(api::incidents))
+        .route("/api/ioc/v1/mismatches", get(payments::mismatches))
         .route("/api/ioc/v1/scorecards", get(api::scorecards))
         .route("/api/ioc/v1/availability", get(attribution::availability))
         .route("/api/ioc/v1/dependencies", get(attribution::dependencies))
@@ -73,6 +75,7 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/overrides", get(attribution::overrides).post(attribution::add_override))
         .route("/api/ioc/v1/overrides/{id}", axum::routing::delete(attribution::withdraw_override))
         .route("/", get(pages::overview))
+        .route("/payments", get(payments::page))
         .route("/maintenance", get(maintenance::page).post(maintenance::send))
         .route("/incidents", get(pages::incidents))
         .route("/incidents/{id}", get(pages::incident))
@@ -136,6 +139,8 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 mod attribution_tests;
 #[cfg(test)]
 mod door_tests;
+#[cfg(test)]
+mod payments_tests;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]

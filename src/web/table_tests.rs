@@ -35,6 +35,7 @@ GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
+GET    /api/ioc/v1/mismatches           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/availability         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/dependencies         ? +++++ +++ ---+- +
@@ -51,6 +52,7 @@ POST   /incidents/{id}                  ? -++-+ -++ ----- -
 POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /ack/{token}                     + +++++ +++ +++++ +
 POST   /ack/{token}                     + +++++ +++ +++++ +
+GET    /payments                        ? +++++ +++ ----- -
 GET    /maintenance                     ? +++++ +++ ----- -
 POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -

@@ -5,8 +5,8 @@ use super::ledger::{KEYS, placeholders};
 use super::row::reference_of;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Row};
-use std::collections::{BTreeMap, HashMap};
+use sqlx::{Arguments, AssertSqlSafe, Row};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What a judgement says about one transaction.
 #[derive(Debug, Clone, Default)]
@@ -250,13 +250,12 @@ const READ: &str = "SELECT txn_ref, dossier, agency, kind, amount, since_us, ope
 const READING: &str = "reading payment mismatches";
 
 fn decode(row: &sqlx::any::AnyRow) -> Result<MismatchInfo, sqlx::Error> {
-    let kind: String = row.try_get("kind")?;
     let key: String = row.try_get("txn_ref")?;
     Ok(MismatchInfo {
         txn_ref: reference_of(&key).to_string(),
         dossier: row.try_get("dossier")?,
         agency: row.try_get("agency")?,
-        kind: Kind::parse(&kind).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {kind:?}").into()))?,
+        kind: kind_of(row.try_get("kind")?)?,
         amount: row.try_get("amount")?,
         since: from_micros(row.try_get("since_us")?),
         opened: from_micros(row.try_get("opened_us")?),
@@ -276,16 +275,148 @@ pub async fn open_mismatches(store: &Store, limit: u32) -> Result<Vec<MismatchIn
     decode_all(&rows.doing(READING)?)
 }
 
-/// The open mismatches behind an alert on one agency and kind, so that a mail can name dossiers.
-pub async fn evidence(store: &Store, agency: &str, kind: Kind) -> Result<Evidence, StoreError> {
-    const FIRST: i64 = 20;
+/// The open mismatches behind an alert on one agency and kind, at most `limit`, so that a mail can name dossiers.
+pub async fn evidence(store: &Store, agency: &str, kind: Kind, limit: u32) -> Result<Evidence, StoreError> {
     const WHERE: &str = "WHERE closed_us IS NULL AND agency = $1 AND kind = $2";
     let sql = format!("{READ} {WHERE} ORDER BY since_us, txn_ref LIMIT $3");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(agency).bind(kind.as_str()).bind(FIRST);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(agency).bind(kind.as_str()).bind(i64::from(limit));
     let first = decode_all(&query.fetch_all(store.reader()).await.doing(READING)?)?;
     let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM payment_mismatches {WHERE}"));
     let total = sqlx::query_scalar(sql).bind(agency).bind(kind.as_str()).fetch_one(store.reader()).await;
     Ok(Evidence { first, total: total.doing(READING)? })
+}
+
+/// Which mismatches are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// `None`: of all agencies.
+    pub agencies: Option<BTreeSet<String>>,
+    pub kind: Option<Kind>,
+    /// `None`: open and closed ones.
+    pub is_open: Option<bool>,
+    /// Only what was opened or closed at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only what comes after this one.
+    pub after: Option<Cursor>,
+}
+
+/// Where a page of mismatches ends: `since` and `opened` in microseconds, and the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    since_us: i64,
+    opened_us: i64,
+    key: String,
+}
+
+impl Cursor {
+    pub fn parse(text: &str) -> Option<Cursor> {
+        let mut parts = text.splitn(3, '.');
+        let mut number = || parts.next()?.parse().ok();
+        let (since_us, opened_us) = (number()?, number()?);
+        Some(Cursor { since_us, opened_us, key: parts.next()?.to_string() })
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.since_us, self.opened_us, self.key)
+    }
+}
+
+/// Mismatches, those of the oldest money first, at most `limit`; and where the next page begins, if there is one.
+pub async fn list(
+    store: &Store,
+    filter: &Filter,
+    limit: u32,
+) -> Result<(Vec<MismatchInfo>, Option<Cursor>), StoreError> {
+    let mut arguments = sqlx::any::AnyArguments::default();
+    let mut n_arguments = 0;
+    let mut next = |arguments: &mut sqlx::any::AnyArguments, value: Bound<'_>| {
+        n_arguments += 1;
+        // Encoding numbers and text cannot fail.
+        let _ = match value {
+            Bound::Text(text) => arguments.add(text.to_string()),
+            Bound::Number(number) => arguments.add(number),
+        };
+        format!("${n_arguments}")
+    };
+    let mut conditions = vec!["1 = 1".to_string()];
+    if let Some(agencies) = &filter.agencies {
+        let places: Vec<String> = agencies.iter().map(|agency| next(&mut arguments, Bound::Text(agency))).collect();
+        conditions.push(if places.is_empty() { "1 = 0".into() } else { format!("agency IN ({})", places.join(", ")) });
+    }
+    if let Some(kind) = filter.kind {
+        conditions.push(format!("kind = {}", next(&mut arguments, Bound::Text(kind.as_str()))));
+    }
+    if let Some(is_open) = filter.is_open {
+        conditions.push(format!("closed_us IS {}", if is_open { "NULL" } else { "NOT NULL" }));
+    }
+    if let Some(since) = filter.since {
+        let place = next(&mut arguments, Bound::Number(micros(since)));
+        conditions.push(format!("(opened_us >= {place} OR closed_us >= {place})"));
+    }
+    if let Some(after) = &filter.after {
+        let since = next(&mut arguments, Bound::Number(after.since_us));
+        let opened = next(&mut arguments, Bound::Number(after.opened_us));
+        let key = next(&mut arguments, Bound::Text(&after.key));
+        conditions.push(format!(
+            "(since_us > {since} OR (since_us = {since} AND (opened_us > {opened} OR \
+             (opened_us = {opened} AND txn_ref > {key}))))"
+        ));
+    }
+    let place = next(&mut arguments, Bound::Number(i64::from(limit) + 1));
+    let sql = format!("{READ} WHERE {} ORDER BY since_us, opened_us, txn_ref LIMIT {place}", conditions.join(" AND "));
+    let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(store.reader()).await.doing(READING)?;
+    let mut mismatches = decode_all(&rows)?;
+    let has_more = mismatches.len() > limit as usize;
+    mismatches.truncate(limit as usize);
+    let last = has_more.then(|| mismatches.len().checked_sub(1).and_then(|last| rows.get(last))).flatten();
+    let cursor = |row: &sqlx::any::AnyRow| -> Result<Cursor, sqlx::Error> {
+        Ok(Cursor {
+            since_us: row.try_get("since_us")?,
+            opened_us: row.try_get("opened_us")?,
+            key: row.try_get("txn_ref")?,
+        })
+    };
+    Ok((mismatches, last.map(cursor).transpose().doing(READING)?))
+}
+
+enum Bound<'a> {
+    Text(&'a str),
+    Number(i64),
+}
+
+/// The open mismatches of one agency and kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub agency: String,
+    pub kind: Kind,
+    pub count: i64,
+    /// Đồng.
+    pub amount: i64,
+    /// When the money of the oldest moved.
+    pub oldest: Timestamp,
+}
+
+/// The open mismatches, counted by agency and kind.
+pub async fn tallies(store: &Store) -> Result<Vec<Tally>, StoreError> {
+    let sql = "SELECT agency, kind, COUNT(*) AS n, CAST(SUM(amount) AS BIGINT) AS amount, MIN(since_us) AS oldest \
+               FROM payment_mismatches WHERE closed_us IS NULL GROUP BY agency, kind";
+    let rows = sqlx::query(sql).fetch_all(store.reader()).await.doing(READING)?;
+    let decode = |row: &sqlx::any::AnyRow| {
+        Ok(Tally {
+            agency: row.try_get("agency")?,
+            kind: kind_of(row.try_get("kind")?)?,
+            count: row.try_get("n")?,
+            amount: row.try_get("amount")?,
+            oldest: from_micros(row.try_get("oldest")?),
+        })
+    };
+    rows.iter().map(decode).collect::<Result<_, sqlx::Error>>().doing(READING)
+}
+
+fn kind_of(text: String) -> Result<Kind, sqlx::Error> {
+    Kind::parse(&text).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {text:?}").into()))
 }
 
 /// The mismatches that were open at some moment of `[from, to)`, oldest first: for the evaluation.

@@ -11,6 +11,7 @@ pub mod files;
 pub mod guess;
 mod judging;
 mod ledger;
+mod life;
 mod mismatch;
 mod register;
 mod row;
@@ -19,11 +20,15 @@ mod series;
 mod tests;
 
 pub use classify::{Fact, Kind, Status};
-pub use mismatch::{Evidence, MismatchInfo, evidence, mismatches_between, open_at, open_mismatches};
-pub use row::{PaymentRow, Side};
+pub use life::{Life, Stage, TransactionInfo, find};
+pub use mismatch::{
+    Cursor, Evidence, Filter, MismatchInfo, Tally, evidence, list, mismatches_between, open_at, open_mismatches,
+    tallies,
+};
+pub use row::{Channel, PaymentRow, Record, Side, reference_of};
 
 use crate::config::feeds::Payments;
-use crate::feed::{Cells, Directory, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Need, Place, Polled, Rejection};
 use crate::store::{Doing, StoreError, Tx, micros};
 use classify::{Limits, settlement_due};
 use fees::Fees;
@@ -32,8 +37,10 @@ use jiff::tz::TimeZone;
 use judging::Judge;
 use register::RegisterGatherer;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,12 @@ pub enum PaymentError {
     #[error("reconciling payments")]
     Store(#[from] StoreError),
 }
+
+/// Feeds are read side by side, a batch at a time. While batches follow each other this closely, the other side of a
+/// payment may be in one of the next, and judging waits.
+const QUIET: Duration = Duration::from_secs(1);
+/// But not longer than this: a feed may have much to read, or bring something all the time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Raised when what is judged by the same rows and settings comes out differently.
 const JUDGEMENT: u32 = 1;
@@ -61,7 +74,9 @@ struct Rules {
     has_register: bool,
     zone: TimeZone,
     /// Transactions read or written since the start: what the work costs, whatever the clock says.
-    touched: std::sync::atomic::AtomicU64,
+    touched: AtomicU64,
+    /// When rows were last written.
+    written: Mutex<Option<Instant>>,
 }
 
 impl Rules {
@@ -86,8 +101,28 @@ impl Rules {
         Ok(n_touched)
     }
 
+    /// Judges what is due and sets the series.
+    async fn judge_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        while self.judge(now).await? > 0 {}
+        series::refresh(&self.place).await
+    }
+
+    /// Waits until nothing has been written for [`QUIET`], but not longer than [`PATIENCE`].
+    async fn quiet(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(written) = written else { return };
+            let quiet_at = (written + QUIET).min(give_up);
+            if quiet_at <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(quiet_at.into()).await;
+        }
+    }
+
     fn count(&self, n_touched: u64) {
-        self.touched.fetch_add(n_touched, std::sync::atomic::Ordering::Relaxed);
+        self.touched.fetch_add(n_touched, Ordering::Relaxed);
     }
 
     /// Everything beside rows and time that a judgement depends on.
@@ -98,7 +133,7 @@ impl Rules {
             "{JUDGEMENT} {grace:?} {settlement_lag:?} {match_window:?} {fees} {has_register} {zone:?} {calendar:?} {}",
             self.place.org.site()
         );
-        crate::feed::hex(&Sha256::digest(text))
+        feed::hex(&Sha256::digest(text))
     }
 }
 
@@ -116,14 +151,14 @@ impl Gatherer for SideGatherer {
     async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, _now: Timestamp) -> Result<(), StoreError> {
         let n_touched = ledger::take(tx, rows, self.rules.place.org.site()).await?;
         self.rules.count(n_touched);
+        *self.rules.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())
     }
 }
 
 /// Both sides' feeds, the register's, and the ledger between them.
 pub struct Reconciler {
-    feeds: Vec<(Directory, Arc<SideGatherer>)>,
-    registers: Vec<(Directory, Arc<RegisterGatherer>)>,
+    feeds: Vec<Box<dyn Feed>>,
     rules: Arc<Rules>,
 }
 
@@ -139,23 +174,23 @@ impl Reconciler {
             fees,
             has_register: !config.dossiers.is_empty(),
             zone,
-            touched: Default::default(),
+            touched: AtomicU64::default(),
+            written: Mutex::default(),
         });
         let gatherer = |side| Arc::new(SideGatherer { side, rules: Arc::clone(&rules) });
         let (portal, gateway) = (gatherer(Side::Portal), gatherer(Side::Gateway));
         let register = Arc::new(RegisterGatherer { org });
-        let feeds = config.portal.iter().map(|feed| (Directory::new(feed), Arc::clone(&portal)));
-        let feeds = feeds.chain(config.gateway.iter().map(|feed| (Directory::new(feed), Arc::clone(&gateway))));
-        let registers = config.dossiers.iter().map(|feed| (Directory::new(feed), Arc::clone(&register)));
-        Reconciler { feeds: feeds.collect(), registers: registers.collect(), rules }
+        let registers = config.dossiers.iter().map(|feed| feed::bind(feed, Arc::clone(&register)));
+        let feeds = registers.chain(config.portal.iter().map(|feed| feed::bind(feed, Arc::clone(&portal))));
+        let feeds = feeds.chain(config.gateway.iter().map(|feed| feed::bind(feed, Arc::clone(&gateway))));
+        Reconciler { feeds: feeds.collect(), rules }
     }
 
     /// Takes up where the last run stopped: every series is set; if the settings are others than then, everything is
     /// judged again.
     pub async fn start(&self) -> Result<(), PaymentError> {
         let place = &self.rules.place;
-        let feeds = self.feeds.iter().map(|(feed, _)| feed).chain(self.registers.iter().map(|(feed, _)| feed));
-        for feed in feeds {
+        for feed in &self.feeds {
             feed.start(place);
         }
         let digest = self.rules.digest(place.org.calendar());
@@ -178,28 +213,22 @@ impl Reconciler {
     /// stop the others. Judging comes last, so that a payment whose two sides arrive together is never judged by one.
     pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, PaymentError> {
         let place = &self.rules.place;
-        let mut results = Vec::with_capacity(self.feeds.len() + self.registers.len());
-        for (feed, gatherer) in &mut self.registers {
-            let polled = feed.poll(place, gatherer, now).await;
+        let mut results = Vec::with_capacity(self.feeds.len());
+        for feed in &mut self.feeds {
+            let polled = feed.poll(place, now).await;
             results.push((feed.id().to_string(), polled));
         }
-        for (feed, gatherer) in &mut self.feeds {
-            let polled = feed.poll(place, gatherer, now).await;
-            results.push((feed.id().to_string(), polled));
-        }
-        while self.rules.judge(now).await? > 0 {}
-        series::refresh(place).await?;
+        self.rules.judge_all(now).await?;
         Ok(results)
     }
 
     /// Transactions read or written since the start.
     pub fn touched(&self) -> u64 {
-        self.rules.touched.load(std::sync::atomic::Ordering::Relaxed)
+        self.rules.touched.load(Ordering::Relaxed)
     }
 }
 
-/// Polls until `shutdown`. Failures of feeds are logged when they begin and when they end; `Err` only for the state
-/// database.
+/// Reads and judges until `shutdown`. A feed's failure is its own; `Err` only for the state database.
 pub async fn run(
     config: Payments,
     fees: Arc<Fees>,
@@ -208,23 +237,25 @@ pub async fn run(
     every: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), PaymentError> {
-    let mut reconciler = Reconciler::new(&config, fees, zone, place);
+    let reconciler = Reconciler::new(&config, fees, zone, place);
     reconciler.start().await?;
-    let mut failures = crate::feed::Failures::default();
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
+    let Reconciler { feeds, rules } = reconciler;
+    let changed = Notify::new();
+    let reading = feed::run(feeds, &rules.place, every, &changed, &shutdown);
+    let judging = async {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = changed.notified() => {}
+            }
+            rules.quiet().await;
+            rules.judge_all(Timestamp::now()).await?;
         }
-        // Between two batches everything is committed, so a poll may be dropped at any moment.
-        let results = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            results = reconciler.poll(Timestamp::now()) => results?,
-        };
-        for (feed, result) in results {
-            failures.note(&feed, result.as_ref().err());
-        }
+    };
+    tokio::select! {
+        () = reading => Ok(()),
+        failed = judging => failed,
     }
 }

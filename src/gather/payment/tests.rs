@@ -71,7 +71,7 @@ async fn a_paid_dossier_that_is_not_recorded_is_found_survives_a_restart_and_clo
         assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::AMOUNT), Some(90_000.0));
         let since = at("2026-11-23T01:01:00Z");
         assert_eq!(bench.metric(mismatch::TABLE, &labels, mismatch::OLDEST), Some(since.as_second() as f64));
-        let evidence = evidence(&bench.place.store, "tam-ky", Kind::PaidNotRecorded).await.unwrap();
+        let evidence = evidence(&bench.place.store, "tam-ky", Kind::PaidNotRecorded, 10).await.unwrap();
         assert_eq!((evidence.total, evidence.first[0].dossier.as_str(), evidence.first[0].since), (1, "D-2", since));
         assert_eq!(evidence.first, open_mismatches(&bench.place.store, 10).await.unwrap());
 

@@ -15,12 +15,13 @@ pub use tables::{ActiveUsers, DossierCount, active_users, dossier_counts};
 
 use crate::config::Id;
 use crate::config::feeds::{UsageRows, UsageSource};
-use crate::feed::{Cells, Directory, Failures, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Need, Place, Polled, Rejection};
 use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, thiserror::Error)]
@@ -75,44 +76,40 @@ impl Gatherer for DossierGatherer {
     }
 }
 
-enum Kind {
-    App(Arc<AppGatherer>),
-    Dossiers(Arc<DossierGatherer>),
-}
-
 /// All usage feeds.
 pub struct Usage {
-    feeds: Vec<(Directory, Kind)>,
+    feeds: Vec<Box<dyn Feed>>,
+    gatherers: Vec<Arc<AppGatherer>>,
     apps: Vec<Id>,
     place: Place,
 }
 
 impl Usage {
     pub fn new(config: &[UsageSource], place: Place) -> Usage {
+        let mut gatherers = Vec::new();
         let feeds = config.iter().map(|source| {
             let (app, place) = (source.app.clone(), place.clone());
             match &source.rows {
                 UsageRows::Usage(feed) => {
-                    let gatherer = AppGatherer { app, place, events: Mutex::default() };
-                    (Directory::new(feed), Kind::App(Arc::new(gatherer)))
+                    let gatherer = Arc::new(AppGatherer { app, place, events: Mutex::default() });
+                    gatherers.push(Arc::clone(&gatherer));
+                    feed::bind(feed, gatherer)
                 }
-                UsageRows::Dossiers(feed) => {
-                    (Directory::new(feed), Kind::Dossiers(Arc::new(DossierGatherer { app, place })))
-                }
+                UsageRows::Dossiers(feed) => feed::bind(feed, Arc::new(DossierGatherer { app, place })),
             }
         });
         let feeds = feeds.collect();
-        Usage { feeds, apps: config.iter().map(|source| source.app.clone()).collect(), place }
+        Usage { feeds, gatherers, apps: config.iter().map(|source| source.app.clone()).collect(), place }
     }
 
     /// Takes up the totals of earlier runs and sets every series.
     pub async fn start(&self) -> Result<(), UsageError> {
-        for (feed, kind) in &self.feeds {
+        for feed in &self.feeds {
             feed.start(&self.place);
-            if let Kind::App(gatherer) = kind {
-                let events = tables::events(&self.place.store, &gatherer.app).await?;
-                *gatherer.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
-            }
+        }
+        for gatherer in &self.gatherers {
+            let events = tables::events(&self.place.store, &gatherer.app).await?;
+            *gatherer.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
         }
         Ok(series::refresh(&self.place, &self.apps).await?)
     }
@@ -121,11 +118,8 @@ impl Usage {
     pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, UsageError> {
         let mut results = Vec::with_capacity(self.feeds.len());
         let mut is_changed = false;
-        for (feed, kind) in &mut self.feeds {
-            let polled = match kind {
-                Kind::App(gatherer) => feed.poll(&self.place, gatherer, now).await,
-                Kind::Dossiers(gatherer) => feed.poll(&self.place, gatherer, now).await,
-            };
+        for feed in &mut self.feeds {
+            let polled = feed.poll(&self.place, now).await;
             // A failed poll may have committed batches.
             is_changed |= polled.as_ref().map_or(true, |polled| polled.accepted > 0);
             results.push((feed.id().to_string(), polled));
@@ -137,31 +131,26 @@ impl Usage {
     }
 }
 
-/// Polls until `shutdown`. Failures of feeds are logged when they begin and when they end; `Err` only for the state
-/// database.
+/// Reads until `shutdown`. A feed's failure is its own; `Err` only for the state database.
 pub async fn run(
     config: Vec<UsageSource>,
     place: Place,
     every: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), UsageError> {
-    let mut usage = Usage::new(&config, place);
+    let usage = Usage::new(&config, place);
     usage.start().await?;
-    let mut failures = Failures::default();
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
+    let Usage { feeds, apps, place, .. } = usage;
+    let changed = Notify::new();
+    let reading = feed::run(feeds, &place, every, &changed, &shutdown);
+    let counting = async {
+        loop {
+            changed.notified().await;
+            series::refresh(&place, &apps).await?;
         }
-        // Between two batches everything is committed, so a poll may be dropped at any moment.
-        let results = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            results = usage.poll(Timestamp::now()) => results?,
-        };
-        for (feed, result) in results {
-            failures.note(&feed, result.as_ref().err());
-        }
+    };
+    tokio::select! {
+        () = reading => Ok(()),
+        failed = counting => failed,
     }
 }
