@@ -119,7 +119,7 @@ fn id(text: &str) -> Id {
 
 fn broker(port: u16, version: Version) -> Broker {
     let literal = |text: &str| Segment::Literal(text.into());
-    let field = |key: &str, metric: &str, multiply| Field { key: key.into(), metric: metric.into(), multiply };
+    let field = |key: &str, metric: &str, multiply| Field::new(key, metric, multiply);
     let fields = vec![
         field("online", "device_up", 1.0),
         field("fps", "camera_frames_per_second", 1.0),
@@ -138,7 +138,7 @@ fn broker(port: u16, version: Version) -> Broker {
         client_id: "ioc-watch-main".into(),
         username: None,
         password: None,
-        topics: vec![Topic { pattern, qos: 1, decode: Decode::Json { fields }, retained_status: false }],
+        topics: vec![Topic::new(pattern, Decode::Json { fields, each: None })],
     }
 }
 
@@ -185,7 +185,7 @@ async fn sweep(n_devices: usize) {
     let speak = |number: usize, seconds: u64| {
         let mut session = fleet.session(0, at(seconds));
         let found = session.find(None, None, &device_id(number), None).expect("listed");
-        session.status(found, true, false);
+        session.status(found, None, true, false);
     };
     // Each device speaks once a minute; its turn comes at its own second.
     const N_SECONDS: u64 = 600;

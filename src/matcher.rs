@@ -28,6 +28,8 @@ pub enum MatcherError {
     NoName,
     #[error("{0:?} is not a pattern")]
     Pattern(String),
+    #[error("the value {0:?} has a double quote that is neither escaped nor around it")]
+    Quote(String),
 }
 
 impl Matcher {
@@ -40,27 +42,31 @@ impl Matcher {
         Ok(Matcher { name: name.to_owned(), value: value.to_owned(), is_negative, pattern })
     }
 
-    /// Reads `name="value"`; quotes may be left out around the value, and around a name that is a classic label name.
+    /// Reads `name="value"`. The quotes may be left out, around a name that has neither spaces nor the signs of matchers
+    /// in it. Within quotes `\n`, `\"` and `\\` are escapes and any other backslash stands for itself, as in Alertmanager
+    /// (its `pkg/labels` and `matcher/parse`), so that patterns need no second backslash.
     pub fn parse(text: &str) -> Result<Matcher, MatcherError> {
         let wrong = || MatcherError::Form(text.to_owned());
         let inner = text.trim();
         let inner = inner.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(inner).trim();
-        let (name, rest) = if inner.starts_with('"') {
-            let mut names = serde_json::Deserializer::from_str(inner).into_iter::<String>();
-            let name = names.next().and_then(Result::ok).ok_or_else(wrong)?;
-            (name, &inner[names.byte_offset()..])
-        } else {
-            let end = inner.find(['=', '!']).ok_or_else(wrong)?;
-            let name = inner[..end].trim();
-            if !is_label_name(name) {
-                return Err(wrong());
+        let (name, rest) = match inner.strip_prefix('"') {
+            Some(quoted) => {
+                let end = closing_quote(quoted).ok_or_else(wrong)?;
+                (unescape(&quoted[..end]), &quoted[end + 1..])
             }
-            (name.to_owned(), &inner[end..])
+            None => {
+                let end = inner.find(['=', '!']).ok_or_else(wrong)?;
+                let name = inner[..end].trim();
+                if name.is_empty() || name.contains(is_reserved) {
+                    return Err(wrong());
+                }
+                (name.to_owned(), &inner[end..])
+            }
         };
         let rest = rest.trim_start();
         let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| rest.starts_with(operator));
         let operator = operator.ok_or_else(wrong)?;
-        let value = unquote(rest[operator.len()..].trim());
+        let value = unquote(rest[operator.len()..].trim())?;
         Matcher::new(&name, &value, operator.starts_with('!'), operator.ends_with('~'))
     }
 
@@ -118,9 +124,10 @@ impl fmt::Display for Matcher {
             (false, true) => "=~",
             (true, true) => "!~",
         };
-        let json = |text: &str| serde_json::Value::from(text).to_string();
-        let name = if is_label_name(&self.name) { self.name.clone() } else { json(&self.name) };
-        write!(f, "{name}{operator}{}", json(&self.value))
+        let quoted =
+            |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
+        let name = if is_label_name(&self.name) { self.name.clone() } else { quoted(&self.name) };
+        write!(f, "{name}{operator}{}", quoted(&self.value))
     }
 }
 
@@ -131,9 +138,49 @@ pub fn is_label_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn unquote(value: &str) -> String {
-    // A quoted value has the escapes of JSON, as amtool writes them.
-    serde_json::from_str(value).unwrap_or_else(|_| value.trim_matches('"').to_owned())
+/// What a name must be quoted for.
+fn is_reserved(c: char) -> bool {
+    c.is_whitespace() || "{}!=~,\\\"'`".contains(c)
+}
+
+/// Where the quote ends that was opened before `text`.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    text.char_indices().find_map(|(at, c)| {
+        let ends = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        ends.then_some(at)
+    })
+}
+
+fn unquote(value: &str) -> Result<String, MatcherError> {
+    let wrong = || MatcherError::Quote(value.to_owned());
+    let inner = match value.strip_prefix('"') {
+        Some(quoted) => {
+            let end = closing_quote(quoted).filter(|end| end + 1 == quoted.len()).ok_or_else(wrong)?;
+            &quoted[..end]
+        }
+        None if closing_quote(value).is_some() => return Err(wrong()),
+        None => value,
+    };
+    Ok(unescape(inner))
+}
+
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, chars.as_str().chars().next()) {
+            ('\\', Some('n')) => plain.push('\n'),
+            ('\\', Some(quoted @ ('"' | '\\'))) => plain.push(quoted),
+            _ => {
+                plain.push(c);
+                continue;
+            }
+        }
+        chars.next();
+    }
+    plain
 }
 
 /// A pattern that must match all of a text; bounded in size.
@@ -162,6 +209,13 @@ mod tests {
             ("\"tên xã\"=\"Tiên Phước\"", true, "\"tên xã\"=\"Tiên Phước\""),
             ("q=\"a\\\"b\"", true, "q=\"a\\\"b\""),
             ("absent=\"\"", true, "absent=\"\""),
+            ("tên=x", false, "\"tên\"=\"x\""),
+            ("9a!=b", true, "\"9a\"!=\"b\""),
+            (r#"agency=~"t\w+\-ky""#, true, r#"agency=~"t\\w+\\-ky""#),
+            (r#"agency=~"t\\w+-ky""#, true, r#"agency=~"t\\w+-ky""#),
+            (r#"q=a\"b"#, true, r#"q="a\"b""#),
+            (r#"q!="a\nb\\""#, true, r#"q!="a\nb\\""#),
+            ("q!=a\\", true, r#"q!="a\\""#),
         ];
         for (text, expected, written) in rows {
             let matcher = Matcher::parse(text).unwrap();
@@ -169,7 +223,9 @@ mod tests {
             assert_eq!(matcher.to_string(), written, "{text}");
             assert_eq!(Matcher::parse(written), Ok(matcher), "{text}");
         }
-        for text in ["agency", "=x", "9a=b", "a=~(", "tên=x", "\"\"=x", "\"a=x"] {
+        for text in
+            ["agency", "=x", "a b=x", "a=~(", "tên xã=x", "\"\"=x", "\"a=x", "a=\"x", "a=x\"", "a=x\"y", "a=\"x\"y"]
+        {
             assert!(Matcher::parse(text).is_err(), "{text}");
         }
     }

@@ -15,6 +15,8 @@ mod support;
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/cluster.rs"]
+mod cluster;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/dashboards.rs"]

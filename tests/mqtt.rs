@@ -4,7 +4,7 @@
 mod mosquitto;
 
 use ioc_watch::attribution::{Ledger, State};
-use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Topic, Version};
+use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Status, Topic, Version};
 use ioc_watch::config::{Id, Problems, Secret, site};
 use ioc_watch::gather::device::{self, DeviceError, Fleet, Inventory, Now, Settings, inventory};
 use ioc_watch::metrics::{Format, Metrics};
@@ -27,9 +27,9 @@ fn broker(port: u16, version: Version) -> Broker {
         let literal = |text: &str| Segment::Literal(text.into());
         vec![literal("ioc"), Segment::Agency, Segment::Kind, Segment::Device, literal(last)]
     };
-    let field = |key: &str, metric: &str| Field { key: key.into(), metric: metric.into(), multiply: 1.0 };
+    let field = |key: &str, metric: &str| Field::new(key, metric, 1.0);
     let fields = vec![field("fps", "camera_frames_per_second"), field("clients", "hotspot_clients")];
-    let status = Decode::Status { online: "online".into(), offline: "offline".into() };
+    let status = Decode::Status(Status::words("online", "offline"));
     Broker {
         id: id("main"),
         host: "127.0.0.1".into(),
@@ -41,8 +41,8 @@ fn broker(port: u16, version: Version) -> Broker {
         username: None,
         password: None,
         topics: vec![
-            Topic { pattern: pattern("telemetry"), qos: 1, decode: Decode::Json { fields }, retained_status: false },
-            Topic { pattern: pattern("status"), qos: 1, decode: status, retained_status: true },
+            Topic::new(pattern("telemetry"), Decode::Json { fields, each: None }),
+            Topic { retained_status: true, ..Topic::new(pattern("status"), status) },
         ],
     }
 }

@@ -1,8 +1,10 @@
 //! One suite over everything that is kept in the state database, run on SQLite and on a private PostgreSQL: the
-//! store's transactions, the attribution ledger, the outbox, the incidents.
+//! store's transactions, the attribution ledger, the outbox, what follows when a mail fails, the incidents.
 
 #[path = "support/attribution.rs"]
 mod attribution;
+#[path = "support/failures.rs"]
+mod failures;
 #[path = "support/fairness.rs"]
 mod fairness;
 #[path = "support/incidents.rs"]
@@ -22,7 +24,7 @@ use ioc_watch::config::Secret;
 use ioc_watch::config::site::State;
 use ioc_watch::config::users::{Role, User, Users};
 use ioc_watch::incident::Incidents;
-use ioc_watch::mail::{Outbox, Outgoing};
+use ioc_watch::mail::{About, Outbox, Outgoing};
 use ioc_watch::metrics::{Metrics, columns};
 use ioc_watch::org::Org;
 use ioc_watch::store::{Store, StoreError};
@@ -51,6 +53,19 @@ async fn on_postgres() {
     }
     let dir = tempfile::tempdir().unwrap();
     sessions(&cluster.database("sessions"), dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_cannot_arrive_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    failures::story(&State::Sqlite, dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_cannot_arrive_on_postgres() {
+    let cluster = postgres::Postgres::start();
+    let dir = tempfile::tempdir().unwrap();
+    failures::story(&cluster.database("failures"), dir.path()).await;
 }
 
 /// The outages of one schedule.
@@ -132,6 +147,7 @@ fn mail(thread: &str, number: u32) -> Outgoing {
         recipient: "truc@ioc.vn.example".into(),
         message_id: format!("<{thread}.{number}@vn.example>"),
         message: format!("Subject: {number}\r\n\r\nx\r\n"),
+        about: About::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 /// Plain keys, which are read from a stream, and the same with a pointer, which needs the tree.
 static MAPPINGS: LazyLock<[Mapping; 2]> = LazyLock::new(|| {
-    let field = |key: &str, metric: &str, multiply| Field { key: key.into(), metric: metric.into(), multiply };
+    let field = |key: &str, metric: &str, multiply| Field::new(key, metric, multiply);
     let plain = || {
         vec![
             field("fps", "camera_frames_per_second", 1.0),

@@ -13,6 +13,7 @@ mod mail_test;
 mod probe;
 mod reconcile;
 pub mod run;
+mod who;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Command {
     MailPreview(mail_preview::MailPreview),
     /// Send one mail to a person, to see that the way works
     MailTest(mail_test::MailTest),
+    /// Explain who would be told of an incident, when and why
+    Who(who::Who),
     /// Read a password and print its hash for users_file
     HashPassword(hash_password::HashPassword),
 }
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::MailPreview(command) => command.run(),
         Command::MailTest(command) => command.run(),
+        Command::Who(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     }
 }

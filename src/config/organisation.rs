@@ -56,7 +56,18 @@ pub struct Duty {
     pub people: Vec<Id>,
     pub rotate: Duration,
     pub from: Timestamp,
-    pub overrides: Vec<Term>,
+    pub overrides: Vec<Override>,
+    /// Whether who comes on and who goes off are mailed at each change. Default true.
+    pub handover: bool,
+}
+
+/// For a time somebody else is on duty, or nobody (`nobody: true`).
+#[derive(Debug, Clone)]
+pub struct Override {
+    pub person: Option<Id>,
+    pub from: Timestamp,
+    /// Exclusive.
+    pub to: Timestamp,
 }
 
 /// What an alert, an incident or another leader is about. The label value `area`.
@@ -217,7 +228,7 @@ fn terms(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Term>> {
     }
     let mut numbered: Vec<(Term, Place)> = Vec::new();
     decode::list(|cx: &mut Context<'_>, node: &Node| {
-        let term = Term::decode(cx, node, true)?;
+        let term = Term::decode(cx, node)?;
         numbered.push((term, node.place));
         Some(())
     })(cx, node);
@@ -236,25 +247,42 @@ fn terms(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Term>> {
 }
 
 impl Term {
-    /// `open`: whether the ends may be missing and the term may be acting.
-    fn decode(cx: &mut Context<'_>, node: &Node, open: bool) -> Option<Term> {
-        let keys: &[&str] = if open { &["person", "from", "to", "acting"] } else { &["person", "from", "to"] };
-        let section = Section::open(cx, node, if open { "term" } else { "override" }, keys, &[])?;
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Term> {
+        let section = Section::open(cx, node, "term", &["person", "from", "to", "acting"], &[])?;
         let person = section.required(cx, "person", decode::person);
-        let mut end = |key| {
-            if open { section.optional(cx, key, decode::moment) } else { section.required(cx, key, decode::moment) }
-        };
-        let (from, to) = (end("from"), end("to"));
+        let (from, to) = (section.optional(cx, "from", decode::moment), section.optional(cx, "to", decode::moment));
         let acting = section.optional(cx, "acting", decode::boolean);
         if section.get("acting").is_some() && acting.is_none() {
             return None;
         }
-        if let (Some(from), Some(to), Some(node)) = (from, to, section.get("to"))
-            && to <= from
-        {
-            cx.error(node.place, format!("to: {} is not after from", node.found()));
-        }
+        in_order(cx, &section, from, to);
         Some(Term { person: person?, from, to, acting: acting.unwrap_or(false) })
+    }
+}
+
+impl Override {
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Override> {
+        let section = Section::open(cx, node, "override", &["person", "nobody", "from", "to"], &[])?;
+        let is_nobody = section.optional(cx, "nobody", decode::boolean);
+        let person = match (is_nobody, section.get("person")) {
+            (Some(true), Some(node)) => {
+                cx.error(node.place, "person: either somebody is on duty, or \"nobody: true\"");
+                None
+            }
+            (Some(true), None) => Some(None),
+            _ => section.required(cx, "person", decode::person).map(Some),
+        };
+        let (from, to) = (section.required(cx, "from", decode::moment), section.required(cx, "to", decode::moment));
+        in_order(cx, &section, from, to);
+        Some(Override { person: person?, from: from?, to: to? })
+    }
+}
+
+fn in_order(cx: &mut Context<'_>, section: &Section<'_>, from: Option<Timestamp>, to: Option<Timestamp>) {
+    if let (Some(from), Some(to), Some(node)) = (from, to, section.get("to"))
+        && to <= from
+    {
+        cx.error(node.place, format!("to: {} is not after from", node.found()));
     }
 }
 
@@ -283,12 +311,12 @@ fn areas(cx: &mut Context<'_>, node: &Node) -> Option<BTreeMap<Area, Id>> {
 
 impl Duty {
     fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Duty> {
-        let section = Section::open(cx, node, "duty", &["people", "rotate", "from", "overrides"], &[])?;
+        let section = Section::open(cx, node, "duty", &["people", "rotate", "from", "overrides", "handover"], &[])?;
         let people = section.required(cx, "people", decode::list(decode::person));
         let rotate = section.required(cx, "rotate", decode::duration(MINUTE..=YEAR));
         let from = section.required(cx, "from", decode::moment);
-        let term = |cx: &mut Context<'_>, node: &Node| Term::decode(cx, node, false);
-        let overrides = section.optional(cx, "overrides", decode::list(term)).unwrap_or_default();
+        let overrides = section.optional(cx, "overrides", decode::list(Override::decode)).unwrap_or_default();
+        let handover = section.optional(cx, "handover", decode::boolean).unwrap_or(true);
         if let Some(node) = section.get("people")
             && node.as_sequence().unwrap_or_default().is_empty()
         {
@@ -296,7 +324,7 @@ impl Duty {
             return None;
         }
         let people = people.filter(|people| !people.is_empty());
-        Some(Duty { people: people?, rotate: rotate?, from: from?, overrides })
+        Some(Duty { people: people?, rotate: rotate?, from: from?, overrides, handover })
     }
 }
 

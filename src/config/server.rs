@@ -54,6 +54,8 @@ pub enum Right {
     Reload,
     Payments,
     Usage,
+    /// Reports of mails that did not arrive.
+    Bounces,
 }
 
 /// One address, or all that share its first bits.
@@ -164,8 +166,16 @@ impl Token {
 }
 
 impl Right {
-    pub const ALL: [Right; 7] =
-        [Right::Alerts, Right::Silences, Right::Metrics, Right::Query, Right::Reload, Right::Payments, Right::Usage];
+    pub const ALL: [Right; 8] = [
+        Right::Alerts,
+        Right::Silences,
+        Right::Metrics,
+        Right::Query,
+        Right::Reload,
+        Right::Payments,
+        Right::Usage,
+        Right::Bounces,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -176,6 +186,7 @@ impl Right {
             Right::Reload => "reload",
             Right::Payments => "payments",
             Right::Usage => "usage",
+            Right::Bounces => "bounces",
         }
     }
 }

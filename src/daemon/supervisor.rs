@@ -205,7 +205,7 @@ fn panic_message(error: JoinError) -> String {
 }
 
 /// A task that ends with whoever waits for it.
-struct AbortOnDrop<T>(JoinHandle<T>);
+pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
 
 impl<T> AbortOnDrop<T> {
     async fn join(mut self) -> Result<T, JoinError> {

@@ -158,7 +158,8 @@ impl Escalation {
             raised.push(Raised::Step(self.taken - 1));
             return raised;
         }
-        if self.asked.is_empty() {
+        // Those for want of anybody are told once: were they out of reach too, each mail would call for the next.
+        if self.asked.is_empty() && !self.is_nobodys {
             self.is_nobodys = true;
             self.asked = (call.names)(None).into_iter().collect();
             raised.push(Raised::Fallback);

@@ -19,7 +19,7 @@ use crate::config::site::{Language, Site};
 use crate::config::{Config, Id};
 use crate::mail::message::{self, Part, Parts, one_line, shorten};
 use crate::mail::templates::Templates;
-use crate::mail::{Draft, Letter, Outgoing};
+use crate::mail::{About, Draft, Letter, Outgoing};
 use crate::org::Org;
 use extra::Kind;
 pub(super) use extra::{AckUrl, Acknowledged, Extra};
@@ -237,7 +237,8 @@ impl Desk {
             date: now,
         };
         let thread = format!("incident-{}.{}", incident.id, told.person);
-        message::outgoing_with(&draft, thread, &told.person, parts).map_err(|error| error.to_string())
+        let mail = message::outgoing_with(&draft, thread, &told.person, parts).map_err(|error| error.to_string())?;
+        Ok(Outgoing { about: About { agency: incident.agency.clone(), incident: Some(incident.id) }, ..mail })
     }
 
     /// In one line what the incident is about, with names.

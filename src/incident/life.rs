@@ -58,6 +58,8 @@ pub struct Member {
     /// When a person said that it is over although its source still calls it firing: until the source says that it
     /// ended, or that it began again, the person is believed.
     pub dismissed: Option<Timestamp>,
+    /// When a source last said that it fires, or that it ended; after a restart, when it began.
+    pub updated: Timestamp,
 }
 
 /// Why nobody is told of an alert just now.
@@ -107,7 +109,8 @@ pub type Excuses = BTreeMap<String, Excused>;
 impl Member {
     /// Fires.
     pub fn new(alert: Alert, severity: Severity) -> Member {
-        Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None }
+        let updated = alert.starts_at;
+        Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None, updated }
     }
 
     /// No notification about it starts: it is excused, or was until just now.
@@ -185,6 +188,11 @@ pub enum Event {
     },
     /// A person said that it is over.
     Dismissed {
+        person: String,
+        reason: String,
+    },
+    /// What was written to a person did not arrive, and why.
+    Undeliverable {
         person: String,
         reason: String,
     },
@@ -417,6 +425,21 @@ pub fn acknowledge(incident: &mut Incident, person: &str, now: Timestamp, rules:
     Event::Acknowledged { person: person.to_owned(), until, is_first }
 }
 
+/// What was written to `person` did not arrive: unless somebody else was told or answered, the next step of the
+/// escalation is taken at once. A [`step`] must follow.
+pub fn undeliverable(
+    incident: &mut Incident,
+    person: &str,
+    reason: &str,
+    now: Timestamp,
+    rules: &Rules<'_>,
+) -> Vec<Event> {
+    let call = rules.call(incident.severity);
+    let raised = incident.escalation.undeliverable(person, now, &call);
+    let failed = Event::Undeliverable { person: person.to_owned(), reason: reason.to_owned() };
+    std::iter::once(failed).chain(raised.into_iter().map(Event::Raised)).collect()
+}
+
 /// `person` says that all of it is over, and why. A [`step`] must follow, which ends the incident.
 pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timestamp) -> Event {
     for member in incident.members.values_mut().filter(|member| member.resolved.is_none()) {
@@ -428,6 +451,9 @@ pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timesta
 fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Timestamp, events: &mut Vec<Event>) {
     let fingerprint = alert.fingerprint();
     let ends = alert.is_resolved(now);
+    if let Some(member) = incident.members.get_mut(&fingerprint) {
+        member.updated = now;
+    }
     match incident.members.get_mut(&fingerprint) {
         // What was never heard firing here was never told either.
         None if ends => return,
@@ -452,19 +478,26 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
             if fires_again {
                 (member.excused, member.freed, member.dismissed) = (None, None, None);
             }
-            let starts_at = if fires_again { alert.starts_at } else { alert.starts_at.min(member.alert.starts_at) };
-            member.alert = Alert { starts_at, ..alert.clone() };
+            member.alert = if fires_again { alert.clone() } else { merged(&member.alert, alert) };
             if fires_again {
                 events.push(Event::Fired(fingerprint));
             }
         }
         None => {
             events.push(Event::Fired(fingerprint.clone()));
-            let member = Member::new(alert.clone(), severity);
+            let member = Member { updated: now, ..Member::new(alert.clone(), severity) };
             incident.members.insert(fingerprint, member);
         }
     }
     incident.severity = incident.severity.max(severity);
+}
+
+/// What is known of an alert that fires, once it is posted again: it began when the first of its senders saw it, and fires
+/// as long as one of them says. Without an end it fires until it is said to have ended. So one of two senders that
+/// starts anew, or asks to be believed for a shorter time, ends nothing that the other one sees.
+pub(super) fn merged(known: &Alert, posted: &Alert) -> Alert {
+    let ends_at = known.ends_at.and_then(|known| posted.ends_at.map(|posted| posted.max(known)));
+    Alert { starts_at: posted.starts_at.min(known.starts_at), ends_at, ..posted.clone() }
 }
 
 /// Notes that everybody is told now how things stand. What a mail only mentions as excused is not told: its end needs

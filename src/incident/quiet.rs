@@ -18,6 +18,8 @@ pub(super) type Version = (Option<u64>, u64, u64);
 #[derive(Debug, Clone)]
 pub struct Listed {
     pub alert: Alert,
+    /// When a source last posted it.
+    pub updated_at: Timestamp,
     /// Ids of silences.
     pub silenced_by: Vec<String>,
     /// Fingerprints of alerts.
@@ -117,6 +119,7 @@ impl Incidents {
             let is_cause = |excused: &&Excused| matches!(excused.why, Why::Cause(_));
             Listed {
                 alert: alert.clone(),
+                updated_at: member.updated,
                 silenced_by: silenced.map(|silence| silence.id.clone()).collect(),
                 inhibited_by: inhibited.into_iter().collect(),
                 excused_by: member.excused.as_ref().filter(is_cause).map(|excused| excused.by.clone()),

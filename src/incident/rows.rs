@@ -131,6 +131,23 @@ pub async fn write_timeline(tx: &mut Tx, open: &mut Open, entry: &Entry) -> Resu
     Ok(())
 }
 
+/// Adds a line to the timeline of an incident that nobody holds: it is closed.
+pub async fn append_timeline(tx: &mut Tx, incident: i64, entry: &Entry) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) \
+         SELECT $1, COALESCE(MAX(seq) + 1, 0), $2, $3, $4, $5 FROM incident_timeline WHERE incident = $1",
+    )
+    .bind(incident)
+    .bind(micros(entry.at))
+    .bind(&entry.event)
+    .bind(&entry.person)
+    .bind(&entry.detail)
+    .execute(&mut **tx)
+    .await
+    .doing("adding to an incident's timeline")?;
+    Ok(())
+}
+
 pub async fn write_told(tx: &mut Tx, incident: i64, told: &Told, now: Timestamp) -> Result<(), StoreError> {
     let language = if told.language == Language::Vi { "vi" } else { "en" };
     sqlx::query(
@@ -274,7 +291,8 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         since,
     });
     let (resolved, freed, dismissed) = (time("resolved_us")?, time("freed_us")?, time("dismissed_us")?);
-    let member = Member { alert, severity, resolved, excused, freed, dismissed };
+    let updated = resolved.unwrap_or(alert.starts_at);
+    let member = Member { alert, severity, resolved, excused, freed, dismissed, updated };
     Ok(Some((row.try_get("fingerprint")?, member)))
 }
 

@@ -3,6 +3,7 @@
 use super::address::Severity;
 use super::letter::{Desk, Evidence, EvidenceLines};
 use super::life::{Incident, Rules, Timing};
+use super::stage::Incidents;
 use super::who::{self, Role};
 use crate::alert::Alert;
 use crate::config::escalation::{Policy, Step};
@@ -97,5 +98,33 @@ impl Settings {
             }
         };
         tokio::time::timeout(EVIDENCE_WITHIN, ask).await.unwrap_or_default()
+    }
+}
+
+/// How alerts become incidents, for those who ask as they would ask Alertmanager.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    pub group_by: Vec<String>,
+    pub group_wait: SignedDuration,
+    pub group_interval: SignedDuration,
+    pub resolve_timeout: SignedDuration,
+    pub inhibit: Arc<[Inhibit]>,
+}
+
+impl Incidents {
+    pub fn routing(&self) -> Routing {
+        let settings = self.settings();
+        Routing {
+            group_by: settings.group_by.clone(),
+            group_wait: settings.timing.group_wait,
+            group_interval: settings.timing.group_interval,
+            resolve_timeout: settings.resolve_timeout,
+            inhibit: settings.inhibit.clone(),
+        }
+    }
+
+    /// How long an alert from outside without an end fires if it is not posted again.
+    pub fn resolve_timeout(&self) -> SignedDuration {
+        self.settings().resolve_timeout
     }
 }

@@ -23,6 +23,8 @@ const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 const AT_MOST: usize = 10_000;
 /// Of one silence.
 const MATCHERS: usize = 100;
+/// Bytes of their names and values together.
+const MATCHED: usize = 16 * 1024;
 
 /// One silence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,11 +125,14 @@ impl Silence {
         if self.matchers.len() > MATCHERS {
             return refuse("too many matchers");
         }
+        if self.matchers.iter().map(|matcher| matcher.name().len() + matcher.value().len()).sum::<usize>() > MATCHED {
+            return refuse("the matchers are too long");
+        }
         if self.matchers.iter().all(Matcher::matches_empty) {
             return refuse("at least one matcher must not match the empty string");
         }
         if self.ends_at <= self.starts_at {
-            return refuse("end time must be after the start time");
+            return refuse("start time must be before end time");
         }
         if self.ends_at <= now {
             return refuse("end time can't be in the past");
@@ -243,10 +248,19 @@ fn end(silence: &Silence, now: Timestamp) -> Silence {
 }
 
 impl Incidents {
-    /// The silences, those that are over for some days included: active ones first, then by their end.
+    /// The silences, those that are over for some days included, in the order of Alertmanager: active ones by their
+    /// end, then those to come by their start, then those that are over, the last first.
     pub fn silences(&self, now: Timestamp) -> Vec<Arc<Silence>> {
         let mut silences: Vec<Arc<Silence>> = self.state().silences.by_id.values().cloned().collect();
-        silences.sort_by_key(|silence| (silence.state(now), silence.ends_at, silence.id.clone()));
+        silences.sort_by_key(|silence| {
+            let state = silence.state(now);
+            let place = match state {
+                SilenceState::Active => silence.ends_at.as_microsecond(),
+                SilenceState::Pending => silence.starts_at.as_microsecond(),
+                SilenceState::Expired => -silence.ends_at.as_microsecond(),
+            };
+            (state, place, silence.id.clone())
+        });
         silences
     }
 
@@ -403,7 +417,7 @@ mod tests {
             (Silence { matchers: Vec::new(), ..wanted("", "a=b", 0, 9) }, "at least one matcher required"),
             (wanted("", "a!=b", 0, 9), "at least one matcher must not match the empty string"),
             (wanted("", "a=~.*", 0, 9), "at least one matcher must not match the empty string"),
-            (wanted("", "a=b", 9, 9), "end time must be after the start time"),
+            (wanted("", "a=b", 9, 9), "start time must be before end time"),
             (wanted("", "a=b", -9, 0), "end time can't be in the past"),
             (
                 Silence { comment: String::new(), ..wanted("", "a=b", 0, 9) },

@@ -22,10 +22,10 @@ use crate::mail::Outbox;
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
-use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 const AT_ONCE: usize = 100;
 /// The longest sleep of [`Incidents::run`]: a clock that jumps is noticed by then.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the outbox is asked for mails that failed although it has not said so: another process may have noted it.
+const ASK_FAILURES: Duration = Duration::from_secs(60);
 
 /// The incident stage. It lives as long as the daemon; a reload calls [`Incidents::configure`].
 pub struct Incidents {
@@ -177,11 +179,6 @@ impl Incidents {
         self.changed.notify_one();
     }
 
-    /// How long an alert from outside without an end fires if it is not posted again.
-    pub fn resolve_timeout(&self) -> SignedDuration {
-        self.settings().resolve_timeout
-    }
-
     /// Takes in alerts, firing and resolved. `tx` may already hold what its sender keeps; it is committed with the
     /// alerts, incidents and mails, or nothing is.
     pub async fn receive(&self, mut tx: Tx, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
@@ -275,11 +272,17 @@ impl Incidents {
         if ended { self.end_recorded(now).await } else { Ok(()) }
     }
 
-    /// Calls [`Incidents::tick`] whenever something is due, until `shutdown`.
+    /// Calls [`Incidents::tick`] whenever something is due, and [`Incidents::take_failures`] when a mail failed, until
+    /// `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut asked: Option<Instant> = None;
         while !shutdown.is_cancelled() {
             let now = Timestamp::now();
             self.tick(now).await?;
+            if asked.is_none_or(|asked| asked.elapsed() >= ASK_FAILURES) {
+                self.take_failures(now).await?;
+                asked = Some(Instant::now());
+            }
             let next = self.state().open.values().filter_map(|open| open.due).min();
             let wait = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
             // What was due before the tick and still is will not change within the next moments.
@@ -287,6 +290,7 @@ impl Incidents {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.changed.notified() => {}
+                () = self.outbox.failed() => asked = None,
                 () = shutdown.cancelled() => {}
             }
         }
@@ -311,10 +315,19 @@ impl Incidents {
         alerts
     }
 
-    /// Alerts in memory, for senders that must be bounded.
-    pub fn n_alerts(&self) -> usize {
+    /// Alerts in memory with `coming`, for senders that must be bounded. Below `bound` those that are known already may
+    /// be counted twice.
+    pub fn n_with(&self, coming: &[Alert], bound: usize) -> usize {
         let state = self.state();
-        state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len()
+        let n_known = state.open.values().map(|open| open.incident.members.len()).sum::<usize>() + state.recorded.len();
+        if n_known + coming.len() <= bound {
+            return n_known + coming.len();
+        }
+        let members = state.open.values().flat_map(|open| open.incident.members.keys());
+        let known: HashSet<&String> = members.chain(state.recorded.keys()).collect();
+        let new: HashSet<String> =
+            coming.iter().map(Alert::fingerprint).filter(|fingerprint| !known.contains(fingerprint)).collect();
+        n_known + new.len()
     }
 
     /// What happened in an incident, oldest first; also of closed ones.
@@ -395,7 +408,11 @@ impl Incidents {
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
         let resolved = ends.then(|| alert.ends_at.unwrap_or(now));
-        let member = Member { resolved, ..Member::new(alert.clone(), address.severity) };
+        let alert = match &known {
+            Some(known) if !ends => life::merged(&known.alert, alert),
+            _ => alert.clone(),
+        };
+        let member = Member { resolved, updated: now, ..Member::new(alert, address.severity) };
         match known {
             None if ends => return Ok(()),
             Some(_) if !ends => {}

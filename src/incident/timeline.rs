@@ -45,6 +45,10 @@ pub(super) fn entry(event: &Event, incident: &Incident, settings: &Settings, now
             who.clone_from(person);
             ("dismissed", reason.clone())
         }
+        Event::Undeliverable { person, reason } => {
+            who.clone_from(person);
+            ("undeliverable", reason.clone())
+        }
         Event::Raised(Raised::Step(index)) => ("escalated", step(*index, language)),
         Event::Raised(Raised::Empty(index)) => ("skipped", step(*index, language)),
         Event::Raised(Raised::Fallback) => ("nobody", super::tell::no_one(language).into()),

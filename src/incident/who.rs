@@ -56,7 +56,7 @@ pub fn resolve(org: &Org, targets: &[Target], agency: &str, area: Area, at: Time
                     (0, Office::Deputy) => Role::Deputy,
                     _ => Role::Superior,
                 };
-                org.holder(agency, *up, *office, area, at).map(|id| (id.clone(), role))
+                org.holder(agency, *up, *office, area, at).map(|id| (id, role))
             }
         };
         to.extend(found.filter(|(id, _)| to.iter().all(|(known, _)| known != id)));

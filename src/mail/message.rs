@@ -64,6 +64,16 @@ pub struct Outgoing {
     pub message_id: String,
     /// ASCII.
     pub message: String,
+    pub about: About,
+}
+
+/// What a message is about, for those who look after the outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Whose matter it is; empty: the whole site's.
+    pub agency: String,
+    /// The number of the incident, if it is about one. Whoever handles incidents is told if it does not arrive.
+    pub incident: Option<i64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +132,7 @@ pub fn outgoing_with(draft: &Draft<'_>, thread: String, person: &str, parts: Par
         recipient: draft.address.to_string(),
         message_id: draft.message_id.to_string(),
         message,
+        about: About::default(),
     })
 }
 

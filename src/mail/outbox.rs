@@ -1,6 +1,6 @@
 //! The durable outbox: rows of the table `outbox`. All of its statements stand here.
 
-use super::message::Outgoing;
+use super::message::{About, Outgoing};
 use crate::metrics::Metrics;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::{SignedDuration, Timestamp};
@@ -23,6 +23,7 @@ pub struct Outbox {
 struct Shared {
     next_id: AtomicI64,
     written: Notify,
+    failed: Notify,
 }
 
 /// A mail that waits.
@@ -42,7 +43,8 @@ impl Outbox {
             .fetch_one(store.reader())
             .await
             .doing("opening the outbox")?;
-        let shared = Shared { next_id: AtomicI64::new(last.unwrap_or(0) + 1), written: Notify::new() };
+        let shared =
+            Shared { next_id: AtomicI64::new(last.unwrap_or(0) + 1), written: Notify::new(), failed: Notify::new() };
         let outbox = Outbox { store, metrics, shared: Arc::new(shared) };
         outbox.measure().await?;
         Ok(outbox)
@@ -61,7 +63,7 @@ impl Outbox {
         for mail in mails {
             sqlx::query(
                 "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
-                 attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0)",
+                 attempts, agency, incident) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9, $10)",
             )
             .bind(self.shared.next_id.fetch_add(1, Ordering::Relaxed))
             .bind(&mail.thread)
@@ -71,6 +73,8 @@ impl Outbox {
             .bind(&mail.message_id)
             .bind(&mail.message)
             .bind(micros(now))
+            .bind(&mail.about.agency)
+            .bind(mail.about.incident)
             .execute(&mut **tx)
             .await
             .doing("writing mails to the outbox")?;
@@ -88,11 +92,22 @@ impl Outbox {
         self.shared.written.notified().await;
     }
 
+    /// Tells whoever waits in [`Outbox::failed`] that a mail can never arrive.
+    pub(super) fn wake_failed(&self) {
+        self.shared.failed.notify_one();
+    }
+
+    /// Waits until a mail failed for good; see [`Outbox::failures`]. One waits for all.
+    pub async fn failed(&self) {
+        self.shared.failed.notified().await;
+    }
+
     /// Mails whose time has come, oldest first; of each thread only the first, so that its order is kept.
     pub async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<Waiting>, StoreError> {
         const DOING: &str = "reading the outbox";
         let rows = sqlx::query(
-            "SELECT id, thread, person, sender, recipient, message_id, message, created_us, attempts FROM outbox \
+            "SELECT id, thread, person, sender, recipient, message_id, message, created_us, attempts, agency, incident \
+             FROM outbox \
              WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us <= $1 AND NOT EXISTS ( \
                 SELECT 1 FROM outbox earlier WHERE earlier.thread = outbox.thread AND earlier.id < outbox.id \
                 AND earlier.sent_us IS NULL AND earlier.gave_up_us IS NULL) \
@@ -112,12 +127,19 @@ impl Outbox {
                     recipient: row.try_get("recipient")?,
                     message_id: row.try_get("message_id")?,
                     message: row.try_get("message")?,
+                    about: About { agency: row.try_get("agency")?, incident: row.try_get("incident")? },
                 };
                 let created = from_micros(row.try_get("created_us")?);
                 Ok(Waiting { id: row.try_get("id")?, mail, created, attempts: row.try_get("attempts")? })
             })
             .collect::<Result<_, sqlx::Error>>()
             .doing(DOING)
+    }
+
+    /// An error unless this daemon still leads, so that what was read from the outbox may be sent. Whoever leads next
+    /// repeats at most the mail that passed here and was not noted as sent.
+    pub(super) async fn ensure_lead(&self) -> Result<(), StoreError> {
+        if self.store.leads().await? { Ok(()) } else { Err(StoreError::Deposed) }
     }
 
     /// When the next waiting mail may be tried; `None` if none waits.
@@ -158,15 +180,21 @@ impl Outbox {
 
     /// Lets everything that waits be tried now: the server has come back.
     pub async fn retry_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.retry_after(now, now).await
+    }
+
+    /// Lets what would be tried after `limit` be tried now.
+    pub async fn retry_after(&self, limit: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         self.change(
-            sqlx::query("UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $1")
-                .bind(micros(now)),
+            sqlx::query("UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $2")
+                .bind(micros(now))
+                .bind(micros(limit)),
             "letting waiting mails be tried",
         )
         .await
     }
 
-    /// Gives a mail up; it stays in the table with the reason.
+    /// Gives a mail up; it stays in the table with the reason, and is a [`Failure`](super::Failure).
     pub async fn give_up(&self, id: i64, now: Timestamp, error: &str) -> Result<(), StoreError> {
         self.change(
             sqlx::query(
@@ -178,7 +206,9 @@ impl Outbox {
             .bind(id),
             "giving a mail up",
         )
-        .await
+        .await?;
+        self.wake_failed();
+        Ok(())
     }
 
     /// Removes mails that were sent or given up long ago.
@@ -207,7 +237,7 @@ impl Outbox {
         Ok(())
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
         doing: &'static str,

@@ -40,12 +40,21 @@ pub async fn run(outbox: Outbox, email: Email, shutdown: CancellationToken) -> R
     let mut sender =
         Sender { link: Link::new(&email)?, retry: email.retry, outbox, shutdown, failing: BTreeSet::new(), away: 0 };
     let mut pruned: Option<Timestamp> = None;
+    let mut last: Option<Timestamp> = None;
     while !sender.shutdown.is_cancelled() {
         let now = Timestamp::now();
         if pruned.is_none_or(|at| now.duration_since(at).unsigned_abs() >= HOUSEKEEPING) {
             sender.outbox.prune(now).await?;
             pruned = Some(now);
         }
+        match last {
+            // No mail is put off for longer than this: those that are were written under a clock that was ahead.
+            None => sender.outbox.retry_after(later(now, sender.retry.max), now).await?,
+            // The clock was set back, which must not put off what waits by as much.
+            Some(last) if now < last => sender.outbox.retry_all(now).await?,
+            Some(_) => {}
+        }
+        last = Some(now);
         let due = sender.outbox.due(now, BATCH).await?;
         let pause = if due.is_empty() { sender.idle().await? } else { sender.send(due).await? };
         sender.outbox.measure().await?;
@@ -104,6 +113,8 @@ impl Sender {
             if self.shutdown.is_cancelled() {
                 return Ok(Pause::None);
             }
+            // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
+            self.outbox.ensure_lead().await?;
             let outcome = tokio::select! {
                 outcome = self.link.deliver(&waiting.mail) => outcome,
                 () = async { self.shutdown.cancelled().await; tokio::time::sleep(FINISH).await } => return Ok(Pause::None),
@@ -134,6 +145,10 @@ impl Sender {
     async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {
         // Nothing more is sent until this stands in the database: otherwise a restart would send it again.
         while let Err(error) = self.outbox.sent(waiting.id, now).await {
+            if matches!(error, StoreError::Deposed) {
+                // It was the one in flight; who leads now sends it again.
+                return Err(error);
+            }
             tracing::error!(error = &error as &dyn std::error::Error, "a mail was sent and cannot be noted as sent");
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -176,7 +191,7 @@ impl Sender {
         let alone = backoff(&self.retry, waiting.attempts);
         // Even when the server hung up this mail steps back: should it be the reason, the next probe is another one.
         let alone = if is_server { alone.min(PROBE) } else { alone };
-        let next = now.saturating_add(SignedDuration::try_from(alone).unwrap_or_default()).unwrap_or(now);
+        let next = later(now, alone);
         self.outbox.retry(waiting.id, next, &error.to_string()).await?;
         if !is_server {
             tracing::debug!(mail.message_id = waiting.mail.message_id, %error, "a mail has to wait");
@@ -188,6 +203,10 @@ impl Sender {
         self.away = self.away.saturating_add(1);
         Ok(Some(Pause::Away(backoff(&self.retry, i64::from(self.away) - 1).min(PROBE))))
     }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(SignedDuration::try_from(by).unwrap_or_default()).unwrap_or(time)
 }
 
 /// `first`, doubled with every try, at most `max`.

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::email::Security;
 use crate::config::site::State;
 use crate::demo::mail::{self as server, Mailbox};
-use crate::mail::Outgoing;
+use crate::mail::{About, Outgoing};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use std::net::SocketAddr;
@@ -40,6 +40,7 @@ impl Post {
                 recipient: format!("{recipient}@vn.example"),
                 message_id: format!("<{recipient}.{number}@vn.example>"),
                 message: format!("Subject: {recipient}\r\n\r\n.\r\nend"),
+                about: About::default(),
             })
             .collect();
         let mut tx = self.outbox.store().begin().await.unwrap();

@@ -32,7 +32,7 @@ pub enum SmtpError {
     Tls(String, #[source] lettre::transport::smtp::Error),
 }
 
-/// Why a mail was not taken. The text is for the outbox and the log; it holds no mail.
+/// Why a mail was not taken. The text is for the outbox, timelines and the log; it holds no mail and no whole address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryError {
     /// The server cannot be reached, does not speak TLS as required, refuses our password, or hung up: nothing about
@@ -199,7 +199,8 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    super::message::shorten(&super::message::one_line(&text), 300)
+    // What servers say names the recipient more often than not.
+    super::message::shorten(&super::address::masked_in(&super::message::one_line(&text)), 300)
 }
 
 /// A message as it goes over the wire: dots doubled, with the final dot, in one piece. (In two writes the second would

@@ -130,7 +130,7 @@ tables! {
     device ("agency", "kind", "site", "device") {
         INSTALLED Gauge "ioc_device_installed" "1 if the inventory says that the device is installed, 0 if it is only planned.";
         UP Gauge "ioc_device_up" "1 if the device speaks, 0 if not; absent while unknown.";
-        USABLE Gauge "ioc_device_usable" "1 if the device does what it is for; absent while unknown.";
+        USABLE Gauge "ioc_device_usable" "1 if the device does what it is for, by what it says of its work; absent while it says nothing of it.";
         LAST_SEEN Gauge "ioc_device_last_seen_timestamp_seconds" "When the device last spoke.";
     }
     device_excused ("agency", "kind", "site", "device", "cause") {
@@ -138,6 +138,16 @@ tables! {
     }
     device_info ("agency", "kind", "site", "device", "village", "name") {
         INFO Gauge "ioc_device_info" "1; the village and name of the device.";
+    }
+    village ("agency", "village") {
+        CAMERAS_PLANNED Gauge "ioc_village_cameras_planned" "Cameras of the village by the inventory, installed or yet to be.";
+        CAMERAS_INSTALLED Gauge "ioc_village_cameras_installed" "Cameras of the village that the inventory calls installed.";
+        CAMERAS_UP Gauge "ioc_village_cameras_up" "Installed cameras of the village that speak.";
+        CAMERAS_USABLE Gauge "ioc_village_cameras_usable" "Installed cameras of the village that are known to deliver a usable picture.";
+        HOTSPOTS_PLANNED Gauge "ioc_village_hotspots_planned" "Hotspots of the village by the inventory, installed or yet to be.";
+        HOTSPOTS_INSTALLED Gauge "ioc_village_hotspots_installed" "Hotspots of the village that the inventory calls installed.";
+        HOTSPOTS_UP Gauge "ioc_village_hotspots_up" "Installed hotspots of the village that speak.";
+        HOTSPOTS_USABLE Gauge "ioc_village_hotspots_usable" "Installed hotspots of the village that are known to reach the internet.";
     }
     camera ("agency", "site", "device") {
         FRAMES Gauge "ioc_camera_frames_per_second" "Frames a second the camera delivers.";

@@ -12,7 +12,7 @@ mod table;
 pub use catalogue::{Column, Family, Kind, TableId, columns};
 pub use exposition::Format;
 pub use own::Own;
-pub use table::{Row, STALE_NAN_BITS, Snapshot, Table, is_absent};
+pub use table::{Cells, Row, STALE_NAN_BITS, Snapshot, Table, is_absent};
 
 /// All metrics of the daemon.
 pub struct Metrics {
@@ -40,5 +40,18 @@ impl Metrics {
 
     pub fn tables(&self) -> &[Table] {
         &self.tables
+    }
+
+    /// Ends every series of a subject, and zeroes what is known of mails and alerts: another daemon watches them now.
+    /// What this program counts of its own work goes on.
+    pub fn forget_subjects(&self) {
+        for table in &self.tables {
+            table.retain(|_| false);
+        }
+        let own = &self.own;
+        for gauge in [&own.outbox_depth, &own.history_series, &own.history_bytes, &own.standbys, &own.daemons_missing] {
+            gauge.set(0);
+        }
+        own.outbox_oldest.set(0.0);
     }
 }

@@ -13,7 +13,7 @@ pub struct Own {
     pub config_last_reload_successful: IntGauge,
     /// `ioc_watch_config_last_reload_success_timestamp_seconds`.
     pub config_last_reload_success: Gauge,
-    /// `ioc_emails_total{result}`: sent, retried, failed.
+    /// `ioc_emails_total{result}`: sent, retried, failed, bounced (sent, and reported back as undeliverable).
     pub emails: IntCounterVec,
     /// `ioc_email_outbox_depth`: mails that wait for the SMTP server.
     pub outbox_depth: IntGauge,
@@ -21,6 +21,10 @@ pub struct Own {
     pub outbox_oldest: Gauge,
     /// `ioc_alerts_misaddressed_total{reason}`: alerts that went to the site agency for want of a label.
     pub alerts_misaddressed: IntCounterVec,
+    /// `ioc_alerts_received_total{status}`: alerts that the alert API took, firing or resolved.
+    pub alerts_received: IntCounterVec,
+    /// `ioc_alert_api_refused_total{reason}`: alerts, silences and questions that the alert API did not take.
+    pub alert_api_refused: IntCounterVec,
     /// `ioc_incident_ack_seconds{severity}`: from the first mail to the acknowledgement.
     pub incident_ack: HistogramVec,
     /// `ioc_rule_evaluation_failures_total{rule_group}`.
@@ -42,6 +46,12 @@ pub struct Own {
     pub tls_last_reload_successful: GaugeVec,
     /// `ioc_probes_skipped_total{reason}`: checks that were due and not made.
     pub probes_skipped: IntCounterVec,
+    /// `ioc_watch_leader`: 1 while this daemon leads: it gathers, rules and mails. 0 while it stands by.
+    pub leader: IntGauge,
+    /// `ioc_watch_standbys`: as the leader sees them.
+    pub standbys: IntGauge,
+    /// `ioc_watch_daemons_missing`: as the leader sees them.
+    pub daemons_missing: IntGauge,
 }
 
 impl Own {
@@ -62,7 +72,11 @@ impl Own {
                 "ioc_watch_config_last_reload_success_timestamp_seconds",
                 "When the configuration was last loaded.",
             ),
-            emails: counters("ioc_emails_total", "Mails by what became of them: sent, retried, failed.", &["result"]),
+            emails: counters(
+                "ioc_emails_total",
+                "Mails by what became of them: sent, retried, failed, bounced (sent before).",
+                &["result"],
+            ),
             outbox_depth: int_gauge("ioc_email_outbox_depth", "Mails that wait for the SMTP server."),
             outbox_oldest: gauge(
                 "ioc_email_outbox_oldest_timestamp_seconds",
@@ -71,6 +85,16 @@ impl Own {
             alerts_misaddressed: counters(
                 "ioc_alerts_misaddressed_total",
                 "Alerts sent to the site agency for want of a usable label.",
+                &["reason"],
+            ),
+            alerts_received: counters(
+                "ioc_alerts_received_total",
+                "Alerts that the alert API took: firing, resolved.",
+                &["status"],
+            ),
+            alert_api_refused: counters(
+                "ioc_alert_api_refused_total",
+                "Alerts, silences and questions that the alert API refused: media_type, too_large, malformed, invalid, query, foreign, full.",
                 &["reason"],
             ),
             incident_ack: HistogramVec::new(
@@ -116,6 +140,12 @@ impl Own {
                 &["cert"],
             ),
             probes_skipped: counters("ioc_probes_skipped_total", "Checks that were due and not made.", &["reason"]),
+            leader: int_gauge("ioc_watch_leader", "1 while this daemon leads, 0 while it stands by."),
+            standbys: int_gauge("ioc_watch_standbys", "Daemons that stand by, as the leader sees them."),
+            daemons_missing: int_gauge(
+                "ioc_watch_daemons_missing",
+                "Daemons that were neither heard of for 30 s nor stopped properly, for a week, as the leader sees them.",
+            ),
             registry,
         };
         own.register();
@@ -132,6 +162,8 @@ impl Own {
             Box::new(self.outbox_depth.clone()),
             Box::new(self.outbox_oldest.clone()),
             Box::new(self.alerts_misaddressed.clone()),
+            Box::new(self.alerts_received.clone()),
+            Box::new(self.alert_api_refused.clone()),
             Box::new(self.incident_ack.clone()),
             Box::new(self.rule_failures.clone()),
             Box::new(self.rule_group_duration.clone()),
@@ -143,6 +175,9 @@ impl Own {
             Box::new(self.tls_expiry.clone()),
             Box::new(self.tls_last_reload_successful.clone()),
             Box::new(self.probes_skipped.clone()),
+            Box::new(self.leader.clone()),
+            Box::new(self.standbys.clone()),
+            Box::new(self.daemons_missing.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ]
     }
@@ -177,6 +212,8 @@ impl Own {
         self.task_restarts.with_label_values(&["x"]);
         self.emails.with_label_values(&["x"]);
         self.alerts_misaddressed.with_label_values(&["x"]);
+        self.alerts_received.with_label_values(&["x"]);
+        self.alert_api_refused.with_label_values(&["x"]);
         self.incident_ack.with_label_values(&["x"]);
         self.rule_failures.with_label_values(&["x"]);
         self.rule_group_duration.with_label_values(&["x"]);

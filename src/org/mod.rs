@@ -3,10 +3,14 @@
 //! Every answer is for a moment that the caller gives; nothing here reads a clock. Who is told of an alert, and in which
 //! order, is for `incident`; here is only who holds which office.
 
+mod offices;
 mod rota;
 mod working_time;
 
-use crate::config::escalation::Office;
+pub use offices::{Ground, Held, Sought, Vacancy, Vacant};
+pub use rota::{Keeper, Shift};
+pub use working_time::Day;
+
 use crate::config::organisation::{Agency, Area, Calendar, Person, Term};
 use crate::config::{Config, Id};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
@@ -117,7 +121,7 @@ impl Org {
             return Responsible { superior, ..Responsible::default() };
         }
         Responsible {
-            duty: agency.duty.as_ref().and_then(|duty| rota::on_duty(duty, at)).cloned(),
+            duty: agency.duty.as_ref().and_then(|duty| rota::on_duty(duty, at)),
             leader: leader(agency, area, at).cloned(),
             deputy: in_office(&agency.deputy, at).cloned(),
             superior,
@@ -130,24 +134,10 @@ impl Org {
         Some((above.id.clone(), person.clone()))
     }
 
-    /// Who holds an office of the agency, or of the one `up` levels above it: the nearest existing one that has somebody
-    /// in that office, from the level below it on.
-    pub fn holder(&self, agency: &str, up: u8, office: Office, area: Area, at: Timestamp) -> Option<&Id> {
-        fn holds(agency: &Agency, office: Office, area: Area, at: Timestamp) -> Option<&Id> {
-            match office {
-                Office::Duty => agency.duty.as_ref().and_then(|duty| rota::on_duty(duty, at)),
-                Office::Leader => leader(agency, area, at),
-                Office::Deputy => in_office(&agency.deputy, at),
-            }
-        }
-        let mut current = self.agency(agency)?;
-        let Some(levels_between) = up.checked_sub(1) else {
-            return Some(current).filter(|own| self.exists(own, at)).and_then(|own| holds(own, office, area, at));
-        };
-        for _ in 0..levels_between {
-            current = self.nearest_above(current, at, |above| Some(&above.id))?.0;
-        }
-        Some(self.nearest_above(current, at, |above| holds(above, office, area, at))?.1)
+    /// The shift of the agency's duty rota at `at`; `None` if it has no rota, or does not exist then.
+    pub fn shift(&self, agency: &str, at: Timestamp) -> Option<Shift> {
+        let agency = self.agency(agency).filter(|agency| self.exists(agency, at))?;
+        agency.duty.as_ref().map(|duty| rota::shift(duty, at))
     }
 
     /// The nearest existing agency above of which `ask` finds something.
@@ -197,6 +187,11 @@ impl Org {
         opens.into_iter().find(|opens| *opens >= at).unwrap_or(at)
     }
 
+    /// What kind of day `at` lies in.
+    pub fn day(&self, at: Timestamp) -> Day<'_> {
+        working_time::day(&self.calendar, self.date(at))
+    }
+
     /// Whether `date` is a working day: a working weekday or make-up day that is no holiday.
     pub fn is_working_day(&self, date: Date) -> bool {
         working_time::is_working_day(&self.calendar, date)
@@ -208,13 +203,8 @@ fn leader(agency: &Agency, area: Area, at: Timestamp) -> Option<&Id> {
     agency.areas.get(&area).or_else(|| in_office(&agency.leader, at))
 }
 
-/// Who holds an office: an acting term wins over the regular one while it lasts; of several, the one begun last.
 fn in_office(terms: &[Term], at: Timestamp) -> Option<&Id> {
-    terms
-        .iter()
-        .filter(|term| covers(term, at))
-        .max_by_key(|term| (term.acting, term.from.unwrap_or(Timestamp::MIN)))
-        .map(|term| &term.person)
+    offices::term_in_office(terms, at).map(|term| &term.person)
 }
 
 /// Whether a term is running; its end is exclusive.

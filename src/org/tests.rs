@@ -1,6 +1,7 @@
 //! Who answers, over an organisation with mergers, acting leaders and areas.
 
 use super::*;
+use crate::config::escalation::Office;
 use crate::config::load_text;
 use std::path::Path;
 
@@ -33,6 +34,9 @@ agencies:
     deputy: d
     areas: {payment: a}
     duty: {people: [c, d], rotate: 1w, from: 2026-01-05T08:00}
+  - {id: xom, name: Xóm, parent: moi, leader: a}
+  - {id: vac, name: Phòng khuyết, parent: tinh, deputy: d}
+  - {id: doi, name: Đội, parent: vac}
   - {id: trung, name: UBND huyện, parent: tinh, since: 2025-01-01}
 calendar:
   holidays: [{name: Tết, from: 2026-02-16, to: 2026-02-20}]
@@ -135,16 +139,22 @@ fn holidays_and_make_up_days_decide_over_weekdays() {
 }
 
 #[test]
-fn an_office_above_is_held_by_the_nearest_that_has_somebody_in_it() {
+fn an_office_above_is_that_of_the_level_meant_or_who_stands_in_there() {
     let org = org();
-    let holder = |agency, up, office, time| org.holder(agency, up, office, Area::Service, at(time)).cloned();
+    let holder = |agency, up, office, time| org.holder(agency, up, office, Area::Service, at(time));
     let now = "2026-06-01T10:00";
     assert_eq!(holder("moi", 0, Office::Leader, now), id("c"));
     assert_eq!(holder("moi", 0, Office::Deputy, now), id("d"));
     assert_eq!(holder("moi", 1, Office::Leader, now), id("b"), "the district is dissolved");
     assert_eq!(holder("moi", 2, Office::Leader, now), id("a"));
     assert_eq!(holder("moi", 3, Office::Leader, now), None);
-    assert_eq!(holder("moi", 1, Office::Duty, now), None);
+    assert_eq!(holder("moi", 1, Office::Duty, now), id("b"), "the province has no rota: its leader");
+    assert_eq!(holder("xom", 1, Office::Leader, now), id("c"));
+    assert_eq!(holder("xom", 1, Office::Deputy, now), id("d"));
+    assert_eq!(holder("xom", 1, Office::Duty, now), id("d"), "whose turn it is");
+    assert_eq!(holder("doi", 1, Office::Leader, now), id("d"), "the deputy stands in for a leader who is not there");
+    assert_eq!(holder("doi", 2, Office::Leader, now), id("b"), "exactly two levels up");
+    assert_eq!(holder("xom", 0, Office::Deputy, now), None, "of the agency itself, the office or nobody");
     assert_eq!(holder("cu", 0, Office::Leader, now), None, "it is merged");
     assert_eq!(holder("cu", 1, Office::Leader, now), id("c"));
     assert_eq!(holder("nobody", 0, Office::Leader, now), None);

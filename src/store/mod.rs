@@ -7,8 +7,12 @@
 //! đồng, flags BIGINT 0/1, JSON and mails TEXT, reals DOUBLE PRECISION; `CAST(SUM(x) AS BIGINT)`; ids are TEXT or BIGINT given by us (no
 //! AUTOINCREMENT, no SERIAL); upserts by `ON CONFLICT (…) DO UPDATE`.
 
+pub mod lease;
+mod lock;
 #[cfg(test)]
 pub mod testing;
+
+pub use lock::DataLock;
 
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
@@ -30,7 +34,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (21, "excused alerts", include_str!("migrations/0021_excused_alerts.sql")),
     (22, "escalation", include_str!("migrations/0022_escalation.sql")),
     (23, "silences", include_str!("migrations/0023_silences.sql")),
+    (24, "deliveries", include_str!("migrations/0024_deliveries.sql")),
     (25, "keys", include_str!("migrations/0025_keys.sql")),
+    (28, "leadership", include_str!("migrations/0028_leadership.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (34, "payment transactions", include_str!("migrations/0034_transactions.sql")),
@@ -52,11 +58,16 @@ pub enum StoreError {
     Migrate(#[source] sqlx::migrate::MigrateError),
     #[error("creating the data directory {0}")]
     DataDir(std::path::PathBuf, #[source] std::io::Error),
+    #[error("another ioc-watch (process {1}) runs on the data directory {0}; give each daemon a data_dir of its own")]
+    InUse(std::path::PathBuf, String),
     #[error("the state database's address {0:?} is not a URL")]
     Url(String, #[source] url::ParseError),
     /// A statement failed. Trying again may help; the transaction it stood in changed nothing.
     #[error("{0}")]
     Sql(&'static str, #[source] sqlx::Error),
+    /// The term of this daemon is over; its transactions change nothing any more. Trying again does not help.
+    #[error("another daemon leads: this one writes nothing")]
+    Deposed,
 }
 
 /// Says what a statement was for when it fails: `.doing("writing the outbox")?`.
@@ -76,46 +87,57 @@ pub struct Store {
     pool: AnyPool,
     /// SQLite has one writer; taking turns here is fairer and faster than its busy handler.
     writer: Arc<tokio::sync::Mutex<()>>,
-    sqlite: bool,
+    /// `None` with SQLite.
+    server: Option<Arc<Server>>,
+    /// The term that transactions belong to, see [`Store::fenced`].
+    epoch: Option<i64>,
+}
+
+/// Where PostgreSQL is.
+struct Server {
+    /// With the password.
+    url: String,
+    /// Without.
+    shown: String,
+    /// What this process's connections call themselves (`application_name`): nobody else's do.
+    mark: String,
 }
 
 impl Store {
     /// Opens (and for SQLite creates) the database and brings its schema up to date.
     pub async fn open(state: &State, data_dir: &Path) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
-        match state {
+        let (pool, server) = match state {
             State::Sqlite => {
                 std::fs::create_dir_all(data_dir).map_err(|error| StoreError::DataDir(data_dir.into(), error))?;
                 let file = data_dir.join("state.db");
-                Store::connect(&sqlite_url(&file)?, &file.display().to_string(), true).await
+                (connect(&sqlite_url(&file)?, &file.display().to_string(), None, CONNECTIONS).await?, None)
             }
             State::Postgres { url, password } => {
                 let full = with_password(url, password.as_ref()).map_err(|e| StoreError::Url(url.clone(), e))?;
-                Store::connect(&full, url, false).await
+                let server = Server { url: full, shown: url.clone(), mark: mark()? };
+                let pool = connect(&server.url, &server.shown, Some(&server.mark), CONNECTIONS).await?;
+                (pool, Some(Arc::new(server)))
             }
-        }
+        };
+        migrator().run(&pool).await.map_err(StoreError::Migrate)?;
+        Ok(Store { pool, writer: Arc::default(), server, epoch: None })
     }
 
-    async fn connect(url: &str, shown: &str, sqlite: bool) -> Result<Store, StoreError> {
-        let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if sqlite {
-                        // FULL: what was committed survives a power cut, which the outbox promises.
-                        let pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; \
-                                       PRAGMA foreign_keys=ON";
-                        sqlx::raw_sql(pragmas).execute(connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(url)
+    /// The same database for the leader of a term (see [`lease`]): a transaction changes nothing once the term is over.
+    pub fn fenced(&self, epoch: i64) -> Store {
+        Store { epoch: Some(epoch), ..self.clone() }
+    }
+
+    /// Whether the term that this handle is fenced to lasts: what was read to be acted on outside the database may be.
+    /// An error means that nobody can tell.
+    pub async fn leads(&self) -> Result<bool, StoreError> {
+        let Some(epoch) = self.epoch else { return Ok(true) };
+        let current: i64 = sqlx::query_scalar("SELECT epoch FROM leadership WHERE id = 1")
+            .fetch_one(&self.pool)
             .await
-            .map_err(|error| StoreError::Open(shown.to_string(), error))?;
-        migrator().run(&pool).await.map_err(StoreError::Migrate)?;
-        Ok(Store { pool, writer: Arc::default(), sqlite })
+            .doing("asking who leads")?;
+        Ok(current == epoch)
     }
 
     /// For statements that only read.
@@ -125,10 +147,23 @@ impl Store {
 
     /// A transaction that writes. Waits for the one before it; dropped without [`Tx::commit`] it changes nothing.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
+        const DOING: &str = "beginning a transaction";
         let turn = self.writer.clone().lock_owned().await;
-        let transaction =
-            if self.sqlite { self.pool.begin_with("BEGIN IMMEDIATE").await } else { self.pool.begin().await };
-        Ok(Tx { transaction: transaction.doing("beginning a transaction")?, _turn: turn })
+        let begun = match self.server {
+            None => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Some(_) => self.pool.begin().await,
+        };
+        let mut transaction = begun.doing(DOING)?;
+        if let Some(epoch) = self.epoch {
+            // Held until the end: no other term begins before this transaction is through.
+            let current = sqlx::query("SELECT epoch FROM leadership WHERE id = 1 AND epoch = $1 FOR SHARE")
+                .bind(epoch)
+                .fetch_optional(&mut *transaction)
+                .await
+                .doing(DOING)?;
+            current.ok_or(StoreError::Deposed)?;
+        }
+        Ok(Tx { transaction, _turn: turn })
     }
 
     /// Closes the connections after their work.
@@ -160,6 +195,38 @@ impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }
+}
+
+/// Opens a pool. `mark` is for PostgreSQL; without it, it is SQLite.
+async fn connect(url: &str, shown: &str, mark: Option<&str>, connections: u32) -> Result<AnyPool, StoreError> {
+    let setup = match mark {
+        // The mark is hexadecimal, see `mark`.
+        Some(mark) => format!("SET application_name = '{mark}'"),
+        // FULL: what was committed survives a power cut, which the outbox promises.
+        None => "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON"
+            .to_string(),
+    };
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .after_connect(move |connection, _| {
+            let setup = sqlx::AssertSqlSafe(setup.clone());
+            Box::pin(async move {
+                sqlx::raw_sql(setup).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .connect(url)
+        .await
+        .map_err(|error| StoreError::Open(shown.to_string(), error))
+}
+
+/// A name for the connections of this process that no other has.
+fn mark() -> Result<String, StoreError> {
+    let mut random = [0; 8];
+    let no_random = |_| StoreError::Sql("naming the connections to the state database", sqlx::Error::WorkerCrashed);
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random).map_err(no_random)?;
+    Ok(format!("ioc-watch {:016x}", u64::from_be_bytes(random)))
 }
 
 /// A URL has no relative paths: what is relative is so to the working directory, as for any other file.

@@ -66,7 +66,7 @@ pub struct Route {
 }
 
 use Access::{Link, Login, Public, Read, Write};
-use Right::{Alerts, Metrics, Query, Reload, Silences};
+use Right::{Alerts, Bounces, Metrics, Query, Reload, Silences};
 use Scope::{Neutral, Own, Whole};
 
 const GET: &Method = &Method::GET;
@@ -118,6 +118,8 @@ pub const ROUTES: &[Route] = &[
     line(GET,    "/api/ioc/v1/overrides",    Read,   Some(Query),    ALL,     Own),
     line(POST,   "/api/ioc/v1/overrides",    Write,  None,           JUDGE,   Whole),
     line(DELETE, "/api/ioc/v1/overrides/{id}", Write, None,          JUDGE,   Whole),
+    line(GET,    "/api/ioc/v1/outbox",       Read,   None,           ANSWER,  Own),
+    line(POST,   "/api/ioc/v1/bounces",      Write,  Some(Bounces),  ADMIN,   Whole),
     line(GET,    "/",                        Read,   None,           ALL,     Own),
     line(GET,    "/incidents",               Read,   None,           ALL,     Own),
     line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),

@@ -5,20 +5,22 @@
 //! by the router.
 
 use super::access::Identity;
+use super::posted_v2::{self, Problem, Reason};
 use crate::alert::Alert;
 use crate::incident::{Incidents, Listed};
-use crate::matcher::{self, Matcher, is_label_name};
+use crate::matcher::{self, Matcher};
+use crate::metrics::Metrics;
 use crate::store::Store;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,16 +30,17 @@ const BODY: usize = 4 * 1024 * 1024;
 const ALERTS: usize = 10_000;
 /// In memory, from all senders. More are refused (and sent again later), so that memory is bounded.
 const ALERTS_IN_ALL: usize = 100_000;
-/// Of one alert's labels, and of its annotations, in bytes.
-const TEXT: usize = 64 * 1024;
+/// Of one question.
+const FILTERS: usize = 100;
 /// The one receiver of every alert: whoever is responsible.
-const RECEIVER: &str = "responsible";
+pub(super) const RECEIVER: &str = "responsible";
 
 /// What the handlers need.
 #[derive(Clone)]
 pub struct AlertsApi {
     pub incidents: Arc<Incidents>,
     pub store: Store,
+    pub metrics: Arc<Metrics>,
     /// For `status`.
     pub started: Timestamp,
 }
@@ -48,25 +51,10 @@ pub fn routes(api: AlertsApi) -> Router {
         .route("/alerts", get(list).post(post))
         .route("/alerts/groups", get(groups))
         .merge(super::silences_v2::routes())
-        .route("/status", get(status))
+        .route("/status", get(super::status_v2::status))
         .route("/receivers", get(receivers))
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(api)
-}
-
-/// An alert as posted.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Posted {
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    starts_at: Option<Timestamp>,
-    #[serde(default)]
-    ends_at: Option<Timestamp>,
-    #[serde(default, rename = "generatorURL")]
-    generator_url: Option<String>,
 }
 
 /// `200` means that all alerts (of which none was invalid) are committed.
@@ -76,89 +64,53 @@ async fn post(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json") {
-        return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "alerts are posted as application/json");
-    }
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
-    };
-    let posted: Vec<Posted> = match serde_json::from_slice(&body) {
-        Ok(posted) => posted,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("not an array of alerts: {error}")),
-    };
-    if posted.len() > ALERTS {
-        let text = format!("{} alerts in one request, allowed are {ALERTS}", posted.len());
-        return failure(StatusCode::PAYLOAD_TOO_LARGE, &text);
-    }
-    if api.incidents.n_alerts() + posted.len() > ALERTS_IN_ALL {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "too many alerts fire; send again later");
-    }
     let now = Timestamp::now();
-    let timeout = api.incidents.resolve_timeout();
-    let (mut alerts, mut errors) = (Vec::with_capacity(posted.len()), Vec::new());
-    let mut n_foreign = 0;
-    for alert in posted {
-        match read(alert, now, timeout) {
+    let read = posted_v2::body("alerts", &headers, body)
+        .and_then(|posted| posted_v2::alerts(posted, ALERTS, now, api.incidents.resolve_timeout()));
+    let read = match read {
+        Ok(read) => read,
+        Err(problem) => return problem.answer(&api.metrics),
+    };
+    let n_posted = read.len();
+    let (mut alerts, mut problems) = (Vec::with_capacity(n_posted), Vec::new());
+    for alert in read {
+        match alert {
             // Without a known agency an alert is the site agency's: nobody else's to send.
-            Ok(alert) if identity.visible().is_some() && !identity.sees(alert.label("agency")) => n_foreign += 1,
+            Ok(alert) if identity.visible().is_some() && !identity.sees(alert.label("agency")) => {
+                let text = "it is not of an agency that you may send alerts for";
+                problems.push(Problem::new(StatusCode::FORBIDDEN, Reason::Foreign, text));
+            }
             Ok(alert) => alerts.push(alert),
-            Err(error) => errors.push(error),
+            Err(problem) => problems.push(problem),
         }
+    }
+    if api.incidents.n_with(&alerts, ALERTS_IN_ALL) > ALERTS_IN_ALL {
+        let text = "too many alerts fire; send again later";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Full, text).answer(&api.metrics);
     }
     // As Alertmanager does: what is valid is taken even if its neighbours are not.
     if let Err(error) = receive(&api, &alerts, now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "posted alerts could not be kept");
         return failure(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be kept; send again");
     }
-    if n_foreign > 0 {
-        let text = format!("{n_foreign} of the alerts refused: they are not of an agency that you may send alerts for");
-        return failure(StatusCode::FORBIDDEN, &text);
+    for alert in &alerts {
+        let status = if alert.is_resolved(now) { "resolved" } else { "firing" };
+        api.metrics.own.alerts_received.with_label_values(&[status]).inc();
     }
-    match errors.first() {
+    problems.iter().for_each(|problem| problem.count(&api.metrics));
+    let n_refused = problems.len();
+    match problems.into_iter().next() {
         None => StatusCode::OK.into_response(),
-        Some(first) => failure(StatusCode::BAD_REQUEST, &format!("{} of the alerts refused: {first}", errors.len())),
+        Some(first) => {
+            let text = format!("{n_refused} of {n_posted} alerts refused, the first because: {}", first.text);
+            Problem { text, ..first }.to_response()
+        }
     }
 }
 
 async fn receive(api: &AlertsApi, alerts: &[Alert], now: Timestamp) -> Result<(), crate::store::StoreError> {
     let tx = api.store.begin().await?;
     api.incidents.receive(tx, alerts, now).await
-}
-
-/// Defaults and validation.
-fn read(posted: Posted, now: Timestamp, resolve_timeout: SignedDuration) -> Result<Alert, String> {
-    // Go writes the zero time as the first second of year 1.
-    let given = |time: Option<Timestamp>| time.filter(|time| time.as_second() > Timestamp::UNIX_EPOCH.as_second());
-    let (starts_at, ends_at) = (given(posted.starts_at), given(posted.ends_at));
-    let starts_at = starts_at.unwrap_or_else(|| ends_at.map_or(now, |end| end.min(now)));
-    let ends_at = ends_at.unwrap_or_else(|| now.saturating_add(resolve_timeout).unwrap_or(now));
-    if starts_at > ends_at {
-        return Err("an alert starts after it ends".into());
-    }
-    let labels = without_empty(posted.labels);
-    let annotations = without_empty(posted.annotations.unwrap_or_default());
-    if labels.is_empty() {
-        return Err("an alert has no label".into());
-    }
-    if let Some(name) = labels.keys().find(|name| !is_label_name(name)) {
-        return Err(format!("{name:?} is not a label name"));
-    }
-    for (what, texts) in [("labels", &labels), ("annotations", &annotations)] {
-        let size: usize = texts.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if size > TEXT {
-            return Err(format!("an alert's {what} take {size} bytes, allowed are {TEXT}"));
-        }
-    }
-    let generator_url = posted.generator_url.unwrap_or_default();
-    Ok(Alert { labels, annotations, starts_at, ends_at: Some(ends_at), generator_url })
-}
-
-fn without_empty(texts: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    // PostgreSQL keeps no NUL in text.
-    let clean = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
-    texts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (clean(name), clean(value))).collect()
 }
 
 /// An alert as listed.
@@ -172,7 +124,7 @@ struct GettableAlert {
     starts_at: Timestamp,
     status: AlertStatus,
     updated_at: Timestamp,
-    #[serde(rename = "generatorURL")]
+    #[serde(rename = "generatorURL", skip_serializing_if = "String::is_empty")]
     generator_url: String,
     labels: BTreeMap<String, String>,
 }
@@ -193,16 +145,19 @@ struct AlertStatus {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Group {
     labels: BTreeMap<String, String>,
+    /// Of Alertmanager's route; there is one for all alerts here, which needs none.
+    route_labels: BTreeMap<String, String>,
     receiver: Receiver,
     alerts: Vec<GettableAlert>,
 }
 
 impl GettableAlert {
     /// `until` for what has no end announced.
-    fn new(listed: Listed, until: Timestamp, now: Timestamp) -> GettableAlert {
-        let Listed { alert, silenced_by, inhibited_by, excused_by } = listed;
+    fn new(listed: Listed, until: Timestamp) -> GettableAlert {
+        let Listed { alert, updated_at, silenced_by, inhibited_by, excused_by } = listed;
         let muted_by: Vec<String> = excused_by.into_iter().collect();
         let is_quiet = !(silenced_by.is_empty() && inhibited_by.is_empty() && muted_by.is_empty());
         let state = if is_quiet { "suppressed" } else { "active" };
@@ -213,7 +168,7 @@ impl GettableAlert {
             receivers: [Receiver { name: RECEIVER }],
             starts_at: alert.starts_at,
             status: AlertStatus { state, silenced_by, inhibited_by, muted_by },
-            updated_at: now,
+            updated_at,
             generator_url: alert.generator_url,
             labels: alert.labels,
         }
@@ -227,12 +182,14 @@ async fn list(
 ) -> Response {
     let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
         Ok(wanted) => wanted,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
+        Err(problem) => return problem.answer(&api.metrics),
     };
     let now = Timestamp::now();
     let until = now.saturating_add(api.incidents.resolve_timeout()).unwrap_or(now);
-    let alerts = seen(&api, &identity, &wanted, now).map(|listed| GettableAlert::new(listed, until, now));
-    Json(alerts.collect::<Vec<_>>()).into_response()
+    let alerts = seen(&api, &identity, &wanted, now).map(|listed| GettableAlert::new(listed, until));
+    let mut alerts: Vec<GettableAlert> = alerts.collect();
+    alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+    Json(alerts).into_response()
 }
 
 /// Alerts by what they are grouped by.
@@ -243,17 +200,22 @@ async fn groups(
 ) -> Response {
     let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
         Ok(wanted) => wanted,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
+        Err(problem) => return problem.answer(&api.metrics),
     };
     let now = Timestamp::now();
     let until = now.saturating_add(api.incidents.resolve_timeout()).unwrap_or(now);
     let mut groups: BTreeMap<BTreeMap<String, String>, Vec<GettableAlert>> = BTreeMap::new();
     for listed in seen(&api, &identity, &wanted, now) {
         let labels = api.incidents.group_labels(&listed.alert);
-        groups.entry(labels).or_default().push(GettableAlert::new(listed, until, now));
+        groups.entry(labels).or_default().push(GettableAlert::new(listed, until));
     }
     let receiver = || Receiver { name: RECEIVER };
-    let groups = groups.into_iter().map(|(labels, alerts)| Group { labels, receiver: receiver(), alerts });
+    let groups = groups.into_iter().map(|(labels, alerts)| Group {
+        labels,
+        route_labels: BTreeMap::new(),
+        receiver: receiver(),
+        alerts,
+    });
     Json(groups.collect::<Vec<_>>()).into_response()
 }
 
@@ -275,32 +237,31 @@ struct Wanted {
     is_inhibited: bool,
     is_muted: bool,
     receiver: Option<Regex>,
+    /// Of the receiver's labels, of which there are none.
+    receiver_matchers: Vec<Matcher>,
     matchers: Vec<Matcher>,
 }
 
 impl Wanted {
-    fn parse(query: &str) -> Result<Wanted, String> {
+    fn parse(query: &str) -> Result<Wanted, Problem> {
         let mut wanted = Wanted {
             is_active: true,
             is_silenced: true,
             is_inhibited: true,
             is_muted: true,
             receiver: None,
+            receiver_matchers: Vec::new(),
             matchers: Vec::new(),
-        };
-        let flag = |name: &str, value: &str| match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(format!("{name} must be true or false")),
         };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "active" => wanted.is_active = flag(&name, &value)?,
-                "silenced" => wanted.is_silenced = flag(&name, &value)?,
-                "inhibited" => wanted.is_inhibited = flag(&name, &value)?,
-                "muted" => wanted.is_muted = flag(&name, &value)?,
-                "receiver" => wanted.receiver = Some(matcher::anchored(&value).map_err(|error| error.to_string())?),
-                "filter" => wanted.matchers.push(Matcher::parse(&value).map_err(|error| error.to_string())?),
+                "active" => wanted.is_active = flag(&value),
+                "silenced" => wanted.is_silenced = flag(&value),
+                "inhibited" => wanted.is_inhibited = flag(&value),
+                "muted" => wanted.is_muted = flag(&value),
+                "receiver" => wanted.receiver = Some(matcher::anchored(&value).map_err(|error| unreadable(&error))?),
+                "receiver_matchers" => filter(&mut wanted.receiver_matchers, &value)?,
+                "filter" => filter(&mut wanted.matchers, &value)?,
                 // Nothing is unprocessed here, so asking for it or not is the same.
                 _ => {}
             }
@@ -317,25 +278,39 @@ impl Wanted {
             && (self.is_inhibited || !is_inhibited)
             && (self.is_muted || !is_muted)
             && self.receiver.as_ref().is_none_or(|receiver| receiver.is_match(RECEIVER))
+            && matcher::all(&self.receiver_matchers, &BTreeMap::new())
             && matcher::all(&self.matchers, &listed.alert.labels)
     }
 }
 
-async fn status(State(api): State<AlertsApi>) -> Response {
-    let version = env!("CARGO_PKG_VERSION");
-    Json(serde_json::json!({
-        "cluster": {"status": "disabled", "peers": []},
-        "config": {"original": ""},
-        "uptime": api.started,
-        "versionInfo": {
-            "branch": "", "buildDate": "", "buildUser": "", "goVersion": "", "revision": "", "version": version,
-        },
-    }))
-    .into_response()
+/// Whether a parameter asks for it, in the words that go-openapi takes; what says nothing leaves the default, which is
+/// yes for all.
+pub(super) fn flag(value: &str) -> bool {
+    const YES: [&str; 11] = ["", "true", "1", "yes", "ok", "y", "on", "selected", "checked", "t", "enabled"];
+    YES.iter().any(|yes| value.eq_ignore_ascii_case(yes))
 }
 
-async fn receivers() -> Response {
-    Json([Receiver { name: RECEIVER }]).into_response()
+/// Adds the matcher that a parameter writes.
+pub(super) fn filter(matchers: &mut Vec<Matcher>, value: &str) -> Result<(), Problem> {
+    if matchers.len() >= FILTERS {
+        let text = format!("more than {FILTERS} filters");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, Reason::Query, text));
+    }
+    matchers.push(Matcher::parse(value).map_err(|error| unreadable(&error))?);
+    Ok(())
+}
+
+fn unreadable(error: &matcher::MatcherError) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, Reason::Query, error.to_string())
+}
+
+async fn receivers(State(api): State<AlertsApi>, RawQuery(query): RawQuery) -> Response {
+    let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
+        Ok(wanted) => wanted,
+        Err(problem) => return problem.answer(&api.metrics),
+    };
+    let is_wanted = matcher::all(&wanted.receiver_matchers, &BTreeMap::new());
+    Json(is_wanted.then_some(Receiver { name: RECEIVER }).into_iter().collect::<Vec<_>>()).into_response()
 }
 
 /// Errors are JSON strings here, as Alertmanager's are.

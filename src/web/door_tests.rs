@@ -25,7 +25,7 @@ pub(super) const USERS: [(&str, &str, Option<&str>); 8] = [
     ("admin-tk", "admin", Some("tam-ky")),
 ];
 
-fn users_file() -> String {
+pub(super) fn users_file() -> String {
     USERS.iter().fold(String::new(), |mut text, (name, roles, agency)| {
         let agency = agency.map_or(String::new(), |agency| format!(", agency: {agency}"));
         let _ = writeln!(text, "{name}: {{hash: '{}', roles: [{roles}]{agency}, language: vi}}", *HASH);

@@ -294,7 +294,7 @@ pub(super) fn report_policy(html: &str) -> HeaderValue {
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
-fn harden(headers: &mut HeaderMap, secure: bool) {
+pub(super) fn harden(headers: &mut HeaderMap, secure: bool) {
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -12,22 +12,28 @@ pub mod alerts_v2;
 mod api;
 mod attribution;
 mod credentials;
+mod front;
 mod guard;
 mod incidents;
 mod language;
 mod login;
 mod maintenance;
+pub mod outbox;
 mod overview;
 mod pages;
 mod payments;
+mod posted_v2;
 mod query;
 mod runbooks;
 pub mod session;
 mod silences_v2;
+pub mod standby;
 mod state;
+mod status_v2;
 mod throttle;
 pub mod tls;
 
+pub use front::Front;
 pub use state::{AppState, Parts, ReloadRequest, StatusBoard, TaskStatus};
 
 use axum::Router;

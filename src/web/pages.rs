@@ -88,12 +88,20 @@ impl Reader {
     }
 }
 
+/// The one page of a daemon that stands by. Whoever asks: nobody is known there.
+pub(super) fn standby(state: &AppState, language: Language, leader: &str) -> Page {
+    let reader = Reader { language, suffix: "", now: Timestamp::now(), identity: Identity::nobody() };
+    let external_url = state.config().site.external_url.clone();
+    reader.render(state, "standby.html", context! { leader, external_url, bare => true, refresh => REFRESH })
+}
+
 fn templates() -> &'static Environment<'static> {
     static TEMPLATES: OnceLock<Environment<'static>> = OnceLock::new();
     TEMPLATES.get_or_init(|| {
         let files = [
             ("base.html", include_str!("templates/base.html")),
             ("denied.html", include_str!("templates/denied.html")),
+            ("standby.html", include_str!("templates/standby.html")),
             ("login.html", include_str!("templates/login.html")),
             ("overview.html", include_str!("templates/overview.html")),
             ("incidents.html", include_str!("templates/incidents.html")),
@@ -342,6 +350,7 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "skipped" => reader.pick("bỏ qua vì không có ai", "skipped: it names nobody"),
         "reminded" => reader.pick("nhắc lại", "reminded"),
         "silenced" => reader.pick("tạm tắt thông báo đến", "silenced until"),
+        "undeliverable" => reader.pick("thư không đến được", "mail did not arrive"),
         "dismissed" => reader.pick("xác nhận đã xử lý xong", "resolved by hand"),
         other => other,
     }

@@ -11,6 +11,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("camera-unusable", include_str!("../../docs/runbooks/camera-unusable.md")),
     ("certificate", include_str!("../../docs/runbooks/certificate.md")),
     ("config-reload", include_str!("../../docs/runbooks/config-reload.md")),
+    ("daemon-missing", include_str!("../../docs/runbooks/daemon-missing.md")),
     ("data-stale", include_str!("../../docs/runbooks/data-stale.md")),
     ("database-slow", include_str!("../../docs/runbooks/database-slow.md")),
     ("dependency-down", include_str!("../../docs/runbooks/dependency-down.md")),

@@ -4,34 +4,24 @@
 //! `incident/silence.rs`.
 
 use super::access::Identity;
-use super::alerts_v2::{AlertsApi, failure};
-use crate::incident::silence::{Silence, SilenceError, WrittenMatcher};
-use crate::matcher::{self, Matcher};
-use axum::extract::rejection::JsonRejection;
+use super::alerts_v2::{AlertsApi, failure, filter, flag};
+use super::posted_v2::{self, Problem, Reason};
+use crate::incident::silence::{Silence, SilenceError, SilenceState, WrittenMatcher};
+use crate::matcher::Matcher;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub(super) fn routes() -> Router<AlertsApi> {
     Router::new().route("/silences", get(list).post(post)).route("/silence/{id}", get(one).delete(end))
-}
-
-/// A silence as posted.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Posted {
-    #[serde(default)]
-    id: Option<String>,
-    matchers: Vec<WrittenMatcher>,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    created_by: String,
-    comment: String,
 }
 
 /// A silence as listed.
@@ -41,6 +31,8 @@ struct Gettable {
     id: String,
     status: Status,
     updated_at: Timestamp,
+    /// Newer Alertmanagers keep some; here there is the comment.
+    annotations: BTreeMap<String, String>,
     comment: String,
     created_by: String,
     ends_at: Timestamp,
@@ -59,6 +51,7 @@ impl Gettable {
             id: silence.id.clone(),
             status: Status { state: silence.state(now).as_str() },
             updated_at: silence.updated_at,
+            annotations: BTreeMap::new(),
             comment: silence.comment.clone(),
             created_by: silence.created_by.clone(),
             ends_at: silence.ends_at,
@@ -86,60 +79,95 @@ async fn list(
     Extension(identity): Extension<Identity>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let mut filters = Vec::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_deref().unwrap_or("").as_bytes()) {
-        match Matcher::parse(&value) {
-            _ if name != "filter" => {}
-            Ok(matcher) => filters.push(matcher),
-            Err(error) => return failure(StatusCode::BAD_REQUEST, &error.to_string()),
-        }
-    }
+    let wanted = match Wanted::parse(query.as_deref().unwrap_or("")) {
+        Ok(wanted) => wanted,
+        Err(problem) => return problem.answer(&api.metrics),
+    };
     let now = Timestamp::now();
-    let silences = api.incidents.silences(now).into_iter().filter(|silence| {
-        let named = |matcher: &Matcher| (matcher.name().to_owned(), matcher.value().to_owned());
-        let names: BTreeMap<String, String> = silence.matchers.iter().map(named).collect();
-        is_theirs(&identity, silence) && matcher::all(&filters, &names)
-    });
+    let silences = api.incidents.silences(now).into_iter();
+    let silences = silences.filter(|silence| is_theirs(&identity, silence) && wanted.wants(silence, now));
     Json(silences.map(|silence| Gettable::new(&silence, now)).collect::<Vec<_>>()).into_response()
+}
+
+/// What a reader asks for.
+struct Wanted {
+    /// States that are not.
+    without: Vec<SilenceState>,
+    matchers: Vec<Matcher>,
+}
+
+impl Wanted {
+    fn parse(query: &str) -> Result<Wanted, Problem> {
+        let mut wanted = Wanted { without: Vec::new(), matchers: Vec::new() };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let state = match &*name {
+                "filter" => {
+                    filter(&mut wanted.matchers, &value)?;
+                    continue;
+                }
+                "active" => SilenceState::Active,
+                "pending" => SilenceState::Pending,
+                "expired" => SilenceState::Expired,
+                _ => continue,
+            };
+            if !flag(&value) {
+                wanted.without.push(state);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// A filter is a matcher that the silence must have, as it is written.
+    fn wants(&self, silence: &Silence, now: Timestamp) -> bool {
+        !self.without.contains(&silence.state(now))
+            && self.matchers.iter().all(|matcher| silence.matchers.contains(matcher))
+    }
 }
 
 async fn post(
     State(api): State<AlertsApi>,
     Extension(identity): Extension<Identity>,
-    posted: Result<Json<Posted>, JsonRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let posted = match posted {
-        Ok(Json(posted)) => posted,
-        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
-    };
-    let matchers: Result<Vec<Matcher>, _> = posted.matchers.iter().map(WrittenMatcher::read).collect();
-    let matchers = match matchers {
-        Ok(matchers) => matchers,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    // A person answers for what they silence, whatever name they write.
-    let author = match (&identity.person, posted.created_by.trim()) {
-        (Some(_), _) | (None, "") => identity.name.clone(),
-        (None, author) => author.to_owned(),
-    };
     let now = Timestamp::now();
-    let wanted = Silence {
-        id: posted.id.unwrap_or_default(),
-        matchers,
-        starts_at: posted.starts_at,
-        ends_at: posted.ends_at,
-        updated_at: now,
-        created_by: author,
-        comment: posted.comment,
+    let read = posted_v2::body("silence", &headers, body).and_then(|posted| read(posted, &identity, now));
+    let wanted = match read {
+        Ok(wanted) => wanted,
+        Err(problem) => return problem.answer(&api.metrics),
     };
     if !is_theirs(&identity, &wanted) {
         let text = "a matcher agency=\"…\" with an agency that you answer for is needed";
-        return failure(StatusCode::FORBIDDEN, text);
+        return Problem::new(StatusCode::FORBIDDEN, Reason::Foreign, text).answer(&api.metrics);
     }
     match api.incidents.set_silence(wanted, |known| is_theirs(&identity, known), now).await {
         Ok(id) => Json(serde_json::json!({"silenceID": id})).into_response(),
-        Err(error) => refusal(&error),
+        Err(SilenceError::NotFound(_)) => failure(StatusCode::NOT_FOUND, "silence not found"),
+        Err(error) => refusal(&api, &error),
     }
+}
+
+fn read(posted: Value, identity: &Identity, now: Timestamp) -> Result<Silence, Problem> {
+    const REQUIRED: &[&str] = &["comment", "createdBy", "endsAt", "matchers", "startsAt"];
+    let mut posted = posted_v2::object("silence", posted, REQUIRED)?;
+    let written: Vec<WrittenMatcher> = posted_v2::list(&mut posted, "matchers")?;
+    let matchers = written.iter().map(WrittenMatcher::read).collect::<Result<Vec<Matcher>, _>>();
+    let matchers = matchers.map_err(|error| Problem::invalid(format!("silence invalid: {error}")))?;
+    let author = posted_v2::text(&mut posted, "createdBy")?.unwrap_or_default();
+    // A person answers for what they silence, whatever name they write.
+    let created_by = match (&identity.person, author.trim()) {
+        (Some(_), _) | (None, "") => identity.name.clone(),
+        (None, author) => author.to_owned(),
+    };
+    Ok(Silence {
+        id: posted_v2::text(&mut posted, "id")?.unwrap_or_default(),
+        matchers,
+        starts_at: posted_v2::time(&mut posted, "startsAt")?.unwrap_or(now),
+        ends_at: posted_v2::time(&mut posted, "endsAt")?.unwrap_or(Timestamp::UNIX_EPOCH),
+        updated_at: now,
+        created_by,
+        comment: posted_v2::text(&mut posted, "comment")?.unwrap_or_default(),
+    })
 }
 
 async fn one(
@@ -147,10 +175,13 @@ async fn one(
     Extension(identity): Extension<Identity>,
     Path(id): Path<String>,
 ) -> Response {
+    if let Err(problem) = check_id(&id) {
+        return problem.answer(&api.metrics);
+    }
     let silence = api.incidents.silence(&id).filter(|silence| is_theirs(&identity, silence));
     match silence {
         Some(silence) => Json(Gettable::new(&silence, Timestamp::now())).into_response(),
-        None => refusal(&SilenceError::NotFound(id)),
+        None => refusal(&api, &SilenceError::NotFound(id)),
     }
 }
 
@@ -159,16 +190,34 @@ async fn end(
     Extension(identity): Extension<Identity>,
     Path(id): Path<String>,
 ) -> Response {
+    if let Err(problem) = check_id(&id) {
+        return problem.answer(&api.metrics);
+    }
     match api.incidents.end_silence(&id, |known| is_theirs(&identity, known), Timestamp::now()).await {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(error) => refusal(&error),
+        Err(error) => refusal(&api, &error),
     }
 }
 
-fn refusal(error: &SilenceError) -> Response {
+/// Alertmanager takes nothing but a UUID for an id in a path.
+fn check_id(id: &str) -> Result<(), Problem> {
+    let is_uuid = id.len() == 36
+        && id.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if is_uuid {
+        Ok(())
+    } else {
+        Err(Problem::unprocessable(601, format!("silenceID in path must be of type uuid: {id:?}")))
+    }
+}
+
+fn refusal(api: &AlertsApi, error: &SilenceError) -> Response {
     match error {
-        SilenceError::NotFound(_) => failure(StatusCode::NOT_FOUND, &error.to_string()),
-        SilenceError::Refused(_) => failure(StatusCode::BAD_REQUEST, &error.to_string()),
+        // As Alertmanager: without a word.
+        SilenceError::NotFound(_) => StatusCode::NOT_FOUND.into_response(),
+        SilenceError::Refused(_) => Problem::invalid(error.to_string()).answer(&api.metrics),
         SilenceError::Store(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "a silence could not be kept");
             failure(StatusCode::INTERNAL_SERVER_ERROR, "the silence could not be kept; send again")

@@ -19,9 +19,9 @@ async fn house() -> (House, Arc<Incidents>) {
     let outbox = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
     let org = Arc::new(Org::new(&config));
     let now = Timestamp::now();
-    let incidents = Incidents::resume(store.clone(), outbox, org, &config, metrics, now).await.unwrap();
+    let incidents = Incidents::resume(store.clone(), outbox, org, &config, metrics.clone(), now).await.unwrap();
     let incidents = Arc::new(incidents);
-    let api = AlertsApi { incidents: incidents.clone(), store, started: now };
+    let api = AlertsApi { incidents: incidents.clone(), store, metrics, started: now };
     house.router = crate::web::router(house.state.clone(), Router::new().nest("/api/v2", alerts_v2::routes(api)));
     (house, incidents)
 }
@@ -102,18 +102,26 @@ async fn a_silence_is_made_seen_changed_and_ended() {
     let end = |id: &str| request(Method::DELETE, &format!("/api/v2/silence/{id}"));
     assert_eq!(send(&house, "viewer", end(id), None).await.0, 403);
     assert_eq!(send(&house, "operator", end(id), None).await.0, 200);
-    assert_eq!(send(&house, "operator", end("x"), None).await.0, 404);
+    assert_eq!(send(&house, "operator", end("x"), None).await.0, 422);
+    assert_eq!(send(&house, "operator", end("6d83a1a1-1b2c-4b2c-8b2c-6d83a1a11b2c"), None).await.0, 404);
     let (_, listed) = send(&house, "viewer", get("/api/v2/silences"), None).await;
     let states: Vec<&Value> = listed.as_array().unwrap().iter().map(|silence| &silence["status"]["state"]).collect();
     assert_eq!(states, ["expired", "expired"]);
+    assert_eq!(send(&house, "viewer", get("/api/v2/silences?expired=false"), None).await.1, json!([]));
+    // A filter is a matcher of the silence, not of the alerts that it silences.
+    let (_, none) = send(&house, "viewer", get("/api/v2/silences?filter=alertname%3D~A"), None).await;
+    assert_eq!(none, json!([]));
 }
 
 #[tokio::test]
 async fn what_cannot_be_used_is_refused() {
     let (house, _incidents) = house().await;
     let rows = [
-        (json!([]), 422),
-        (silence("", json!([]), 60), 400),
+        (json!([]), 400),
+        (json!({}), 422),
+        (silence("", json!([]), 60), 422),
+        (silence("", json!([{"name": "a"}]), 60), 400),
+        (silence("", matcher("a", &"x".repeat(20_000)), 60), 400),
         (silence("", matcher("a", ""), 60), 400),
         (silence("", json!([{"name": "a", "value": "(", "isRegex": true}]), 60), 400),
         (silence("", matcher("a", "b"), 0), 400),

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use tower::ServiceExt;
 
 /// Everybody in columns: nobody; the users of [`USERS`]; the tokens alerts, silences, metrics, query, reload, and the
-/// one of Tam Kỳ that has all these rights. `+` passes, `-` is forbidden (403), `?` is asked who it is (401).
+/// one of Tam Kỳ that has all these rights; that with the right to bounces alone is in `outbox_tests.rs`. `+` passes, `-` is forbidden (403), `?` is asked who it is (401).
 const EXPECTED: &str = "
 GET    /-/healthy                       + +++++ +++ +++++ +
 GET    /-/ready                         + +++++ +++ +++++ +
@@ -45,6 +45,8 @@ DELETE /api/ioc/v1/maintenance/{id}     ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/overrides            ? +++++ +++ ---+- +
 POST   /api/ioc/v1/overrides            ? -+-++ --- ----- -
 DELETE /api/ioc/v1/overrides/{id}       ? -+-++ --- ----- -
+GET    /api/ioc/v1/outbox               ? -++-+ -++ ----- -
+POST   /api/ioc/v1/bounces              ? ----+ --- ----- -
 GET    /                                ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -

@@ -1,21 +1,26 @@
-//! JSON telemetry into readings, without building a tree: only the wanted keys are looked at, the rest is skipped.
+//! Payloads into readings: JSON without building a tree (only the wanted keys are looked at, the rest is skipped), bare
+//! values, and words about being there.
 //!
 //! A payload is read as a whole before anything of it counts: one that ends in garbage changes nothing. A field that
 //! cannot be a value of its metric is left out and counted; `null` says that the device does not know. A number in
 //! quotes counts as the number, as many devices send it.
 
+mod json;
+mod value;
+
 use crate::config::devices::DeviceKind;
-use crate::config::mqtt::Field;
+use crate::config::mqtt::{Each, Field, Scale, Status};
 use crate::metrics::Column;
 use crate::metrics::columns::{camera, hotspot};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use std::fmt;
+use jiff::Timestamp;
 
 /// Where a reading goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Says whether the device is online.
     Up,
+    /// Says whether the device does what it is for; before what its other readings say.
+    Usable,
     Cell(Column),
 }
 
@@ -36,16 +41,30 @@ pub struct Readings {
 }
 
 impl Readings {
+    fn clear(&mut self) {
+        self.list.clear();
+        self.n_bad = 0;
+    }
+
     /// What the payload says about being online; the last word counts.
     pub fn online(&self) -> Option<bool> {
+        self.flag(Target::Up)
+    }
+
+    /// What the payload says about being usable; the last word counts.
+    pub fn usable(&self) -> Option<bool> {
+        self.flag(Target::Usable)
+    }
+
+    fn flag(&self, wanted: Target) -> Option<bool> {
         self.list.iter().rev().find_map(|reading| match reading {
-            (Target::Up, Reading::Value(value)) => Some(*value != 0.0),
+            (target, Reading::Value(value)) if *target == wanted => Some(*value != 0.0),
             _ => None,
         })
     }
 }
 
-/// The payload is not a JSON object.
+/// The payload is not what its topic says: no JSON object, no value, no known word.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -58,15 +77,18 @@ pub struct Mapping {
 
 struct Plan {
     fields: Vec<Slot>,
-    /// Pointers need the tree.
+    /// Pointers and counts need the tree.
     needs_tree: bool,
 }
 
 struct Slot {
     key: Box<str>,
     target: Target,
-    multiply: f64,
+    scale: Scale,
+    words: Box<[(Box<str>, f64)]>,
     range: Range,
+    /// Texts may be times.
+    is_time: bool,
 }
 
 /// What values a metric can have.
@@ -85,11 +107,23 @@ impl Mapping {
     pub fn compile(fields: &[Field]) -> Result<Mapping, String> {
         let (mut cameras, mut hotspots) = (Vec::new(), Vec::new());
         for field in fields {
-            let slot = |target, range| Slot { key: field.key.as_str().into(), target, multiply: field.multiply, range };
             let family = format!("ioc_{}", field.metric);
-            if field.metric == "device_up" {
-                cameras.push(slot(Target::Up, Range::Flag));
-                hotspots.push(slot(Target::Up, Range::Flag));
+            let slot = |target, range| Slot {
+                key: field.key.as_str().into(),
+                target,
+                scale: field.scale,
+                words: field.words.iter().map(|(word, number)| (word.as_str().into(), *number)).collect(),
+                range,
+                is_time: family.ends_with("_timestamp_seconds"),
+            };
+            let own = match field.metric.as_str() {
+                "device_up" => Some(Target::Up),
+                "device_usable" => Some(Target::Usable),
+                _ => None,
+            };
+            if let Some(target) = own {
+                cameras.push(slot(target, Range::Flag));
+                hotspots.push(slot(target, Range::Flag));
             } else if let Some(column) = Column::find(camera::TABLE, &family) {
                 cameras.push(slot(Target::Cell(column), Range::of(&family)));
             } else if let Some(column) = Column::find(hotspot::TABLE, &family) {
@@ -98,7 +132,7 @@ impl Mapping {
                 return Err(field.metric.clone());
             }
         }
-        let has_cells = |slots: &[Slot]| slots.iter().any(|slot| slot.target != Target::Up);
+        let has_cells = |slots: &[Slot]| slots.iter().any(|slot| matches!(slot.target, Target::Cell(_)));
         let only = match (has_cells(&cameras), has_cells(&hotspots)) {
             (true, false) => Some(DeviceKind::Camera),
             (false, true) => Some(DeviceKind::Hotspot),
@@ -112,57 +146,73 @@ impl Mapping {
         self.only
     }
 
-    /// Reads `payload` of a device of `kind` into `readings`, which are emptied first.
+    /// Reads a JSON object of a device of `kind` into `readings`, which are emptied first.
     pub fn read(&self, kind: DeviceKind, payload: &[u8], readings: &mut Readings) -> Result<(), Malformed> {
-        readings.list.clear();
-        readings.n_bad = 0;
-        let plan = match kind {
+        readings.clear();
+        self.plan(kind).read(payload, readings)
+    }
+
+    /// Reads what a larger payload says of one device of `kind`.
+    pub fn read_part(
+        &self,
+        kind: DeviceKind,
+        part: &serde_json::Value,
+        readings: &mut Readings,
+    ) -> Result<(), Malformed> {
+        readings.clear();
+        self.plan(kind).read_tree(part, readings)
+    }
+
+    /// Reads bare values, see [`value`].
+    pub fn read_values(&self, kind: DeviceKind, payload: &[u8], readings: &mut Readings) -> Result<(), Malformed> {
+        readings.clear();
+        value::read(&self.plan(kind).fields, payload, readings)
+    }
+
+    fn plan(&self, kind: DeviceKind) -> &Plan {
+        match kind {
             DeviceKind::Camera => &self.cameras,
             DeviceKind::Hotspot => &self.hotspots,
-        };
-        if plan.needs_tree { plan.read_tree(payload, readings) } else { plan.read_stream(payload, readings) }
+        }
     }
 }
 
 impl Plan {
     fn new(fields: Vec<Slot>) -> Plan {
-        let needs_tree = fields.iter().any(|slot| slot.key.starts_with('/'));
+        let needs_tree = fields.iter().any(|slot| slot.key.starts_with('/') || slot.scale == Scale::Count);
         Plan { fields, needs_tree }
-    }
-
-    fn read_stream(&self, payload: &[u8], readings: &mut Readings) -> Result<(), Malformed> {
-        let mut json = serde_json::Deserializer::from_slice(payload);
-        json.deserialize_map(ObjectVisitor { plan: self, readings }).map_err(|_| Malformed)?;
-        json.end().map_err(|_| Malformed)
-    }
-
-    fn read_tree(&self, payload: &[u8], readings: &mut Readings) -> Result<(), Malformed> {
-        let tree: serde_json::Value = serde_json::from_slice(payload).map_err(|_| Malformed)?;
-        let object = tree.as_object().ok_or(Malformed)?;
-        for slot in &self.fields {
-            let found = if slot.key.starts_with('/') { tree.pointer(&slot.key) } else { object.get(&*slot.key) };
-            let Some(found) = found else { continue };
-            let raw = match found {
-                serde_json::Value::Null => Raw::Null,
-                serde_json::Value::Bool(flag) => Raw::Number(f64::from(u8::from(*flag))),
-                serde_json::Value::Number(number) => number.as_f64().map_or(Raw::Other, Raw::Number),
-                serde_json::Value::String(text) => number_in(text),
-                _ => Raw::Other,
-            };
-            slot.take(raw, readings);
-        }
-        Ok(())
     }
 }
 
 impl Slot {
-    fn take(&self, raw: Raw, readings: &mut Readings) {
-        match raw {
-            Raw::Null => readings.list.push((self.target, Reading::Absent)),
-            Raw::Number(number) if self.range.contains(number * self.multiply) => {
-                readings.list.push((self.target, Reading::Value(number * self.multiply)));
-            }
-            Raw::Number(_) | Raw::Other => readings.n_bad += 1,
+    fn take(&self, raw: Raw<'_>, readings: &mut Readings) {
+        match self.read(raw) {
+            Some(reading) => readings.list.push((self.target, reading)),
+            None => readings.n_bad += 1,
+        }
+    }
+
+    fn read(&self, raw: Raw<'_>) -> Option<Reading> {
+        let value = match raw {
+            Raw::Null => return Some(Reading::Absent),
+            // A word says what it stands for, in the metric's own unit.
+            Raw::Text(text) => match self.words.iter().find(|(word, _)| **word == *text) {
+                Some((_, number)) => *number,
+                None if self.is_time => time_in(text).or_else(|| self.scaled(number_in(text)?))?,
+                None => self.scaled(number_in(text)?)?,
+            },
+            Raw::Number(number) => self.scaled(number)?,
+            Raw::Elements(count) if self.scale == Scale::Count => count as f64,
+            Raw::Elements(_) | Raw::Other => return None,
+        };
+        self.range.contains(value).then_some(Reading::Value(value))
+    }
+
+    fn scaled(&self, number: f64) -> Option<f64> {
+        match self.scale {
+            Scale::Linear { multiply, add } => Some(number * multiply + add),
+            Scale::Above(limit) => number.is_finite().then(|| f64::from(u8::from(number > limit))),
+            Scale::Count => None,
         }
     }
 }
@@ -191,126 +241,66 @@ impl Range {
     }
 }
 
-/// A JSON value as far as it matters here.
+/// A value as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Raw {
+enum Raw<'a> {
     Null,
     Number(f64),
+    Text(&'a str),
+    /// An array or object with so many elements.
+    Elements(usize),
     Other,
 }
 
 /// `"23.5"`, but neither `"nan"`, `"0x10"` nor `" 5"`.
-fn number_in(text: &str) -> Raw {
+fn number_in(text: &str) -> Option<f64> {
     let is_plain =
         text.len() <= 32 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'e' | b'E'));
-    match text.parse::<f64>() {
-        Ok(number) if is_plain => Raw::Number(number),
-        _ => Raw::Other,
-    }
+    text.parse::<f64>().ok().filter(|_| is_plain)
 }
 
-struct ObjectVisitor<'a> {
-    plan: &'a Plan,
-    readings: &'a mut Readings,
+/// Seconds since 1970 of a time as RFC 3339 writes it, with its offset.
+fn time_in(text: &str) -> Option<f64> {
+    let is_plausible = text.len() <= 40 && text.as_bytes().first().is_some_and(u8::is_ascii_digit);
+    let time: Timestamp = text.parse().ok().filter(|_| is_plausible)?;
+    Some(time.as_microsecond() as f64 / 1e6)
 }
 
-impl<'de> Visitor<'de> for ObjectVisitor<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(first) = map.next_key_seed(KeySeed(self.plan))? {
-            let Some(first) = first else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let raw = map.next_value_seed(ValueSeed)?;
-            let key = &self.plan.fields[first].key;
-            // One key may feed several metrics.
-            for slot in self.plan.fields[first..].iter().filter(|slot| slot.key == *key) {
-                slot.take(raw, self.readings);
-            }
+/// What a payload speaks of, by the names it gives; `None` if it is not what `each` says.
+pub fn each<'t>(each: &Each, tree: &'t serde_json::Value) -> Option<Vec<(Option<&'t str>, &'t serde_json::Value)>> {
+    let id = |element: &'t serde_json::Value| element.pointer(each.id.as_deref()?)?.as_str();
+    match (tree.pointer(&each.at)?, &each.id) {
+        (serde_json::Value::Object(devices), None) => {
+            Some(devices.iter().map(|(name, part)| (Some(name.as_str()), part)).collect())
         }
-        Ok(())
+        (serde_json::Value::Object(devices), Some(_)) => Some(devices.values().map(|part| (id(part), part)).collect()),
+        (serde_json::Value::Array(devices), Some(_)) => Some(devices.iter().map(|part| (id(part), part)).collect()),
+        _ => None,
     }
 }
 
-/// A key, as the place of the first field that wants it.
-struct KeySeed<'a>(&'a Plan);
-
-impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Option<usize>, D::Error> {
-        key.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for KeySeed<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Option<usize>, E> {
-        // A handful of fields: comparing beats hashing.
-        Ok(self.0.fields.iter().position(|slot| &*slot.key == key))
-    }
-}
-
-struct ValueSeed;
-
-impl<'de> DeserializeSeed<'de> for ValueSeed {
-    type Value = Raw;
-
-    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Raw, D::Error> {
-        value.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ValueSeed {
-    type Value = Raw;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, flag: bool) -> Result<Raw, E> {
-        Ok(Raw::Number(f64::from(u8::from(flag))))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
-        Ok(Raw::Number(number as f64))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
-        Ok(Raw::Number(number as f64))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
-        Ok(Raw::Number(number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
-        Ok(number_in(text))
-    }
-
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Raw::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Raw::Other)
+/// What a status topic's payload says of being there; `None`: nothing.
+pub fn read_status(status: &Status, payload: &[u8]) -> Result<Option<bool>, Malformed> {
+    let payload = payload.trim_ascii();
+    let held;
+    let word = match &status.pointer {
+        Some(pointer) if payload.first() == Some(&b'{') => {
+            let tree: serde_json::Value = serde_json::from_slice(payload).map_err(|_| Malformed)?;
+            held = match tree.pointer(pointer) {
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(other @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_))) => other.to_string(),
+                _ => return Err(Malformed),
+            };
+            held.as_bytes()
+        }
+        _ => payload,
+    };
+    let is_one_of = |words: &[String]| words.iter().any(|known| known.as_bytes() == word);
+    match () {
+        () if is_one_of(&status.online) => Ok(Some(true)),
+        () if is_one_of(&status.offline) => Ok(Some(false)),
+        () if is_one_of(&status.ignored) => Ok(None),
+        () => Err(Malformed),
     }
 }
 
@@ -319,7 +309,7 @@ mod tests {
     use super::*;
 
     fn field(key: &str, metric: &str, multiply: f64) -> Field {
-        Field { key: key.into(), metric: metric.into(), multiply }
+        Field::new(key, metric, multiply)
     }
 
     fn mapping() -> Mapping {

@@ -15,6 +15,10 @@ mod outcome;
 mod presence;
 mod queue;
 mod topic;
+pub mod usable;
+
+#[cfg(test)]
+mod strangers_tests;
 
 pub use fleet::{Fleet, Now, Settings};
 pub use inventory::Inventory;

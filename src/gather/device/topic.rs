@@ -2,8 +2,10 @@
 
 use super::DeviceError;
 use super::decode::Mapping;
+use crate::config::Id;
 use crate::config::devices::DeviceKind;
-use crate::config::mqtt::{Broker, Decode, Segment};
+use crate::config::mqtt::{Broker, Decode, Each, Field, Segment, Status};
+use std::borrow::Cow;
 
 /// One topic pattern, ready for matching and decoding.
 pub struct Topic {
@@ -12,12 +14,23 @@ pub struct Topic {
     pub decoder: Decoder,
     /// The kind of devices that can speak here if the topic itself does not say it.
     pub kind_hint: Option<DeviceKind>,
+    /// Makes a device's id of the name by which it speaks.
+    device_prefix: Box<str>,
+    /// Whose devices speak here, where the name does not say it.
+    agency: Option<Id>,
+    /// What speaks here by configuration, where the name does not say it.
+    kind: Option<DeviceKind>,
+    /// See [`config::mqtt::Topic::source`](crate::config::mqtt::Topic::source).
+    pub source: Option<u16>,
 }
 
 /// How a payload is read.
 pub enum Decoder {
     Json(Mapping),
-    Status { online: Box<[u8]>, offline: Box<[u8]> },
+    /// A JSON payload that speaks of several devices.
+    Each(Mapping, Each),
+    Value(Mapping),
+    Status(Status),
 }
 
 /// What a topic name says.
@@ -25,7 +38,8 @@ pub enum Decoder {
 pub struct Captures<'a> {
     pub agency: Option<&'a str>,
     pub kind: Option<DeviceKind>,
-    pub device: &'a str,
+    /// `None`: the payload says it, or all devices of the topic's source are meant.
+    pub device: Option<&'a str>,
 }
 
 /// All topics of a broker.
@@ -35,30 +49,66 @@ impl Topics {
     /// Fails if a field names a metric that does not exist, which the configuration's reader should have refused.
     pub fn compile(broker: &Broker) -> Result<Topics, DeviceError> {
         let compile = |topic: &crate::config::mqtt::Topic| {
-            let (decoder, kind_hint) = match &topic.decode {
-                Decode::Json { fields } => {
-                    let mapping = Mapping::compile(fields).map_err(|metric| DeviceError::UnknownMetric {
-                        broker: broker.id.to_string(),
-                        filter: topic.filter(),
-                        metric,
-                    })?;
-                    let hint = mapping.only_kind();
-                    (Decoder::Json(mapping), hint)
-                }
-                Decode::Status { online, offline } => {
-                    (Decoder::Status { online: online.as_bytes().into(), offline: offline.as_bytes().into() }, None)
-                }
+            let mapping = |fields: &[Field]| {
+                Mapping::compile(fields).map_err(|metric| DeviceError::UnknownMetric {
+                    broker: broker.id.to_string(),
+                    filter: topic.filter(),
+                    metric,
+                })
             };
-            let kind_hint = kind_hint.or_else(|| literal_kind(&topic.pattern));
-            let segments = topic.pattern.clone().into_boxed_slice();
-            Ok(Topic { segments, retained_status: topic.retained_status, decoder, kind_hint })
+            let (decoder, kind_hint) = match &topic.decode {
+                Decode::Json { fields, each } => {
+                    let mapping = mapping(fields)?;
+                    let hint = mapping.only_kind();
+                    let decoder = match each {
+                        Some(each) => Decoder::Each(mapping, each.clone()),
+                        None => Decoder::Json(mapping),
+                    };
+                    (decoder, hint)
+                }
+                Decode::Value { fields } => {
+                    let mapping = mapping(fields)?;
+                    let hint = mapping.only_kind();
+                    (Decoder::Value(mapping), hint)
+                }
+                Decode::Status(status) => (Decoder::Status(status.clone()), None),
+            };
+            let kind_hint = topic.kind.or(kind_hint).or_else(|| literal_kind(&topic.pattern));
+            Ok(Topic {
+                segments: topic.pattern.clone().into_boxed_slice(),
+                retained_status: topic.retained_status,
+                decoder,
+                kind_hint,
+                device_prefix: topic.device_prefix.as_str().into(),
+                agency: topic.agency.clone(),
+                kind: topic.kind,
+                source: topic.source,
+            })
         };
         broker.topics.iter().map(compile).collect::<Result<_, _>>().map(Topics)
     }
 
     /// The first pattern that describes `name`.
-    pub fn find<'t, 'a>(&'t self, name: &'a str) -> Option<(&'t Topic, Captures<'a>)> {
-        self.0.iter().find_map(|topic| Some((topic, captures(&topic.segments, name)?)))
+    pub fn find<'t, 'a>(&'t self, name: &'a str) -> Option<(&'t Topic, Captures<'a>)>
+    where
+        't: 'a,
+    {
+        self.0.iter().find_map(|topic| {
+            let found = captures(&topic.segments, name)?;
+            let agency = found.agency.or(topic.agency.as_deref());
+            Some((topic, Captures { agency, kind: found.kind.or(topic.kind), ..found }))
+        })
+    }
+}
+
+impl Topic {
+    /// The id of the device that speaks by `name`: ids have no capitals, many devices' names do.
+    pub fn device<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        let is_plain = self.device_prefix.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        if is_plain {
+            return Cow::Borrowed(name);
+        }
+        Cow::Owned(format!("{}{}", self.device_prefix, name.to_ascii_lowercase()))
     }
 }
 
@@ -75,7 +125,7 @@ fn captures<'a>(segments: &[Segment], name: &'a str) -> Option<Captures<'a>> {
     for segment in segments {
         if *segment == Segment::Rest {
             // "#" also matches the level above it, that is, nothing more.
-            return Some(Captures { agency, kind, device: device? });
+            return Some(Captures { agency, kind, device });
         }
         let level = levels.next()?;
         match segment {
@@ -88,7 +138,7 @@ fn captures<'a>(segments: &[Segment], name: &'a str) -> Option<Captures<'a>> {
         }
     }
     match levels.next() {
-        None => Some(Captures { agency, kind, device: device? }),
+        None => Some(Captures { agency, kind, device }),
         Some(_) => None,
     }
 }
@@ -107,7 +157,7 @@ mod tests {
             Segment::Literal("telemetry".into()),
         ];
         let found = captures(&pattern, "ioc/tam-ky/camera/cam-1/telemetry");
-        let expected = Captures { agency: Some("tam-ky"), kind: Some(DeviceKind::Camera), device: "cam-1" };
+        let expected = Captures { agency: Some("tam-ky"), kind: Some(DeviceKind::Camera), device: Some("cam-1") };
         assert_eq!(found, Some(expected));
         for other in [
             "",
@@ -121,9 +171,9 @@ mod tests {
             assert_eq!(captures(&pattern, other), None, "{other:.40}");
         }
         let open = [Segment::Any, Segment::Device, Segment::Rest];
-        assert_eq!(captures(&open, "x/cam-1/a/b").map(|found| found.device), Some("cam-1"));
-        assert_eq!(captures(&open, "x/cam-1").map(|found| found.device), Some("cam-1"));
+        assert_eq!(captures(&open, "x/cam-1/a/b").and_then(|found| found.device), Some("cam-1"));
+        assert_eq!(captures(&open, "x/cam-1").and_then(|found| found.device), Some("cam-1"));
         assert_eq!(captures(&open, "x"), None);
-        assert_eq!(captures(&[Segment::Any], "x"), None, "a topic that names no device says nothing");
+        assert_eq!(captures(&[Segment::Any], "x").and_then(|found| found.device), None);
     }
 }

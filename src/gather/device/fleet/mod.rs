@@ -7,7 +7,7 @@ mod seen;
 mod session;
 mod unit;
 
-pub use session::Session;
+pub use session::{Found, Session};
 
 use super::inventory::{Inventory, Life, Listing};
 use crate::attribution::{Ledger, State, SubjectKind};
@@ -176,6 +176,9 @@ impl Fleet {
                     .is_some_and(|u| *u.agency == *labels[0] && u.kind.as_str() == &*labels[1] && *u.site == *labels[2])
             });
         }
+        let villages: HashSet<(&str, &str)> =
+            inner.units.iter().filter_map(|unit| Some((&*unit.agency, unit.village()?))).collect();
+        self.metrics.table(columns::village::TABLE).retain(|labels| villages.contains(&(&*labels[0], &*labels[1])));
         self.ledger.retain(now.wall, |subject| {
             !matches!(subject.kind, SubjectKind::Camera | SubjectKind::Hotspot)
                 || unit(&subject.id)
@@ -395,7 +398,7 @@ impl Inner {
 }
 
 /// What a listing and a discovered device have in common: used to admit the latter.
-fn discovered_listing(id: Id, kind: DeviceKind, agency: Id) -> Listing {
+pub(super) fn discovered_listing(id: Id, kind: DeviceKind, agency: Id) -> Listing {
     Listing {
         id,
         kind,

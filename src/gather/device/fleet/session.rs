@@ -6,6 +6,7 @@ use super::super::outcome::Outcome;
 use super::super::presence::Sign;
 use super::unit::Unit;
 use super::{Fleet, Inner, MAX_UNLISTED, Now};
+use crate::attribution::State;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use std::sync::MutexGuard;
@@ -97,22 +98,41 @@ impl<'f> Session<'f> {
     }
 
     /// The device sent telemetry.
-    pub fn telemetry(&mut self, found: Found, readings: &Readings) {
+    pub fn telemetry(&mut self, found: Found, source: Option<u16>, readings: &Readings) {
         let index = self.admit(found);
+        self.heard_over(index, source);
         let gone = readings.online() == Some(false);
         self.sign(index, if gone { Sign::Gone } else { Sign::Alive }, "said that it is offline");
-        self.inner.units[index as usize].take(&readings.list, self.now.wall, &self.fleet.metrics);
+        self.inner.units[index as usize].take(readings, self.now.wall, &self.fleet.metrics);
         self.inner.touch(index);
     }
 
     /// The device's status topic said so. A retained word is the broker's memory: it is no sign of life now, so it does
     /// not count as being seen; nor does the offline word, which the broker speaks for a device that is gone.
-    pub fn status(&mut self, found: Found, online: bool, retained: bool) {
+    pub fn status(&mut self, found: Found, source: Option<u16>, online: bool, retained: bool) {
         let index = self.admit(found);
+        self.heard_over(index, source);
         self.sign(index, if online { Sign::Alive } else { Sign::Gone }, "said that it is offline");
         if online && !retained {
-            self.inner.units[index as usize].take(&[], self.now.wall, &self.fleet.metrics);
+            self.inner.units[index as usize].take(&Readings::default(), self.now.wall, &self.fleet.metrics);
             self.inner.touch(index);
+        }
+    }
+
+    /// A recorder or bridge said, or the broker in its name, that it is gone: so is whatever was heard through it.
+    pub fn source_gone(&mut self, source: u16) {
+        let heard = Some((self.link, source));
+        for index in 0..self.inner.units.len() as u32 {
+            let unit = &self.inner.units[index as usize];
+            if unit.source == heard && unit.presence.state != State::Down {
+                self.sign(index, Sign::Gone, "what it was heard through is gone");
+            }
+        }
+    }
+
+    fn heard_over(&mut self, index: u32, source: Option<u16>) {
+        if let Some(source) = source {
+            self.inner.units[index as usize].source = Some((self.link, source));
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Fleet, Now, Settings};
 use crate::attribution::{Ledger, State, Subject, SubjectKind};
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
-use crate::config::mqtt::{Broker, Decode, Field, Segment, Topic, Version};
+use crate::config::mqtt::{Broker, Decode, Field, Segment, Status, Topic, Version};
 use crate::metrics::{Format, Metrics};
 use crate::store::{Store, testing::Database};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn broker() -> Broker {
         let literal = |text: &str| Segment::Literal(text.into());
         vec![literal("ioc"), Segment::Agency, Segment::Kind, Segment::Device, literal(last)]
     };
-    let field = |key: &str, metric: &str, multiply| Field { key: key.into(), metric: metric.into(), multiply };
+    let field = |key: &str, metric: &str, multiply| Field::new(key, metric, multiply);
     let fields = vec![
         field("fps", "camera_frames_per_second", 1.0),
         field("kbps", "camera_bitrate_bits_per_second", 1000.0),
@@ -34,7 +34,7 @@ fn broker() -> Broker {
         field("rx", "hotspot_receive_bytes_total", 1.0),
         field("wan", "hotspot_uplink_up", 1.0),
     ];
-    let status = Decode::Status { online: "online".into(), offline: "offline".into() };
+    let status = Decode::Status(Status::words("online", "offline"));
     Broker {
         id: id("main"),
         host: "127.0.0.1".into(),
@@ -46,8 +46,8 @@ fn broker() -> Broker {
         username: None,
         password: None,
         topics: vec![
-            Topic { pattern: pattern("telemetry"), qos: 1, decode: Decode::Json { fields }, retained_status: false },
-            Topic { pattern: pattern("status"), qos: 1, decode: status, retained_status: true },
+            Topic::new(pattern("telemetry"), Decode::Json { fields, each: None }),
+            Topic { retained_status: true, ..Topic::new(pattern("status"), status) },
         ],
     }
 }

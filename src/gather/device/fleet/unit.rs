@@ -1,14 +1,15 @@
 //! One device of the fleet, and how it shows in metrics and ledger.
 
-use super::super::decode::{Reading, Target};
+use super::super::decode::{Reading, Readings, Target};
 use super::super::inventory::{Life, Listing};
 use super::super::presence::Presence;
+use super::super::usable::{Camera, Hotspot, Limits};
 use super::{Now, Settings, discovered_listing, seen::Seen};
 use crate::attribution::{Ledger, State, Subject, SubjectKind};
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
-use crate::metrics::columns::{camera, device, device_info, hotspot};
-use crate::metrics::{Column, Metrics, Row, Table};
+use crate::metrics::columns::{camera, device, device_info, hotspot, village};
+use crate::metrics::{Cells, Column, Metrics, Row, Table};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub struct Unit {
     pub offline_after: Option<Option<Duration>>,
     pub discovered: bool,
     pub presence: Presence,
+    /// `None`: it says nothing of its work.
     usable: Option<bool>,
     /// When it last spoke, also in an earlier run.
     pub seen: Option<Timestamp>,
@@ -31,9 +33,13 @@ pub struct Unit {
     pub dirty: bool,
     /// The broker that last brought something of it.
     pub link: Option<usize>,
+    /// The recorder or bridge through which it was last heard, and over which broker.
+    pub source: Option<(usize, u16)>,
     /// It has an entry in the heap of due silences.
     pub queued: bool,
     rows: Option<Rows>,
+    /// How its village's series count it.
+    counted: Option<Counted>,
     subject: Subject,
 }
 
@@ -43,6 +49,18 @@ struct Rows {
     info: Row,
     telemetry: Row,
 }
+
+/// What a village's series count: planned, installed, up, usable.
+#[derive(Clone, Copy, PartialEq)]
+struct Counted {
+    row: Row,
+    is: [bool; 4],
+}
+
+const CAMERAS: [Column; 4] =
+    [village::CAMERAS_PLANNED, village::CAMERAS_INSTALLED, village::CAMERAS_UP, village::CAMERAS_USABLE];
+const HOTSPOTS: [Column; 4] =
+    [village::HOTSPOTS_PLANNED, village::HOTSPOTS_INSTALLED, village::HOTSPOTS_UP, village::HOTSPOTS_USABLE];
 
 impl Unit {
     pub fn new(listing: &Listing, now: Now) -> Unit {
@@ -61,8 +79,10 @@ impl Unit {
             seen: None,
             dirty: false,
             link: None,
+            source: None,
             queued: false,
             rows: None,
+            counted: None,
             subject: Subject { kind: SubjectKind::from(listing.kind), id: listing.id.to_string() },
         }
     }
@@ -121,6 +141,39 @@ impl Unit {
             metrics.table(device_info::TABLE).remove(rows.info);
             self.telemetry_table(metrics).remove(rows.telemetry);
         }
+        self.count(metrics, None);
+    }
+
+    /// Its village's name, if it has one.
+    pub fn village(&self) -> Option<&str> {
+        Some(&*self.village).filter(|village| !village.is_empty())
+    }
+
+    /// Lets its village's series count it as it is now.
+    fn recount(&mut self, metrics: &Metrics) {
+        let Some(village) = self.village() else { return };
+        let installed = self.life == Life::Installed;
+        let up = installed && self.presence.state == State::Up;
+        let is = [self.life != Life::Retired, installed, up, up && self.usable == Some(true)];
+        let row = match self.counted {
+            Some(counted) => counted.row,
+            None => metrics.table(village::TABLE).row(&[&self.agency, village]),
+        };
+        self.count(metrics, Some(Counted { row, is }));
+    }
+
+    fn count(&mut self, metrics: &Metrics, now: Option<Counted>) {
+        let before = std::mem::replace(&mut self.counted, now);
+        if before == now {
+            return;
+        }
+        let columns = if self.kind == DeviceKind::Camera { &CAMERAS } else { &HOTSPOTS };
+        for (counted, sign) in [(before, -1.0), (now, 1.0)] {
+            let Some(Counted { row, is }) = counted else { continue };
+            for (column, is) in columns.iter().zip(is) {
+                metrics.table(village::TABLE).add(row, *column, sign * f64::from(u8::from(is)));
+            }
+        }
     }
 
     fn telemetry_table<'m>(&self, metrics: &'m Metrics) -> &'m Table {
@@ -148,7 +201,7 @@ impl Unit {
                 State::Unknown => None,
             };
             let usable = match self.presence.state {
-                State::Up => Some(f64::from(u8::from(self.usable.unwrap_or(true)))),
+                State::Up => self.usable.map(|usable| f64::from(u8::from(usable))),
                 State::Down => Some(0.0),
                 State::Unknown => None,
             };
@@ -162,6 +215,7 @@ impl Unit {
                 cells.set(device::LAST_SEEN, seconds(seen));
             }
         });
+        self.recount(metrics);
     }
 
     fn make_rows(&mut self, metrics: &Metrics) -> Rows {
@@ -213,24 +267,20 @@ impl Unit {
     }
 
     /// Writes readings of a device that is up, and when it spoke.
-    pub fn take(&mut self, readings: &[(Target, Reading)], at: Timestamp, metrics: &Metrics) {
+    pub fn take(&mut self, readings: &Readings, at: Timestamp, metrics: &Metrics) {
         self.seen = Some(at);
         let Some(rows) = self.rows else { return };
         let mut usable = self.usable;
-        if !readings.is_empty() && self.presence.state == State::Up {
+        if !readings.list.is_empty() && self.presence.state == State::Up {
             self.telemetry_table(metrics).update(rows.telemetry, |cells| {
-                for (target, reading) in readings {
+                for (target, reading) in &readings.list {
                     match (target, reading) {
                         (Target::Cell(column), Reading::Value(value)) => cells.set(*column, *value),
                         (Target::Cell(column), Reading::Absent) => cells.clear(*column),
-                        (Target::Up, _) => {}
+                        (Target::Up | Target::Usable, _) => {}
                     }
                 }
-                let is_zero = |column| cells.get(column).is_some_and(|value| value <= 0.0);
-                usable = Some(match self.kind {
-                    DeviceKind::Camera => !is_zero(camera::FRAMES) && !is_zero(camera::RECORDING),
-                    DeviceKind::Hotspot => !is_zero(hotspot::UPLINK_UP),
-                });
+                usable = readings.usable().or_else(|| judge(self.kind, cells, at));
             });
         }
         let table = metrics.table(device::TABLE);
@@ -239,9 +289,38 @@ impl Unit {
         table.update(rows.device, |cells| {
             cells.set(device::LAST_SEEN, seconds(at));
             if usable_changed && self.life == Life::Installed {
-                cells.set(device::USABLE, f64::from(u8::from(usable.unwrap_or(true))));
+                match usable {
+                    Some(usable) => cells.set(device::USABLE, f64::from(u8::from(usable))),
+                    None => cells.clear(device::USABLE),
+                }
             }
         });
+        if usable_changed {
+            self.recount(metrics);
+        }
+    }
+}
+
+/// Whether a device is usable by what it last said.
+fn judge(kind: DeviceKind, cells: &Cells<'_>, now: Timestamp) -> Option<bool> {
+    match kind {
+        DeviceKind::Camera => {
+            let camera = Camera {
+                frames_per_second: cells.get(camera::FRAMES),
+                recording: cells.get(camera::RECORDING),
+                picture_changed: cells.get(camera::PICTURE_CHANGED),
+                clock_offset: cells.get(camera::CLOCK_OFFSET),
+            };
+            camera.is_usable(&Limits::default(), seconds(now))
+        }
+        DeviceKind::Hotspot => {
+            let hotspot = Hotspot {
+                uplink_up: cells.get(hotspot::UPLINK_UP),
+                uplink_loss: cells.get(hotspot::UPLINK_LOSS),
+                pool_free: cells.get(hotspot::POOL_FREE),
+            };
+            hotspot.is_usable()
+        }
     }
 }
 
