@@ -1,6 +1,6 @@
 # The targets a developer needs. `make test` is what CI runs; the slow ones stand apart.
 
-PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd openssl
+PACKAGES := mosquitto mosquitto-clients prometheus prometheus-alertmanager prometheus-blackbox-exporter nginx-light postgresql mariadb-server python3-aiosmtpd mblaze openssl python3-jsonschema victoria-metrics
 BENCH_PACKAGES := prometheus-mqtt-exporter python3-aiosmtpd
 CARGO := cargo
 
@@ -11,6 +11,7 @@ test: packages lint unit rules ## everything CI checks
 # Installs quietly what the tests start themselves; no service needs to run.
 packages:
 	@sh scripts/install-packages.sh $(PACKAGES)
+	@sh scripts/alertmanager-api.sh
 
 tools:
 	@sh scripts/install-tools.sh

@@ -11,7 +11,7 @@ use ioc_watch::config::devices::DeviceKind;
 use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Topic, Version};
 use ioc_watch::config::{Id, site};
 use ioc_watch::gather::device::inventory::{Life, Listing};
-use ioc_watch::gather::device::{self, Fleet, Inventory, Now, Settings};
+use ioc_watch::gather::device::{self, Fleet, Hearer, Inventory, Now, Settings};
 use ioc_watch::metrics::{Format, Metrics};
 use ioc_watch::store::Store;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};

@@ -11,17 +11,18 @@
 //! | [`web`] | one axum router: access, metrics, query API, alert API, pages | everything but daemon, cli, demo |
 //! | [`evaluation`] | indicators, scorecard, reports | attribution, gather (what it keeps), promql, mail, org, store |
 //! | [`incident`] | grouping, suppression, routing, life of an incident | org, attribution, mail, store, metrics |
-//! | [`mail`] | templates, outbox, SMTP | config, store, metrics |
+//! | [`mail`] | templates, outbox, SMTP, webhooks | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
 //! | [`history`] | step-function store and sampler | metrics, promql |
 //! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |
 //! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |
-//! | [`feed`] | rows from files, later from HTTP, SQL and push | config, org, metrics, store |
+//! | [`feed`] | rows from files, HTTP, SQL and push | config, org, metrics, store, http |
 //! | [`attribution`] | the dependency graph, maintenance, and the ledger of up/down/unknown intervals with their cause | config, store |
 //! | [`metrics`] | the catalogue, columns for fleets, exposition | nothing |
 //! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |
 //! | [`store`] | the state database and its migrations | config |
 //! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only), matcher |
+//! | [`http`] | asks other servers for data: bounded, verified | nothing |
 //! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
 //! | [`matcher`] | matchers of labels, as Alertmanager has them | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
@@ -44,6 +45,7 @@ pub mod gather;
 #[cfg(test)]
 mod generated;
 pub mod history;
+pub mod http;
 pub mod incident;
 pub mod mail;
 pub mod matcher;

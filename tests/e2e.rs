@@ -1,5 +1,5 @@
-//! The whole daemon against real servers: nginx, mosquitto, an SMTP server, Prometheus, PostgreSQL, MariaDB, amtool. Each test
-//! starts its own on free loopback ports. One file a capability under `e2e/`; what is shared stands in `e2e/site.rs`.
+//! The whole daemon against real servers: nginx, mosquitto, an SMTP server, Prometheus, Alertmanager, vmalert, PostgreSQL,
+//! MariaDB, amtool. Each test starts its own on free loopback ports. One file a capability under `e2e/`; what is shared stands in `e2e/site.rs`.
 //!
 //! Tests of one room alone are elsewhere.
 
@@ -15,6 +15,8 @@ mod support;
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/alertmanager.rs"]
+mod alertmanager;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/crash.rs"]
@@ -23,6 +25,8 @@ mod crash;
 mod dashboards;
 #[path = "e2e/databases.rs"]
 mod databases;
+#[path = "e2e/delivery.rs"]
+mod delivery;
 #[path = "e2e/dependency.rs"]
 mod dependency;
 #[path = "e2e/examples.rs"]
@@ -31,13 +35,26 @@ mod examples;
 mod external;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/feeds.rs"]
+mod feeds;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/payments.rs"]
 mod payments;
+#[path = "e2e/query_api.rs"]
+mod query_api;
+#[allow(dead_code, reason = "other test binaries use the rest")]
+#[path = "support/incidents.rs"]
+mod incidents;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/secrets.rs"]
 mod secrets;
+#[path = "e2e/senders.rs"]
+mod senders;
 #[path = "e2e/site.rs"]
 mod site;
+#[path = "e2e/threads.rs"]
+mod threads;
+#[path = "e2e/webhooks.rs"]
+mod webhooks;

@@ -265,3 +265,49 @@ async fn messages_sent_while_the_daemon_was_away_are_processed() {
         gatherer.pause().await;
     }
 }
+
+/// The program itself, beside a daemon whose session it must not disturb.
+#[test]
+fn mqtt_watch_shows_what_arrives_and_why_it_is_rejected() {
+    use std::io::{BufRead, BufReader};
+    let mosquitto = Mosquitto::start("allow_anonymous true");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("ioc-watch.yml");
+    let devices = "id,kind,agency,site,village,name,lat,lon,state\ncong,camera,ioc,,Thôn 1,Cổng,,,installed\n";
+    std::fs::write(directory.path().join("devices.csv"), devices).expect("the inventory is written");
+    let config = format!(
+        "site: {{name: IOC, agency: ioc, language: en}}\n\
+         people: [{{id: truc, name: Cán bộ trực, email: truc@ioc.vn.example}}]\n\
+         agencies: [{{id: ioc, name: IOC, leader: truc}}]\n\
+         devices: {{inventory: devices.csv}}\n\
+         mqtt: [{{id: main, url: \"mqtt://127.0.0.1:{}\", topics: [{{preset: frigate, agency: ioc}}]}}]\n",
+        mosquitto.port
+    );
+    std::fs::write(&file, config).expect("the configuration is written");
+    let mut watch = std::process::Command::new(env!("CARGO_BIN_EXE_ioc-watch"))
+        .args(["mqtt-watch", "--filter", "#", "--count", "3", "--seconds", "60", "--config"])
+        .arg(&file)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stderr = BufReader::new(watch.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a line");
+    assert_eq!(line, "connected to main; Ctrl-C ends it\n");
+    // The subscription follows the welcome; a retained message comes whenever it is there.
+    mosquitto.publish(&["-r"], "frigate/cong/status/record", b"offline");
+    mosquitto.publish(&["-r"], "frigate/stats", br#"{"cameras":{"cong":{"camera_fps":5.0},"cho":{"camera_fps":0}}}"#);
+    mosquitto.publish(&["-r"], "other/thing", b"\x00\xff");
+    let output = watch.wait_with_output().expect("it ends by itself");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{text}");
+    for part in [
+        "✗ cho: in no inventory, and \"discover\" does not admit it",
+        "(not UTF-8) 00 ff",
+        "✗ no configured topic describes it",
+        r#"{"cameras":{"cong":{"camera_fps":5.0}"#,
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}

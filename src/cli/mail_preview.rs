@@ -5,10 +5,12 @@
 use crate::cli;
 use crate::config::site::Language;
 use crate::config::{self, Config};
-use crate::mail::message::{self, one_line, shorten};
+use crate::incident::handover_subject;
+use crate::mail::message::{self, Part, Parts, one_line, shorten};
 use crate::mail::templates::{Templates, sample};
 use crate::mail::{Draft, Letter};
 use anyhow::Context;
+use base64::Engine;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,8 @@ pub struct MailPreview {
     /// The configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// Only this kind of mail: broken, changed, escalated, reminder, acknowledged, resolved or bare
+    /// Only this kind of mail: broken, changed, escalated, reminder, acknowledged, resolved, bare, digest, summary,
+    /// handover-on, handover-off or handover-quiet
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Where the files go; made if it is not there
@@ -58,18 +61,15 @@ impl MailPreview {
         let mut files = Vec::new();
         let mut kinds = Vec::new();
         for (language, tag) in [(Language::Vi, "vi"), (Language::En, "en")] {
-            for (kind, mut view) in sample::views(language) {
+            for (kind, letter) in letters(config, templates, language)? {
                 kinds.push(kind);
                 if self.template.as_ref().is_some_and(|asked| asked != kind) {
                     continue;
                 }
-                view.site.clone_from(&config.site.name);
-                let (text, html) = templates.incident(&view, language)?;
-                let letter = Letter { subject: subject(&view.severity, &view.headline), text, html };
-                let eml = message(config, &letter, &format!("preview-{kind}.{tag}"), now)?;
+                let (parts, html) = pictured(&letter.html);
+                let eml = message(config, &letter, &format!("preview-{kind}.{tag}"), parts, now)?;
                 let name = |extension: &str| self.out.join(format!("{kind}.{tag}.{extension}"));
-                for (file, content) in [(name("eml"), &eml), (name("html"), &letter.html), (name("txt"), &letter.text)]
-                {
+                for (file, content) in [(name("eml"), &eml), (name("html"), &html), (name("txt"), &letter.text)] {
                     put(&file, content)?;
                     files.push(file);
                 }
@@ -83,8 +83,43 @@ impl MailPreview {
     }
 }
 
+/// One of every kind.
+fn letters(config: &Config, templates: &Templates, language: Language) -> anyhow::Result<Vec<(&'static str, Letter)>> {
+    let mut letters = Vec::new();
+    for (kind, mut view) in sample::views(language) {
+        view.site.clone_from(&config.site.name);
+        let (text, html) = templates.incident(&view, language)?;
+        letters.push((kind, Letter { subject: subject(&view.severity, &view.headline), text, html }));
+    }
+    for (kind, mut view) in sample::summaries(language) {
+        view.site.clone_from(&config.site.name);
+        let (text, html) = templates.summary(&view, language)?;
+        letters.push((kind, Letter { subject: view.headline, text, html }));
+    }
+    for (kind, mut view) in sample::handovers(language) {
+        view.site.clone_from(&config.site.name);
+        let (text, html) = templates.handover(&view, language)?;
+        letters.push((kind, Letter { subject: handover_subject(&view, language), text, html }));
+    }
+    Ok(letters)
+}
+
 fn subject(severity: &str, headline: &str) -> String {
     format!("[{severity}] {}", shorten(&one_line(headline), SUBJECT))
+}
+
+/// The made-up picture, if the text names one; and the text as a browser shows it without the mail around it.
+fn pictured(html: &str) -> (Parts, String) {
+    const NAME: &str = "curve.png";
+    if !html.contains("cid:curve.png") {
+        return (Parts::default(), html.to_owned());
+    }
+    let (curve, since) = crate::incident::sample_curve();
+    let bytes = curve.png(since);
+    let data = format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(&bytes));
+    let html = html.replace("cid:curve.png", &data);
+    let part = Part { name: NAME.into(), content_type: "image/png", bytes };
+    (Parts { inline: vec![part], ..Parts::default() }, html)
 }
 
 fn put(file: &Path, content: &str) -> anyhow::Result<()> {
@@ -92,7 +127,7 @@ fn put(file: &Path, content: &str) -> anyhow::Result<()> {
 }
 
 /// The message as the first person of the configuration would get it.
-fn message(config: &Config, letter: &Letter, id: &str, now: Timestamp) -> anyhow::Result<String> {
+fn message(config: &Config, letter: &Letter, id: &str, parts: Parts, now: Timestamp) -> anyhow::Result<String> {
     let person = config.people.first().context("the configuration has no people")?;
     let from = match &config.email {
         Some(email) => email.from.clone(),
@@ -108,7 +143,7 @@ fn message(config: &Config, letter: &Letter, id: &str, now: Timestamp) -> anyhow
         list: "incidents",
         date: now,
     };
-    Ok(message::outgoing(&draft, "preview".into(), &person.id)?.message)
+    Ok(message::outgoing_with(&draft, "preview".into(), &person.id, parts)?.message)
 }
 
 #[cfg(test)]
@@ -130,7 +165,7 @@ mod tests {
         let config = config::load(&dir.path().join("ioc-watch.yml")).unwrap();
         let templates = Templates::of(&config);
         let files = preview(dir.path(), None).write(&config, &templates, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(files.len(), 7 * 2 * 3, "{files:?}");
+        assert_eq!(files.len(), 12 * 2 * 3, "{files:?}");
         let read = |name: &str| std::fs::read_to_string(dir.path().join("out").join(name)).unwrap();
         assert_eq!(read("broken.vi.txt"), "Của chúng tôi: Cổng dịch vụ công TP. Tam Kỳ bị treo");
         assert!(read("broken.en.txt").contains("If nobody answers"));
@@ -142,7 +177,8 @@ mod tests {
         let none = preview(dir.path(), Some("x")).write(&config, &templates, Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(
             none.to_string(),
-            "there is no such mail; there are broken, changed, escalated, reminder, acknowledged, resolved, bare"
+            "there is no such mail; there are broken, changed, escalated, reminder, acknowledged, resolved, bare, digest, \
+             summary, handover-on, handover-off, handover-quiet"
         );
     }
 }

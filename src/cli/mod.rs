@@ -10,9 +10,11 @@ mod hash_password;
 mod init;
 mod mail_preview;
 mod mail_test;
+mod mqtt_watch;
 mod probe;
 mod reconcile;
 pub mod run;
+mod test_rules;
 mod who;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +40,8 @@ enum Command {
     Demo(demo::Demo),
     /// Reconcile two payment files once, or explain a payment
     Reconcile(reconcile::Reconcile),
+    /// Run unit tests of rules, as promtool test rules does
+    TestRules(test_rules::TestRules),
     /// Check a service or an address once and print the phases
     Probe(probe::Arguments),
     /// Render a week's report again and compare it with the stored one
@@ -46,6 +50,8 @@ enum Command {
     MailPreview(mail_preview::MailPreview),
     /// Send one mail to a person, to see that the way works
     MailTest(mail_test::MailTest),
+    /// Show live what arrives over MQTT, how it is decoded and why it is rejected
+    MqttWatch(mqtt_watch::MqttWatch),
     /// Explain who would be told of an incident, when and why
     Who(who::Who),
     /// Read a password and print its hash for users_file
@@ -62,10 +68,12 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(command) => command.run(),
         Command::Reconcile(arguments) => reconcile::run(&arguments),
+        Command::TestRules(command) => command.run(),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::MailPreview(command) => command.run(),
         Command::MailTest(command) => command.run(),
+        Command::MqttWatch(command) => command.run(),
         Command::Who(command) => command.run(),
         Command::HashPassword(command) => command.run(),
     }

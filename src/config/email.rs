@@ -21,6 +21,25 @@ pub struct Email {
     /// Templates of the site's own in the place of the built-in ones; what is in it is read by `mail`.
     pub templates: Option<PathBuf>,
     pub dkim: Option<Dkim>,
+    /// Mails about incidents to one person; `None`: as many as there are.
+    pub limit: Option<Limit>,
+}
+
+/// At most so many mails in any such period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// From 2.
+    pub mails: u32,
+    pub per: Duration,
+}
+
+impl Limit {
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Limit> {
+        let section = Section::open(cx, node, "limit", &["mails", "per"], &[])?;
+        let mails = section.required(cx, "mails", decode::integer(2..=1_000));
+        let per = section.required(cx, "per", decode::duration(MINUTE..=DAY));
+        Some(Limit { mails: u32::try_from(mails?).ok()?, per: per? })
+    }
 }
 
 /// Of the connection to the mail server.
@@ -51,7 +70,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Retry> {
+    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Retry> {
         let section = Section::open(cx, node, "retry", &["first", "max", "give_up"], &[])?;
         let default = Retry::default();
         let first = section.optional(cx, "first", decode::duration(SECOND..=HOUR)).unwrap_or(default.first);
@@ -66,7 +85,7 @@ impl Retry {
 
 impl Email {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Email> {
-        const KEYS: &[&str] = &["smtp", "password_file", "ca_file", "from", "retry", "templates", "dkim"];
+        const KEYS: &[&str] = &["smtp", "password_file", "ca_file", "from", "retry", "templates", "dkim", "limit"];
         let section = Section::open(cx, node, "email", KEYS, &[])?;
         let smtp = section.required(cx, "smtp", smtp);
         let password = section.optional(cx, "password_file", decode::secret_file);
@@ -75,6 +94,7 @@ impl Email {
         let retry = section.optional(cx, "retry", Retry::decode).unwrap_or_default();
         let templates = section.optional(cx, "templates", decode::directory);
         let dkim = section.optional(cx, "dkim", Dkim::decode);
+        let limit = section.optional(cx, "limit", Limit::decode);
         if let (Some(dkim), Some(from)) = (&dkim, &from)
             && !dkim.covers(from.email.domain())
         {
@@ -98,7 +118,7 @@ impl Email {
             cx.error(section.get("smtp").map_or(section.place, |node| node.place), message);
         }
         let Smtp { security, host, port, username } = smtp;
-        Some(Email { security, host, port, username, password, ca_file, from: from?, retry, templates, dkim })
+        Some(Email { security, host, port, username, password, ca_file, from: from?, retry, templates, dkim, limit })
     }
 }
 
@@ -137,7 +157,7 @@ fn smtp(cx: &mut Context<'_>, node: &Node) -> Option<Smtp> {
 }
 
 /// Whether a host of the configuration is this machine, without asking DNS.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

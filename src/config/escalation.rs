@@ -91,7 +91,14 @@ pub(super) fn check(cx: &mut Context<'_>, policies: Option<&Node>, group_by: &[S
         }
         let matchers = policy.get("match").and_then(Node::as_sequence).unwrap_or_default();
         all_matched |= matchers.is_empty();
-        for node in matchers {
+    }
+    check_matchers(cx, policies, group_by);
+}
+
+/// Refuses matchers, under the key `match` of each of a list, of labels that incidents do not have.
+pub(super) fn check_matchers(cx: &mut Context<'_>, list: Option<&Node>, group_by: &[String]) {
+    for one in list.and_then(Node::as_sequence).unwrap_or_default() {
+        for node in one.get("match").and_then(Node::as_sequence).unwrap_or_default() {
             let Some(matcher) = node.as_text().and_then(|text| Matcher::parse(text).ok()) else { continue };
             let known = ["agency", "area", "severity"].into_iter().chain(group_by.iter().map(String::as_str));
             let known: std::collections::BTreeSet<&str> = known.collect();

@@ -13,6 +13,8 @@ pub struct Incidents {
     pub group_wait: Duration,
     /// Between mails about changes of one incident. Default 5 m.
     pub group_interval: Duration,
+    /// How long an incident that ended waits for its alerts to come back, which then join it. Default `group_interval`.
+    pub reopen_within: Duration,
     /// An alert from outside that is not posted again for so long, and carries no end, is resolved. Default 5 m.
     pub resolve_timeout: Duration,
     pub inhibit: Vec<Inhibit>,
@@ -33,6 +35,7 @@ impl Default for Incidents {
             group_by: vec!["agency".to_owned(), "area".to_owned()],
             group_wait: 30 * SECOND,
             group_interval: 5 * MINUTE,
+            reopen_within: 5 * MINUTE,
             resolve_timeout: 5 * MINUTE,
             inhibit: Vec::new(),
         }
@@ -41,13 +44,15 @@ impl Default for Incidents {
 
 impl Incidents {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Incidents> {
-        const KEYS: &[&str] = &["group_by", "group_wait", "group_interval", "resolve_timeout", "inhibit"];
+        const KEYS: &[&str] =
+            &["group_by", "group_wait", "group_interval", "reopen_within", "resolve_timeout", "inhibit"];
         let section = Section::open(cx, node, "incidents", KEYS, &[])?;
         let default = Incidents::default();
         let group_by = section.optional(cx, "group_by", group_by).unwrap_or(default.group_by);
         let zero = Duration::ZERO;
         let group_wait = section.optional(cx, "group_wait", decode::duration(zero..=HOUR));
         let group_interval = section.optional(cx, "group_interval", decode::duration(SECOND..=DAY));
+        let reopen_within = section.optional(cx, "reopen_within", decode::duration(SECOND..=7 * DAY));
         let resolve_timeout = section.optional(cx, "resolve_timeout", decode::duration(10 * SECOND..=DAY));
         let inhibit = section.optional(cx, "inhibit", decode::list(inhibit)).unwrap_or_default();
         Some(Incidents {
@@ -55,6 +60,7 @@ impl Incidents {
             group_by,
             group_wait: group_wait.unwrap_or(default.group_wait),
             group_interval: group_interval.unwrap_or(default.group_interval),
+            reopen_within: reopen_within.or(group_interval).unwrap_or(default.reopen_within),
             resolve_timeout: resolve_timeout.unwrap_or(default.resolve_timeout),
         })
     }

@@ -31,6 +31,7 @@ pub mod sites;
 pub mod tls;
 mod units;
 pub mod users;
+pub mod webhooks;
 
 pub use id::Id;
 pub use problems::{Problem, Problems};
@@ -68,6 +69,7 @@ pub struct Config {
     /// Those of the file, then what holds for the rest.
     pub escalation: Vec<escalation::Policy>,
     pub email: Option<email::Email>,
+    pub webhooks: Vec<webhooks::Webhook>,
     pub evaluation: Option<evaluation::Evaluation>,
 }
 
@@ -132,6 +134,7 @@ const SECTIONS: &[&str] = &[
     "incidents",
     "escalation",
     "email",
+    "webhooks",
     "evaluation",
 ];
 
@@ -161,6 +164,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         ("sites", "site id"),
         ("services", "service id"),
         ("mqtt", "broker id"),
+        ("webhooks", "webhook id"),
     ] {
         decode::unique(cx, what, &ids(list));
     }
@@ -198,6 +202,8 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let default = incidents::Incidents::default();
     escalation::check(cx, root.get("escalation"), &incidents.as_ref().unwrap_or(&default).group_by);
     let email = root.optional(cx, "email", email::Email::decode);
+    let webhooks = root.optional(cx, "webhooks", decode::list(webhooks::Webhook::decode)).unwrap_or_default();
+    escalation::check_matchers(cx, root.get("webhooks"), &incidents.as_ref().unwrap_or(&default).group_by);
     let evaluation = root.optional(cx, "evaluation", evaluation::Evaluation::decode);
     Some(Config {
         file: cx.file.to_path_buf(),
@@ -222,6 +228,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
         incidents: incidents.unwrap_or_default(),
         escalation: escalation.unwrap_or_default().into_iter().chain(escalation::defaults()).collect(),
         email,
+        webhooks,
         evaluation,
     })
 }
@@ -238,7 +245,7 @@ fn check_feed_ids(
 ) {
     let mut seen = std::collections::HashSet::new();
     let sides = payments.into_iter().flat_map(feeds::Payments::feeds).map(|feed| ("payments", feed));
-    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed())));
+    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed_config())));
     for (section, feed) in all {
         if !seen.insert(feed.id.as_str()) {
             let place = root.get(section).map_or(root.place, |node| node.place);

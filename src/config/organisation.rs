@@ -17,6 +17,8 @@ pub struct Person {
     pub email: lettre::Address,
     /// Default: the site's language.
     pub language: Option<Language>,
+    /// When, each working day, they want to read of what is not critical; `None`: as it happens.
+    pub digest: Option<Time>,
 }
 
 /// A unit that runs IT and has a leader. Ids are never reused; state codes are, so `(code, since)` is unique.
@@ -139,12 +141,14 @@ pub struct Holiday {
 
 impl Person {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Person> {
-        let section = Section::open(cx, node, "person", &["id", "name", "email", "language"], &["phone", "zalo"])?;
+        let section =
+            Section::open(cx, node, "person", &["id", "name", "email", "language", "digest"], &["phone", "zalo"])?;
         let id = section.required(cx, "id", decode::id);
         let name = section.required(cx, "name", decode::name);
         let email = section.required(cx, "email", address);
         let language = section.optional(cx, "language", decode::choice(&LANGUAGES));
-        Some(Person { id: id?, name: name?, email: email?, language })
+        let digest = section.optional(cx, "digest", decode::time_of_day);
+        Some(Person { id: id?, name: name?, email: email?, language, digest })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::incident::Incidents;
 use crate::mail::{self, Outbox};
 use crate::metrics::{Metrics, columns};
 use crate::org::Org;
+use crate::rules::RulesBoard;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub struct Foundation {
     pub fleet: Arc<Fleet>,
     pub incidents: Arc<Incidents>,
     pub outbox: Outbox,
+    /// Where other programs hand rows in.
+    pub pushes: feed::push::Pushes,
+    pub board: RulesBoard,
 }
 
 /// Starts every task of a configuration in `group`.
@@ -53,9 +57,10 @@ fn settle(foundation: &Foundation, prepared: &Prepared) {
     foundation.history.set_retention(&config.history, &prepared.ranges);
     foundation.fleet.replace(Settings::new(config), inventory, Now::read());
     foundation.ledger.set_graph(attribution::graph(prepared));
+    foundation.outbox.set_limit(config.email.as_ref().and_then(|email| email.limit));
     foundation.incidents.configure(config, org.clone());
     foundation.incidents.place(attribution::places(inventory));
-    feed::retain(&foundation.metrics, config);
+    feed::retain(&foundation.metrics, &foundation.pushes, config);
     if config.services.is_empty() {
         foundation.ledger.retain(Timestamp::now(), |subject| subject.kind != SubjectKind::Service);
     }
@@ -117,6 +122,7 @@ fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, doubts: &servic
         metrics: metrics.clone(),
         org: org.clone(),
         data_dir: config.data_dir.clone(),
+        pushes: foundation.pushes.clone(),
     };
     let every = config.history.tick.min(FEED_POLL);
     if let Some(payments) = config.payments.clone() {
@@ -144,6 +150,8 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             ruling::sample(history.clone(), metrics.clone(), tick, sampled.clone(), stop)
         });
     }
+    // Until the next ruler has taken up the alerts there is none to show.
+    foundation.board.show(None);
     if config.rules.evaluate == Evaluate::Embedded {
         let parts = ruling::Parts {
             rules: prepared.rules.clone(),
@@ -154,6 +162,7 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             store: foundation.store.clone(),
             incidents: foundation.incidents.clone(),
             metrics: foundation.metrics.clone(),
+            board: foundation.board.clone(),
         };
         group.spawn("ruler", move |stop| ruling::rule(parts.clone(), receiver.clone(), stop));
     }
@@ -168,8 +177,12 @@ fn spawn_telling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             async move { incidents.run(stop).await }
         });
     }
+    let (outbox, webhooks): (_, Arc<[_]>) = (foundation.outbox.clone(), config.webhooks.clone().into());
+    group.spawn("webhooks", move |stop| mail::webhook::run(outbox.clone(), webhooks.clone(), stop));
     if let Some(email) = config.email.clone() {
         let outbox = foundation.outbox.clone();
+        let (held, config) = (outbox.clone(), config.clone());
+        group.spawn("summaries", move |stop| mail::summary::run(held.clone(), mail::summary::Desk::new(&config), stop));
         group.spawn("mail", move |stop| mail::send::run(outbox.clone(), email.clone(), stop));
     }
     let parts = evaluation::Parts {

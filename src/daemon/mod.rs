@@ -5,6 +5,7 @@
 //! starts the tasks that depend on the configuration; `supervisor.rs` keeps them running.
 
 mod attribution;
+mod curves;
 mod generation;
 pub mod prepare;
 mod ruling;
@@ -17,6 +18,7 @@ use crate::attribution::Ledger;
 use crate::config::Problem;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::rules::RulesBoard;
 use crate::store::lease::Lease;
 use crate::store::{DataLock, Store, StoreError};
 use crate::web;
@@ -267,6 +269,7 @@ impl Daemon {
             config: self.prepared.config.clone(),
             metrics: self.metrics.clone(),
             history: Arc::new(History::new(&self.prepared.config.history)),
+            rules: RulesBoard::default(),
             store: self.store.clone(),
             ledger: Ledger::reader(self.store.clone()),
             ready: Arc::default(),

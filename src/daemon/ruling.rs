@@ -6,11 +6,11 @@
 use crate::history::History;
 use crate::incident::Incidents;
 use crate::metrics::Metrics;
-use crate::rules::{Outcome, RuleSet, Ruler};
+use crate::rules::{Changes, Outcome, RuleSet, Ruler, RulesBoard};
 use crate::store::{Store, StoreError};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,15 @@ pub struct Parts {
     pub store: Store,
     pub incidents: Arc<Incidents>,
     pub metrics: Arc<Metrics>,
+    pub board: RulesBoard,
+}
+
+/// A ruler that others may look at between two evaluations.
+type Shared = Arc<Mutex<Ruler>>;
+
+fn lock(ruler: &Shared) -> MutexGuard<'_, Ruler> {
+    // After a panic this task ends, and the next one begins with what the database has.
+    ruler.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Evaluates each group at its interval, after a sample was taken, until `shutdown`.
@@ -77,7 +86,10 @@ pub async fn rule(
     for group in ruler.groups() {
         parts.metrics.own.rule_failures.with_label_values(&[&group.name]).inc_by(0);
     }
-    let mut due = vec![Instant::now(); ruler.groups().len()];
+    let groups = ruler.groups().to_vec();
+    let ruler: Shared = Arc::new(Mutex::new(ruler));
+    parts.board.show(Some(ruler.clone()));
+    let mut due = vec![Instant::now(); groups.len()];
     let mut told = Told::default();
     loop {
         tokio::select! {
@@ -93,34 +105,37 @@ pub async fn rule(
                 continue;
             }
             // A little early is in time: ticks jitter.
-            *due = now + ruler.groups()[group].interval.saturating_sub(Duration::from_millis(100));
-            ruler = evaluate(&parts, ruler, group, &mut told).await?;
+            *due = now + groups[group].interval.saturating_sub(Duration::from_millis(100));
+            evaluate(&parts, &ruler, (group, &groups[group].name), &mut told).await?;
         }
     }
 }
 
 /// Evaluates one group and hands its alerts on.
-async fn evaluate(parts: &Parts, mut ruler: Ruler, group: usize, told: &mut Told) -> Result<Ruler, RulingError> {
-    let name = ruler.groups()[group].name.clone();
-    let history = parts.history.clone();
+async fn evaluate(
+    parts: &Parts,
+    ruler: &Shared,
+    (group, name): (usize, &str),
+    told: &mut Told,
+) -> Result<(), RulingError> {
+    let (history, shared) = (parts.history.clone(), ruler.clone());
     let begin = Instant::now();
     let now = Timestamp::now();
-    let outcome: Outcome;
-    (ruler, outcome) = tokio::task::spawn_blocking(move || {
-        let outcome = ruler.evaluate(group, &*history, now);
-        (ruler, outcome)
+    let (outcome, changes) = tokio::task::spawn_blocking(move || {
+        let mut ruler = lock(&shared);
+        (ruler.evaluate(group, &*history, now), ruler.changes())
     })
     .await
     .map_err(RulingError::Panicked)?;
     let own = &parts.metrics.own;
-    own.rule_group_duration.with_label_values(&[&name]).set(begin.elapsed().as_secs_f64());
+    own.rule_group_duration.with_label_values(&[name]).set(begin.elapsed().as_secs_f64());
     for failure in &outcome.failures {
-        own.rule_failures.with_label_values(&[&name]).inc();
+        own.rule_failures.with_label_values(&[name]).inc();
         told.rule(&failure.rule, &failure.message);
     }
-    match hand_on(parts, &ruler, &outcome, now).await {
+    match hand_on(parts, &changes, &outcome, now).await {
         Ok(()) => {
-            ruler.committed();
+            lock(ruler).committed();
             told.database = false;
         }
         Err(error) if !told.database => {
@@ -132,15 +147,15 @@ async fn evaluate(parts: &Parts, mut ruler: Ruler, group: usize, told: &mut Told
         }
         Err(_) => {}
     }
-    Ok(ruler)
+    Ok(())
 }
 
-async fn hand_on(parts: &Parts, ruler: &Ruler, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
-    if outcome.alerts.is_empty() && !ruler.has_changes() {
+async fn hand_on(parts: &Parts, changes: &Changes, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
+    if outcome.alerts.is_empty() && changes.is_empty() {
         return Ok(());
     }
     let mut tx = parts.store.begin().await?;
-    ruler.save(&mut tx).await?;
+    changes.save(&mut tx).await?;
     parts.incidents.receive(tx, &outcome.alerts, now).await
 }
 

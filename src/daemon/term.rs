@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::incident::Incidents;
 use crate::mail::Outbox;
 use crate::metrics::Metrics;
+use crate::rules::RulesBoard;
 use crate::store::{Store, StoreError};
 use crate::web::{self, AppState, StatusBoard};
 use jiff::Timestamp;
@@ -62,6 +63,7 @@ impl Term {
             config: prepared.config.clone(),
             metrics: parts.metrics.clone(),
             history: foundation.history.clone(),
+            rules: foundation.board.clone(),
             store: foundation.store.clone(),
             ledger: foundation.ledger.clone(),
             ready: ready.clone(),
@@ -79,8 +81,9 @@ impl Term {
         });
         let acts = web::acts::routes(state.clone(), foundation.incidents.clone());
         let ack = web::ack::routes(state.clone(), foundation.incidents.clone());
+        let push = web::push::routes(state.clone(), foundation.pushes.clone());
         let outbox = web::outbox::routes(foundation.outbox.clone());
-        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox);
+        let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack).merge(outbox).merge(push);
         front.show(web::router(state.clone(), extra));
         let permanent = parts.supervisor.group();
         spawn_heartbeat(&permanent, &state, &foundation);
@@ -132,18 +135,22 @@ async fn lay_foundation(
     let outbox = Outbox::open(store.clone(), metrics.clone()).await?;
     let incidents =
         Incidents::resume(store.clone(), outbox.clone(), org.clone(), config, metrics.clone(), started).await?;
-    let dossiers = wires::Dossiers { store: store.clone(), zone: config.site.timezone.clone() };
+    let history = Arc::new(History::new(&config.history));
+    let zone = config.site.timezone.clone();
+    let known = wires::Known { history: history.clone(), store: store.clone(), zone };
     let settings = Settings::new(config);
     let fleet = Fleet::open(metrics.clone(), ledger.clone(), store.clone(), settings, inventory, Now::read()).await?;
     Ok(Foundation {
-        history: Arc::new(History::new(&config.history)),
+        history,
         history_since: started,
-        incidents: Arc::new(incidents.with_evidence(Arc::new(dossiers)).with_ledger(ledger.clone())),
+        incidents: Arc::new(incidents.with_evidence(Arc::new(known)).with_ledger(ledger.clone())),
         metrics,
         store,
         ledger,
         fleet,
         outbox,
+        pushes: Default::default(),
+        board: RulesBoard::default(),
     })
 }
 

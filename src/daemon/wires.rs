@@ -7,7 +7,8 @@ use crate::config::{Config, email::Email};
 use crate::evaluation::{Deliver, ReportMail};
 use crate::format;
 use crate::gather::payment::{self, Kind};
-use crate::incident;
+use crate::history::History;
+use crate::incident::{self, Curve};
 use crate::mail::{Draft, Letter, Outbox, message};
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
@@ -17,8 +18,9 @@ use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Names the dossiers behind payment alerts.
-pub struct Dossiers {
+/// What mails say beside the alerts: the dossiers behind payment alerts, the course of values.
+pub struct Known {
+    pub history: Arc<History>,
     pub store: Store,
     pub zone: TimeZone,
 }
@@ -28,7 +30,7 @@ const NAMED: usize = 20;
 /// Rows of the attached list: some 400 KB. The page `/payments` has them all.
 const ATTACHED: u32 = 5_000;
 
-impl incident::Evidence for Dossiers {
+impl incident::Evidence for Known {
     fn of<'a>(&'a self, alerts: &'a [Alert], language: Language, now: Timestamp) -> BoxFuture<'a, incident::Exhibits> {
         Box::pin(async move {
             let (mut lines, mut rows) = (Vec::new(), Vec::new());
@@ -60,9 +62,18 @@ impl incident::Evidence for Dossiers {
             incident::Exhibits { lines, table: Some((name.to_string(), rows)) }
         })
     }
+
+    fn curve<'a>(&'a self, alert: &'a Alert, now: Timestamp) -> BoxFuture<'a, Option<Curve>> {
+        let (history, alert) = (self.history.clone(), alert.clone());
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || super::curves::curve(&history, &alert, now)).await;
+            // The mail goes without a picture; the panic is in the log.
+            found.unwrap_or_default()
+        })
+    }
 }
 
-impl Dossiers {
+impl Known {
     fn words(&self, evidence: &payment::Evidence, language: Language, now: Timestamp) -> Vec<String> {
         let shown = evidence.first.iter().take(NAMED);
         let mut lines: Vec<String> = shown

@@ -5,12 +5,14 @@
 //! columns are read does.
 
 use super::csv::Place as FilePlace;
+use super::footer::Check;
 use super::positions::{self, FileState, Position};
-use super::reader::{Batch, Digested, Opened, Reader, digest, hex};
+use super::reader::{Batch, Dialect, Digested, Opened, Reader, digest, hex};
 use super::rejected::{Keeper, RejectedRow};
+use super::transcode;
 use super::watch::{Ready, Seen, Watch, glob, list};
 use super::{FeedError, Gatherer, Place, Polled, Reason};
-use crate::config::feeds::{Feed, Source};
+use crate::config::feeds::{Feed, Files};
 use crate::metrics::columns::{feed as columns, feed_rejected};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -22,24 +24,27 @@ pub struct Directory {
     feed: Feed,
     dir: PathBuf,
     pattern: regex::Regex,
-    delimiter: u8,
+    dialect: Dialect,
+    footer: Option<Check>,
     /// Digest of how columns are read.
     mapping: String,
     watch: Watch,
 }
 
 impl Directory {
-    pub fn new(feed: &Feed) -> Directory {
-        let Source::Csv { dir, pattern, delimiter } = &feed.source;
+    pub fn new(feed: &Feed, files: &Files) -> Directory {
+        let Files { dir, pattern, delimiter, encoding, footer } = files;
+        let dialect = Dialect { delimiter: *delimiter, encoding: *encoding };
         let manner = format!(
-            "{:?} {:?} {:?} {:?} {:?} {delimiter}",
-            feed.columns, feed.status_map, feed.time_format, feed.timezone, feed.amount
+            "{:?} {:?} {:?} {:?} {:?} {:?} {dialect:?} {footer:?}",
+            feed.columns, feed.only, feed.status_map, feed.time_format, feed.timezone, feed.amount
         );
         Directory {
             feed: feed.clone(),
             dir: dir.clone(),
             pattern: glob(pattern),
-            delimiter: *delimiter,
+            dialect,
+            footer: footer.as_ref().map(Check::new),
             mapping: hex(&Sha256::digest(manner))[..16].to_string(),
             watch: Watch::default(),
         }
@@ -93,7 +98,9 @@ impl Directory {
         }
         let path = self.dir.join(&seen.name);
         let digested = blocking(&path.clone(), move || digest(&path)).await?;
-        let is_whole = digested.length == seen.size && (digested.ends_with_line_feed || file.settled);
+        let encoding = transcode::effective(self.dialect.encoding, digested.begins);
+        let ends = transcode::ends_line(encoding, digested.ends);
+        let is_whole = digested.length == seen.size && (ends || file.settled);
         if !is_whole {
             return Ok(());
         }
@@ -107,27 +114,31 @@ impl Directory {
             Some(known) if known.state == FileState::Reading && known.mapping == self.mapping => known,
             _ => Position::start(digested.hash.clone(), self.mapping.clone()),
         };
-        self.read_content(place, gatherer, seen, &digested, position, now, polled).await?;
-        self.watch.done(seen);
-        polled.files += 1;
+        if self.read_content(place, gatherer, file, &digested, position, now, polled).await? {
+            self.watch.done(seen);
+            polled.files += 1;
+        }
         Ok(())
     }
 
+    /// `false`: the file is not whole yet.
     #[expect(clippy::too_many_arguments, reason = "the parts of one file's reading, used only here")]
     async fn read_content<G: Gatherer>(
         &self,
         place: &Place,
         gatherer: &Arc<G>,
-        seen: &Seen,
+        file: &Ready,
         digested: &Digested,
         mut position: Position,
         now: Timestamp,
         polled: &mut Polled,
-    ) -> Result<(), FeedError> {
+    ) -> Result<bool, FeedError> {
+        let seen = &file.seen;
         let path = self.dir.join(&seen.name);
         let keeper = Keeper::new(&place.data_dir, self.id(), &seen.name.to_string_lossy(), &position.hash);
-        let mut reader = match self.open(&path, digested.length, position.place, gatherer).await? {
+        let mut reader = match self.open(&path, digested, position.place, file.settled, gatherer).await? {
             Opened::Reader(reader) => reader,
+            Opened::Unfinished => return Ok(false),
             Opened::Refused(row) => {
                 position.state = FileState::Refused;
                 let batch = Batch {
@@ -137,7 +148,8 @@ impl Directory {
                     finished: true,
                     broken: true,
                 };
-                return self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled).await;
+                self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled).await?;
+                return Ok(true);
             }
         };
         loop {
@@ -158,7 +170,7 @@ impl Directory {
                 let (feed, file) = (self.id(), seen.name.to_string_lossy());
                 let (accepted, rejected) = (position.accepted, position.rejected);
                 tracing::info!(feed, %file, accepted, rejected, "read a file");
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -166,13 +178,16 @@ impl Directory {
     async fn open<G: Gatherer>(
         &self,
         path: &Path,
-        length: u64,
+        digested: &Digested,
         at: FilePlace,
+        settled: bool,
         gatherer: &Arc<G>,
     ) -> Result<Opened, FeedError> {
-        let (file, feed, delimiter, gatherer) =
-            (path.to_path_buf(), self.feed.clone(), self.delimiter, Arc::clone(gatherer));
-        blocking(path, move || Reader::open(&file, &feed, delimiter, length, at, &*gatherer)).await
+        let dialect =
+            Dialect { encoding: transcode::effective(self.dialect.encoding, digested.begins), ..self.dialect };
+        let (file, feed, footer, length, gatherer) =
+            (path.to_path_buf(), self.feed.clone(), self.footer.clone(), digested.length, Arc::clone(gatherer));
+        blocking(path, move || Reader::open(&file, &feed, dialect, footer, length, at, settled, &*gatherer)).await
     }
 
     /// Writes a batch and the position after it in one transaction.
@@ -211,6 +226,9 @@ impl Directory {
             gatherer.write(&mut tx, batch.rows, now).await?;
         }
         positions::save(&mut tx, self.id(), seen, position, now).await?;
+        if accepted > 0 {
+            super::late::note(&mut tx, self.id(), true, now).await?;
+        }
         tx.commit().await?;
 
         polled.accepted += accepted;

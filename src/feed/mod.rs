@@ -1,4 +1,4 @@
-//! Rows from files, later from HTTP, SQL and push: shared by payment and usage.
+//! Rows from files, HTTP, SQL and push: shared by payment and usage.
 //!
 //! A feed finds new input, reads it in batches, gives each row to its [`Gatherer`] as cells addressed by canonical
 //! name, and keeps what could not be used. What a row means, and its tables, belong to the gatherer.
@@ -9,29 +9,40 @@
 pub mod columns;
 pub mod csv;
 mod directory;
+mod footer;
+mod http;
+mod late;
 pub mod listing;
 mod positions;
+pub mod push;
 mod reader;
 mod rejected;
 mod run;
+mod sql;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transcode;
 pub mod value;
 mod watch;
 
-pub use columns::{Cells, Need};
+pub use columns::{Cells, Names, Need};
 pub use reader::hex;
 pub use rejected::rejected_dir;
 pub use run::{Feed, bind, run};
 
 use crate::config::Config;
+use crate::config::feeds::{self, Source, usage_feeds};
+use crate::http::{HttpError, TrustError};
 use crate::metrics::{Metrics, columns as tables};
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
+use http::AnswerError;
 use jiff::Timestamp;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a row, or a whole file, could not be used. The label value `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,16 +68,22 @@ pub enum Reason {
     Outcome,
     /// Ends before it begins.
     Period,
+    /// Not JSON, or an object where a value should be.
+    Json,
     /// The file: in an encoding that is not read.
     FileEncoding,
     /// The file: a column that must be there is not.
     FileHeader,
     /// The file: from here on no rows can be told apart.
     FileBroken,
+    /// The file: it ends without its footer.
+    FileTruncated,
+    /// The file: its footer counts other rows, or another sum.
+    FileTotals,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 21] = [
         Reason::Fields,
         Reason::Quoting,
         Reason::Encoding,
@@ -82,9 +99,12 @@ impl Reason {
         Reason::Channel,
         Reason::Outcome,
         Reason::Period,
+        Reason::Json,
         Reason::FileEncoding,
         Reason::FileHeader,
         Reason::FileBroken,
+        Reason::FileTruncated,
+        Reason::FileTotals,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -104,9 +124,12 @@ impl Reason {
             Reason::Channel => "channel",
             Reason::Outcome => "outcome",
             Reason::Period => "period",
+            Reason::Json => "json",
             Reason::FileEncoding => "file_encoding",
             Reason::FileHeader => "file_header",
             Reason::FileBroken => "file_broken",
+            Reason::FileTruncated => "file_truncated",
+            Reason::FileTotals => "file_totals",
         }
     }
 }
@@ -142,9 +165,54 @@ pub enum FeedError {
     Keep(PathBuf, #[source] std::io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The blocking task that read the file panicked.
+    #[error("asking for rows")]
+    Http(#[from] HttpError),
+    #[error("preparing to ask for rows")]
+    Trust(#[from] TrustError),
+    #[error("the answer has status {code}")]
+    Status {
+        code: u16,
+        /// What the server asked for.
+        retry_after: Option<Duration>,
+    },
+    #[error("reading the answer")]
+    Answer(#[from] AnswerError),
+    /// A page points to one that was read already, or each page is the same.
+    #[error("the pages go round in a circle")]
+    Loop,
+    #[error("asking the database")]
+    Sql(#[source] sqlx::Error),
+    #[error("the database did not answer within {0:?}")]
+    SqlTimeout(Duration),
+    #[error("the database's answer is longer than {0} bytes; lower \"batch\"")]
+    SqlTooLong(usize),
+    #[error("{0}")]
+    Columns(String),
+    #[error("more than {0} rows have the same watermark")]
+    Equal(u32),
+    /// The blocking task that read it panicked.
     #[error("the task that read {0} failed")]
     Task(PathBuf, #[source] tokio::task::JoinError),
+}
+
+impl FeedError {
+    /// The label value `reason`: a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            FeedError::List(..) | FeedError::Read(..) => "file",
+            FeedError::Keep(..) => "keep",
+            FeedError::Http(HttpError::Timeout(..)) | FeedError::SqlTimeout(_) => "timeout",
+            FeedError::Http(HttpError::Tls(..)) | FeedError::Trust(_) => "tls",
+            FeedError::Http(HttpError::TooLong(..)) | FeedError::SqlTooLong(_) => "too_long",
+            FeedError::Http(_) => "http",
+            FeedError::Status { .. } => "status",
+            FeedError::Answer(_) | FeedError::Columns(_) => "content",
+            FeedError::Loop | FeedError::Equal(_) => "loop",
+            FeedError::Sql(_) => "database",
+            FeedError::Store(_) => "state",
+            FeedError::Task(..) => "panic",
+        }
+    }
 }
 
 /// What a poll did.
@@ -154,17 +222,34 @@ pub struct Polled {
     pub files: u64,
     pub accepted: u64,
     pub rejected: u64,
+    /// Nothing was due, so this says nothing about the feed.
+    pub is_idle: bool,
+}
+
+impl Polled {
+    const IDLE: Polled = Polled { files: 0, accepted: 0, rejected: 0, is_idle: true };
 }
 
 /// Types the rows of a feed and writes them.
 pub trait Gatherer: Send + Sync + 'static {
-    type Row: Send + 'static;
+    type Row: Send + Sync + 'static;
 
     /// Canonical columns; [`Cells`] are addressed by the index in this list.
-    fn columns(&self) -> &'static [(&'static str, Need)];
+    fn columns(&self) -> Names;
 
     /// Reads one row. Runs on a thread that may block.
     fn parse(&self, cells: &Cells<'_>, now: Timestamp) -> Result<Self::Row, Rejection>;
+
+    /// The agency that a row is of; empty if it does not say.
+    fn agency<'r>(&self, row: &'r Self::Row) -> &'r str;
+
+    /// The rows (by index) that would change what is kept of an agency that `may` refuses, though they do not name it.
+    fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&Self::Row],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> impl Future<Output = Result<Vec<usize>, StoreError>> + Send;
 
     /// Writes rows in the transaction that also moves the feed's position. The same rows written again change nothing.
     fn write(
@@ -183,18 +268,19 @@ pub struct Place {
     pub org: Arc<Org>,
     /// `rejected/` stands here.
     pub data_dir: PathBuf,
+    /// Where push feeds are found.
+    pub pushes: push::Pushes,
 }
 
 /// Ends the series of feeds that `config` no longer names. For the daemon, at a reload: payment and usage share the
 /// tables, so neither can do it.
-pub fn retain(metrics: &Metrics, config: &Config) {
-    use crate::config::feeds::UsageRows;
-    let payments = config.payments.iter().flat_map(crate::config::feeds::Payments::feeds);
-    let usage = config.usage.iter().map(|source| match &source.rows {
-        UsageRows::Usage(feed) | UsageRows::Dossiers(feed) => feed,
-    });
-    let ids: std::collections::HashSet<&str> = payments.chain(usage).map(|feed| feed.id.as_str()).collect();
+pub fn retain(metrics: &Metrics, pushes: &push::Pushes, config: &Config) {
+    let payments = config.payments.iter().flat_map(feeds::Payments::feeds);
+    let feeds: Vec<&feeds::Feed> = payments.chain(usage_feeds(&config.usage)).collect();
+    let ids: std::collections::HashSet<&str> = feeds.iter().map(|feed| feed.id.as_str()).collect();
+    pushes.retain(|id| feeds.iter().any(|feed| feed.id == id && matches!(feed.source, Source::Push)));
     metrics.table(tables::feed::TABLE).retain(|labels| ids.contains(&*labels[1]));
+    metrics.table(tables::feed_failures::TABLE).retain(|labels| ids.contains(&*labels[1]));
     metrics.table(tables::feed_rejected::TABLE).retain(|labels| ids.contains(&*labels[1]));
 }
 

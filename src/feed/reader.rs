@@ -2,18 +2,23 @@
 
 use super::columns::{Columns, Manner};
 use super::csv::{CsvError, Place, Records};
+use super::footer::{Check, Verdict};
 use super::rejected::RejectedRow;
+use super::transcode;
 use super::{FeedError, Gatherer, Reason, Rejection};
-use crate::config::feeds::Feed;
+use crate::config::feeds::{Encoding, Feed};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Take};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Rows in a batch; with the bytes below it bounds memory and the length of a transaction.
 const BATCH_ROWS: usize = 2_000;
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Lines among which the header is looked for.
+const HEADER_LINES: usize = 20;
 
 /// What a look at the whole content tells.
 #[derive(Debug, Clone)]
@@ -21,7 +26,15 @@ pub struct Digested {
     /// SHA-256, hexadecimal.
     pub hash: String,
     pub length: u64,
-    pub ends_with_line_feed: bool,
+    pub begins: [u8; 2],
+    pub ends: [u8; 2],
+}
+
+/// How a delimited file is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect {
+    pub delimiter: u8,
+    pub encoding: Encoding,
 }
 
 pub fn digest(path: &Path) -> Result<Digested, FeedError> {
@@ -29,7 +42,7 @@ pub fn digest(path: &Path) -> Result<Digested, FeedError> {
     let mut file = File::open(path).map_err(failed)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
-    let (mut length, mut last) = (0, 0);
+    let (mut length, mut begins, mut ends) = (0, [0; 2], [0; 2]);
     loop {
         let n = match file.read(&mut buffer) {
             Ok(0) => break,
@@ -38,10 +51,15 @@ pub fn digest(path: &Path) -> Result<Digested, FeedError> {
             Err(error) => return Err(failed(error)),
         };
         hasher.update(&buffer[..n]);
+        if length < 2 {
+            for (at, byte) in buffer[..n].iter().enumerate().take(2 - length as usize) {
+                begins[at + length as usize] = *byte;
+            }
+        }
+        ends = if n > 1 { [buffer[n - 2], buffer[n - 1]] } else { [ends[1], buffer[n - 1]] };
         length += n as u64;
-        last = buffer[n - 1];
     }
-    Ok(Digested { hash: hex(&hasher.finalize()), length, ends_with_line_feed: last == b'\n' })
+    Ok(Digested { hash: hex(&hasher.finalize()), length, begins, ends })
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -51,15 +69,18 @@ pub fn hex(bytes: &[u8]) -> String {
 /// An open file whose columns are found.
 pub struct Reader {
     path: PathBuf,
-    records: Records<Take<File>>,
+    records: Records<Box<dyn Read + Send>>,
     columns: Columns,
+    footer: Option<Check>,
 }
 
 /// What opening a file gave.
 pub enum Opened {
     Reader(Box<Reader>),
-    /// The whole file is unusable; `raw` is its first line.
+    /// The whole file is unusable.
     Refused(RejectedRow),
+    /// Its footer is not there yet.
+    Unfinished,
 }
 
 /// The rows of one transaction.
@@ -75,42 +96,90 @@ pub struct Batch<R> {
 }
 
 impl Reader {
-    /// Opens the first `length` bytes of the file and goes to `place`.
+    /// Opens the first `length` bytes of the file and goes to `place`. `settled`: a footer that is not there by now will
+    /// not come.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one file's opening, used once")]
     pub fn open<G: Gatherer>(
         path: &Path,
         feed: &Feed,
-        delimiter: u8,
+        dialect: Dialect,
+        footer: Option<Check>,
         length: u64,
         place: Place,
+        settled: bool,
         gatherer: &G,
     ) -> Result<Opened, FeedError> {
         let failed = |error| FeedError::Read(path.into(), error);
-        let open = || File::open(path).map(|file| file.take(length));
-        let mut records = Records::new(open().map_err(failed)?, delimiter, Place::START);
+        let Dialect { delimiter, encoding } = dialect;
+        let open = || File::open(path).map(|file| transcode::utf8(file.take(length), encoding)).map_err(failed);
+        let mut records = Records::new(open()?, delimiter, Place::START);
         let refused =
             |raw: &[u8], rejection| Ok(Opened::Refused(RejectedRow { line: 1, rejection, raw: raw.to_vec() }));
-        let columns = match records.read() {
-            Ok(Some(header)) => {
-                if header.raw.starts_with(b"\xff\xfe") || header.raw.starts_with(b"\xfe\xff") || header.raw.contains(&0)
-                {
-                    let detail = "the file is UTF-16 or binary; export it as UTF-8";
-                    return refused(header.raw, Rejection::new(Reason::FileEncoding, detail));
+        // Titles may stand above the header: it is the first line with every column that is wanted.
+        let mut first: Option<(Vec<u8>, Rejection)> = None;
+        let mut found = None;
+        for _ in 0..HEADER_LINES {
+            match records.read() {
+                Ok(Some(header)) => {
+                    if header.raw.contains(&0) {
+                        let detail = "the file is binary, or UTF-16 without a byte order mark: name its encoding";
+                        return refused(header.raw, Rejection::new(Reason::FileEncoding, detail));
+                    }
+                    match Columns::bind_record(&header, feed, Manner::of(feed), gatherer.columns()) {
+                        Ok(columns) => {
+                            found = Some(columns);
+                            break;
+                        }
+                        Err(rejection) => {
+                            first.get_or_insert_with(|| (header.raw.to_vec(), rejection));
+                        }
+                    }
                 }
-                match Columns::bind(&header, feed, Manner::of(feed), gatherer.columns()) {
-                    Ok(columns) => columns,
-                    Err(rejection) => return refused(header.raw, rejection),
-                }
+                Ok(None) => break,
+                Err(CsvError::Io(error)) => return Err(failed(error)),
+                Err(error) => return refused(b"", Rejection::new(Reason::FileBroken, error.to_string())),
             }
-            Ok(None) => return refused(b"", Rejection::new(Reason::FileHeader, "the file has no header")),
-            Err(CsvError::Io(error)) => return Err(failed(error)),
-            Err(error) => return refused(b"", Rejection::new(Reason::FileBroken, error.to_string())),
+        }
+        let Some(mut columns) = found else {
+            let none = || (Vec::new(), Rejection::new(Reason::FileHeader, "the file has no header"));
+            let (raw, rejection) = first.unwrap_or_else(none);
+            return refused(&raw, rejection);
         };
+        columns.doubt(encoding != Encoding::Utf8);
+        if let (Some(footer), true) = (&footer, place == Place::START) {
+            let first = records.place();
+            match footer.run(&mut records, &columns) {
+                Ok(Verdict::Holds) => {}
+                Ok(Verdict::Missing) if !settled => return Ok(Opened::Unfinished),
+                Ok(Verdict::Missing) => {
+                    let detail = "the file ends without its footer: it was cut off, or is still being written";
+                    return refused(b"", Rejection::new(Reason::FileTruncated, detail));
+                }
+                Ok(Verdict::Wrong(line, rejection, raw)) => {
+                    return Ok(Opened::Refused(RejectedRow { line, rejection, raw }));
+                }
+                Err(CsvError::Io(error)) => return Err(failed(error)),
+                Err(error) => return refused(b"", Rejection::new(Reason::FileBroken, error.to_string())),
+            }
+            // Again from behind the header, now for its rows.
+            let mut text = open()?;
+            std::io::copy(&mut text.by_ref().take(first.offset), &mut std::io::sink()).map_err(failed)?;
+            records = Records::new(text, delimiter, first);
+        }
         if place != Place::START {
             let mut input = File::open(path).map_err(failed)?;
-            input.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
-            records = Records::new(input.take(length.saturating_sub(place.offset)), delimiter, place);
+            let rest: Box<dyn Read + Send> = if encoding == Encoding::Utf8 {
+                input.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
+                Box::new(input.take(length.saturating_sub(place.offset)))
+            } else {
+                // The place is one in the text as it was read.
+                let mut text = open()?;
+                std::io::copy(&mut text.by_ref().take(place.offset), &mut std::io::sink()).map_err(failed)?;
+                text
+            };
+            records = Records::new(rest, delimiter, place);
         }
-        Ok(Opened::Reader(Box::new(Reader { path: path.into(), records, columns })))
+        Ok(Opened::Reader(Box::new(Reader { path: path.into(), records, columns, footer })))
     }
 
     /// The next batch.
@@ -133,6 +202,13 @@ impl Reader {
                     break;
                 }
             };
+            if self.footer.as_ref().is_some_and(|footer| footer.is_footer(&record)) {
+                finished = true;
+                break;
+            }
+            if !record.damaged && !self.columns.takes(&record) {
+                continue;
+            }
             match self.columns.cells(&record).and_then(|cells| gatherer.parse(&cells, now)) {
                 Ok(row) => rows.push(row),
                 Err(rejection) => {

@@ -33,13 +33,24 @@ fn plain(name: &str) -> String {
 pub struct Keeper {
     path: PathBuf,
     file: String,
+    /// Nothing is written beyond so many bytes.
+    max: u64,
 }
+
+/// Of rows that come by network, a day and a feed: whoever sends must not fill the disk. Bytes.
+const MAX_DAY: u64 = 64 * 1024 * 1024;
 
 impl Keeper {
     pub fn new(data_dir: &Path, feed: &str, file: &str, hash: &str) -> Keeper {
         let short = &hash[..hash.len().min(8)];
         let path = rejected_dir(data_dir, feed).join(format!("{}.{short}.csv", plain(file)));
-        Keeper { path, file: file.to_string() }
+        Keeper { path, file: file.to_string(), max: u64::MAX }
+    }
+
+    /// The kept rows of one day of a feed that reads no files; `label` says where they came from.
+    pub fn of_day(data_dir: &Path, feed: &str, day: &str, label: &str) -> Keeper {
+        let path = rejected_dir(data_dir, feed).join(format!("{}.csv", plain(day)));
+        Keeper { path, file: label.to_string(), max: MAX_DAY }
     }
 
     /// Writes `rows` at `length`, cutting off what an unfinished transaction left behind it, and gives the new length
@@ -50,6 +61,10 @@ impl Keeper {
 
     fn try_append(&self, length: u64, rows: &[RejectedRow]) -> std::io::Result<u64> {
         if rows.is_empty() {
+            return Ok(length);
+        }
+        if length >= self.max {
+            tracing::error!(file = %self.path.display(), "too many rejected rows today: they are no longer kept");
             return Ok(length);
         }
         if let Some(dir) = self.path.parent() {

@@ -2,8 +2,13 @@
 //! up no other. What a feed reads stands in its own file, what rows mean in its gatherer.
 
 use super::directory::Directory;
+use super::http::HttpFeed;
+use super::late::Expected;
+use super::push::Pushed;
+use super::sql::SqlFeed;
 use super::{FeedError, Gatherer, Place, Polled};
 use crate::config::feeds::{self, Source};
+use crate::metrics::columns::feed_failures as failures;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -26,8 +31,15 @@ pub trait Feed: Send + Sync {
 
 /// Makes the feed of a configuration; `gatherer` takes its rows.
 pub fn bind<G: Gatherer>(feed: &feeds::Feed, gatherer: Arc<G>) -> Box<dyn Feed> {
-    match &feed.source {
-        Source::Csv { .. } => Box::new(Files { directory: Directory::new(feed), gatherer }),
+    let bound: Box<dyn Feed> = match &feed.source {
+        Source::Files(files) => Box::new(Files { directory: Directory::new(feed, files), gatherer }),
+        Source::Http(http) => Box::new(HttpFeed::new(feed, http, gatherer)),
+        Source::Sql(sql) => Box::new(SqlFeed::new(feed, sql, gatherer)),
+        Source::Push => Box::new(Pushed::new(feed, gatherer)),
+    };
+    match &feed.expect {
+        Some(expect) => Box::new(Expected { feed: bound, expect: expect.clone(), zone: feed.timezone.clone() }),
+        None => bound,
     }
 }
 
@@ -47,6 +59,34 @@ impl<G: Gatherer> Feed for Files<G> {
 
     fn poll<'a>(&'a mut self, place: &'a Place, now: Timestamp) -> BoxFuture<'a, Result<Polled, FeedError>> {
         Box::pin(self.directory.poll(place, &self.gatherer, now))
+    }
+}
+
+impl<G: Gatherer> Feed for HttpFeed<G> {
+    fn id(&self) -> &str {
+        HttpFeed::id(self)
+    }
+
+    fn start(&self, place: &Place) {
+        super::start(place, self.id());
+    }
+
+    fn poll<'a>(&'a mut self, place: &'a Place, now: Timestamp) -> BoxFuture<'a, Result<Polled, FeedError>> {
+        Box::pin(HttpFeed::poll(self, place, now))
+    }
+}
+
+impl<G: Gatherer> Feed for SqlFeed<G> {
+    fn id(&self) -> &str {
+        SqlFeed::id(self)
+    }
+
+    fn start(&self, place: &Place) {
+        super::start(place, self.id());
+    }
+
+    fn poll<'a>(&'a mut self, place: &'a Place, now: Timestamp) -> BoxFuture<'a, Result<Polled, FeedError>> {
+        Box::pin(SqlFeed::poll(self, place, now))
     }
 }
 
@@ -89,8 +129,18 @@ async fn poll_always(
         if polled.as_ref().map_or(true, |polled| polled.accepted > 0) {
             changed.notify_one();
         }
-        failure.note(feed.id(), polled.as_ref().err());
+        if let Err(error) = &polled {
+            count_failure(place, feed.id(), error);
+        }
+        if polled.as_ref().map_or(true, |polled| !polled.is_idle) {
+            failure.note(feed.id(), polled.as_ref().err());
+        }
     }
+}
+
+fn count_failure(place: &Place, feed: &str, error: &FeedError) {
+    let table = place.metrics.table(failures::TABLE);
+    table.add(table.row(&[place.org.site().as_str(), feed, error.reason()]), failures::FAILURES, 1.0);
 }
 
 /// Logs a feed's failure once, and its end.

@@ -1,14 +1,16 @@
 //! What tests of feeds and their gatherers share: a place to work in, made from a configuration in a directory of its
 //! own.
 
-use super::Place;
+use super::{Cells, Gatherer, Names, Need, Place, Rejection};
 use crate::config::{Config, load_text};
 use crate::metrics::{Column, Metrics, TableId};
 use crate::org::Org;
 use crate::store::testing::Database;
+use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use unicode_normalization::UnicodeNormalization;
 
 /// A directory with a configuration, a state database and whatever files a test writes into it.
 pub struct Bench {
@@ -25,8 +27,25 @@ impl Bench {
         Database::both().await.map(|database| Bench::on(database, sections))
     }
 
+    /// [`Bench::both`] with files that the configuration names.
+    pub async fn both_with(sections: &str, files: &[(&str, &str)]) -> [Bench; 2] {
+        Database::both().await.map(|database| Bench::with(database, sections, files))
+    }
+
+    /// On SQLite alone, where the database makes no difference.
+    pub async fn sqlite(sections: &str) -> Bench {
+        Bench::on(Database::sqlite().await, sections)
+    }
+
     fn on(database: Database, sections: &str) -> Bench {
+        Bench::with(database, sections, &[])
+    }
+
+    fn with(database: Database, sections: &str, files: &[(&str, &str)]) -> Bench {
         let dir = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            std::fs::write(dir.path().join(file), text).unwrap();
+        }
         let head = "site: {name: IOC, agency: ioc}\n\
                     people: [{id: it, name: Trực, email: it@vn.example}]\n\
                     agencies:\n  - {id: ioc, name: Trung tâm IOC, leader: it}\n  \
@@ -36,7 +55,13 @@ impl Bench {
             panic!("{:?}", problems.iter().map(ToString::to_string).collect::<Vec<_>>());
         });
         let (metrics, org) = (Arc::new(Metrics::new()), Arc::new(Org::new(&config)));
-        let place = Place { store: database.store.clone(), metrics, org, data_dir: config.data_dir.clone() };
+        let place = Place {
+            store: database.store.clone(),
+            metrics,
+            org,
+            data_dir: config.data_dir.clone(),
+            pushes: Default::default(),
+        };
         Bench { dir, config, place, _database: database }
     }
 
@@ -71,4 +96,66 @@ pub fn at(text: &str) -> Timestamp {
 pub fn touch(path: &Path, seconds: u64) {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
     std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// What a [`NotesGatherer`] was given.
+pub type Notes = Vec<String>;
+
+/// Takes a name and a count, and notes what is written.
+#[derive(Default)]
+pub struct NotesGatherer {
+    notes: Mutex<Notes>,
+}
+
+impl NotesGatherer {
+    /// What was written since the last call.
+    pub fn take(&self) -> Notes {
+        std::mem::take(&mut *self.notes.lock().unwrap())
+    }
+}
+
+impl Gatherer for NotesGatherer {
+    type Row = String;
+
+    fn columns(&self) -> Names {
+        &[("agency", Need::Optional), ("event", Need::Required), ("count", Need::Required)]
+    }
+
+    fn parse(&self, cells: &Cells<'_>, _now: Timestamp) -> Result<String, Rejection> {
+        Ok(format!("{}={}", cells.required(1)?, cells.count(2)?))
+    }
+
+    fn agency<'r>(&self, _row: &'r String) -> &'r str {
+        "tam-ky"
+    }
+
+    async fn foreign(
+        &self,
+        _tx: &mut Tx,
+        _rows: &[&String],
+        _may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn write(&self, _tx: &mut Tx, rows: Vec<String>, _now: Timestamp) -> Result<(), StoreError> {
+        self.notes.lock().unwrap().extend(rows);
+        Ok(())
+    }
+}
+
+/// One character as windows-1258 has it: whole, or a base letter and the mark of a tone.
+pub fn windows_1258(c: char) -> Vec<u8> {
+    let whole = c.to_string();
+    let (bytes, _, failed) = encoding_rs::WINDOWS_1258.encode(&whole);
+    if !failed {
+        return bytes.into_owned();
+    }
+    let is_tone = |c: &char| matches!(c, '\u{300}' | '\u{301}' | '\u{303}' | '\u{309}' | '\u{323}');
+    let parts: Vec<char> = std::iter::once(c).nfd().collect();
+    let base: String = parts.iter().copied().filter(|c| !is_tone(c)).nfc().collect();
+    let text: String = base.chars().chain(parts.iter().copied().filter(is_tone)).collect();
+    let (bytes, _, failed) = encoding_rs::WINDOWS_1258.encode(&text);
+    assert!(!failed, "{c}");
+    bytes.into_owned()
 }

@@ -39,6 +39,12 @@ pub fn amount(cell: &str, scale: AmountScale) -> Result<i64, Rejection> {
         return cell.parse().map_err(|_| bad());
     }
     let (negative, digits, n_decimals) = number(cell).ok_or_else(bad)?;
+    scaled(cell, negative, digits, n_decimals, scale)
+}
+
+/// Exact, or not at all.
+fn scaled(cell: &str, negative: bool, digits: i128, n_decimals: u32, scale: AmountScale) -> Result<i64, Rejection> {
+    let bad = || Rejection::new(Reason::Amount, format!("{:?} is not an amount in đồng", shorten(cell)));
     let (multiply, divide) = match scale {
         AmountScale::Dong => (1, 1),
         AmountScale::Multiply(n) => (i128::from(n), 1),
@@ -115,6 +121,29 @@ fn is_grouped(text: &str, separator: char) -> bool {
     first && groups.all(|group| group.len() == 3 && is_digits(group))
 }
 
+/// Đồng from a number whose point is a decimal point, as programs write them: `150000`, `150000.00`, `-1.5`.
+pub fn decimal(cell: &str, scale: AmountScale) -> Result<i64, Rejection> {
+    let bad = || Rejection::new(Reason::Amount, format!("{:?} is not an amount in đồng", shorten(cell)));
+    let (negative, text) = match cell.trim().strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, cell.trim()),
+    };
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let decimals = decimals.trim_end_matches('0');
+    let is_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || whole.len() + decimals.len() > 24 || !is_digits(whole) || !is_digits(decimals) {
+        return Err(bad());
+    }
+    let digits = format!("{whole}{decimals}").parse().map_err(|_| bad())?;
+    scaled(cell, negative, digits, decimals.len() as u32, scale)
+}
+
+/// A count of a program's own: [`decimal`], whole and not negative.
+pub fn decimal_count(cell: &str) -> Result<i64, Rejection> {
+    let bad = || Rejection::new(Reason::Count, format!("{:?} is not a count", shorten(cell)));
+    decimal(cell, AmountScale::Dong).ok().filter(|count| *count >= 0).ok_or_else(bad)
+}
+
 /// A count of things: a whole number, not negative, grouped or not.
 pub fn count(cell: &str) -> Result<i64, Rejection> {
     let bad = || Rejection::new(Reason::Count, format!("{:?} is not a count", shorten(cell)));
@@ -142,6 +171,12 @@ impl TimeFormat {
             let expected = self.format.as_deref().unwrap_or("ISO 8601");
             Rejection::new(Reason::Time, format!("{:?} is not a time ({expected})", shorten(cell)))
         })
+    }
+
+    /// Reads ISO 8601, whatever the feed's own format.
+    pub fn iso_only(&self, cell: &str) -> Result<Timestamp, Rejection> {
+        let read = iso(cell).or_else(|| self.iso(cell));
+        read.ok_or_else(|| Rejection::new(Reason::Time, format!("{:?} is not a time (ISO 8601)", shorten(cell))))
     }
 
     fn formatted(&self, format: &str, cell: &str) -> Option<Timestamp> {

@@ -29,25 +29,27 @@ impl Incidents {
         let _turn = self.turn.lock().await;
         self.outbox.note(&mut tx, failure.id, now).await?;
         let mut change = Change::default();
-        let found = self.state().open.values().find(|open| open.incident.id == failure.incident).cloned();
-        match found {
-            Some(mut open) => {
-                let settings = self.settings();
-                let before = open.incident.clone();
-                let (person, reason) = (&failure.person, &failure.reason);
-                let events = settings.with_rules(&before, None, now, |rules| {
-                    life::undeliverable(&mut open.incident, person, reason, now, rules)
-                });
-                self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
-            }
-            None => {
-                let entry = Entry {
-                    at: now,
-                    event: "undeliverable".into(),
-                    person: failure.person.clone(),
-                    detail: failure.reason.clone(),
-                };
-                rows::append_timeline(&mut tx, failure.incident, &entry).await?;
+        for incident in &failure.incidents {
+            let found = self.state().open.values().find(|open| open.incident.id == *incident).cloned();
+            match found {
+                Some(mut open) => {
+                    let settings = self.settings();
+                    let before = open.incident.clone();
+                    let (person, reason) = (&failure.person, &failure.reason);
+                    let events = settings.with_rules(&before, None, now, |rules| {
+                        life::undeliverable(&mut open.incident, person, reason, now, rules)
+                    });
+                    self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
+                }
+                None => {
+                    let entry = Entry {
+                        at: now,
+                        event: "undeliverable".into(),
+                        person: failure.person.clone(),
+                        detail: failure.reason.clone(),
+                    };
+                    rows::append_timeline(&mut tx, *incident, &entry).await?;
+                }
             }
         }
         tx.commit().await?;

@@ -4,12 +4,14 @@
 //! attached list. What it looks like stands in the templates of `mail`.
 
 mod extra;
+mod handover;
 mod names;
 mod phrases;
 mod table;
 mod view;
 
 use super::address::Severity;
+use super::curve::Curve;
 use super::life::{Incident, Member, News};
 use super::who::{self, Role};
 use super::words;
@@ -19,11 +21,12 @@ use crate::config::site::{Language, Site};
 use crate::config::{Config, Id};
 use crate::mail::message::{self, Part, Parts, one_line, shorten};
 use crate::mail::templates::Templates;
-use crate::mail::{About, Draft, Letter, Outgoing};
+use crate::mail::{About, Brief, Draft, Letter, Outgoing};
 use crate::org::Org;
 use extra::Kind;
 pub(super) use extra::{AckUrl, Acknowledged, Extra};
 use futures_util::future::BoxFuture;
+pub use handover::subject as handover_subject;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
 use names::Names;
@@ -41,6 +44,11 @@ const LINE: usize = 300;
 pub trait Evidence: Send + Sync {
     /// What is known about those of `alerts` that fire, as of `now`.
     fn of<'a>(&'a self, alerts: &'a [Alert], language: Language, now: Timestamp) -> BoxFuture<'a, Exhibits>;
+
+    /// The course of the value that an alert is about, until `now`; `None` if it is not known.
+    fn curve<'a>(&'a self, _alert: &'a Alert, _now: Timestamp) -> BoxFuture<'a, Option<Curve>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// What is known about some alerts.
@@ -97,12 +105,15 @@ pub(super) struct Round {
     pub failures: Vec<String>,
 }
 
-/// What is known beside the alerts: lines of evidence by language, and what else is down because of this.
+/// What is known beside the alerts: lines of evidence by language, what else is down because of this, and the course of
+/// the value that the first alert is about.
 #[derive(Debug, Default)]
 pub(super) struct EvidenceLines {
     pub vi: Exhibits,
     pub en: Exhibits,
     pub affected: BTreeMap<SubjectKind, usize>,
+    /// With its picture.
+    pub curve: Option<(Curve, Vec<u8>)>,
 }
 
 struct Recipient {
@@ -201,19 +212,24 @@ impl Desk {
             if told.iter().any(|told| told.person == id.as_str()) {
                 continue;
             }
-            let Some(person) = self.org.person(id) else { continue };
-            let language = person.language.unwrap_or(self.site.language);
-            let told = Told {
-                person: id.to_string(),
-                name: person.name.clone(),
-                address: person.email.to_string(),
-                language,
-                subject: self.subject(incident, language),
-                message_id: message_id(incident, id, from),
-            };
+            let Some(told) = self.newly_told(incident, id, from) else { continue };
             recipients.push(Recipient { told, role: Some(*role), is_new: true, is_called: true });
         }
         recipients
+    }
+
+    /// Somebody who is told for the first time, by the mail of this round.
+    pub(super) fn newly_told(&self, incident: &Incident, id: &Id, from: &Mailbox) -> Option<Told> {
+        let person = self.org.person(id)?;
+        let language = person.language.unwrap_or(self.site.language);
+        Some(Told {
+            person: id.to_string(),
+            name: person.name.clone(),
+            address: person.email.to_string(),
+            language,
+            subject: self.subject(incident, language),
+            message_id: message_id(incident, id, from),
+        })
     }
 
     fn mail(&self, occasion: &Occasion<'_>, from: &Mailbox) -> Result<Outgoing, String> {
@@ -225,6 +241,7 @@ impl Desk {
         let mark = words::mark(kind == Kind::Resolved, incident.severity, told.language);
         let re = if recipient.is_new { "" } else { "Re: " };
         let letter = Letter { subject: format!("{re}{mark} {}", told.subject), text, html };
+        let brief = self.brief(occasion, &letter.subject);
         let address = told.address.parse().map_err(|_| format!("the address of {} cannot be read", told.person))?;
         let draft = Draft {
             letter: &letter,
@@ -238,7 +255,26 @@ impl Desk {
         };
         let thread = format!("incident-{}.{}", incident.id, told.person);
         let mail = message::outgoing_with(&draft, thread, &told.person, parts).map_err(|error| error.to_string())?;
-        Ok(Outgoing { about: About { agency: incident.agency.clone(), incident: Some(incident.id) }, ..mail })
+        Ok(Outgoing {
+            about: About { agency: incident.agency.clone(), incident: Some(incident.id) },
+            brief: Some(brief),
+            ..mail
+        })
+    }
+
+    /// What a summary says of a mail, and whether its reader wants that in the digest.
+    fn brief(&self, occasion: &Occasion<'_>, subject: &str) -> Brief {
+        let Occasion { incident, recipient, now, kind, .. } = *occasion;
+        let digest = self.org.person(&recipient.told.person).and_then(|person| person.digest);
+        let digest = digest.filter(|_| incident.severity < Severity::Critical);
+        Brief {
+            name: recipient.told.name.clone(),
+            language: recipient.told.language,
+            subject: subject.trim_start_matches("Re: ").to_owned(),
+            url: format!("{}/incidents/{}", self.site.external_url, incident.id),
+            is_urgent: is_urgent(incident, kind),
+            digest: digest.map(|time| self.org.next_working_day_at(time, now)),
+        }
     }
 
     /// In one line what the incident is about, with names.
@@ -283,6 +319,11 @@ fn subject_of(incident: &Incident, summary: impl Fn(&Alert) -> String) -> String
     let firing = members.iter().filter(|member| member.resolved.is_none() && !member.is_quiet()).count();
     let others = if firing > 1 { format!(" (+{})", firing - 1) } else { String::new() };
     format!("{}{others}", shorten(&summary(&first.alert), SUBJECT - others.len()))
+}
+
+/// The alert that the headline is about.
+pub(super) fn first_alert(incident: &Incident) -> Option<&Alert> {
+    worst_first(incident, incident.resolved.is_some()).first().map(|member| &member.alert)
 }
 
 /// What the mail is about first (what fires and is not excused; at the end, what ended), then the worst, then the oldest.

@@ -18,13 +18,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Alerts that ended and were told so are forgotten (in memory, not in the database) above this number an incident.
 const KEPT_ENDED: usize = 200;
 
+/// An incident that came back so often within [`FLAPPING_WITHIN`] flaps.
+const FLAPS: usize = 3;
+const FLAPPING_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// What flaps is told to be over once it has been quiet for so long.
+pub(super) const STEADY: SignedDuration = SignedDuration::from_mins(15);
+
 /// When mails are due.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// From the first news to the mail about it.
     pub group_wait: SignedDuration,
-    /// Between two mails of one incident; and how long an ended incident waits for its alerts to come back.
+    /// Between two mails of one incident.
     pub group_interval: SignedDuration,
+    /// How long an ended incident waits for its alerts to come back.
+    pub reopen_within: SignedDuration,
 }
 
 /// What a step goes by.
@@ -143,6 +151,8 @@ pub struct Incident {
     pub mails: i64,
     /// By fingerprint.
     pub members: BTreeMap<String, Member>,
+    /// When it came back after all its alerts had ended, within the last hour.
+    pub flaps: Vec<Timestamp>,
     /// Fingerprints that the last mail called firing.
     pub told: BTreeSet<String>,
     pub escalation: Escalation,
@@ -217,6 +227,7 @@ impl Incident {
             last_mail: None,
             mails: 0,
             members: BTreeMap::new(),
+            flaps: Vec::new(),
             told: BTreeSet::new(),
             escalation: Escalation::default(),
         }
@@ -274,11 +285,21 @@ impl Incident {
     fn mail_due(&self, news: News, rules: &Rules<'_>) -> Option<Timestamp> {
         let changed = self.changed?;
         // That it is over is told as soon as the interval allows: there is nothing left to collect.
-        let collected = if news == News::Resolved { changed } else { later(changed, rules.timing.group_wait) };
+        let collected = match (news, self.resolved) {
+            // It is likely to come back: that is one mail less, and one less that it did.
+            (News::Resolved, Some(resolved)) if self.is_flapping() => changed.max(later(resolved, STEADY)),
+            (News::Resolved, _) => changed,
+            _ => later(changed, rules.timing.group_wait),
+        };
         let spaced = self.last_mail.filter(|_| news == News::Resolved || !self.is_worse());
         let spaced = spaced.map(|last| later(last, rules.timing.group_interval));
         let due = spaced.map_or(collected, |spaced| spaced.max(collected));
         Some(rules.call(self.severity).allowed(due))
+    }
+
+    /// Its alerts come and go.
+    pub fn is_flapping(&self) -> bool {
+        self.flaps.len() >= FLAPS
     }
 
     /// Something fires of which people were told and may be told.
@@ -296,7 +317,7 @@ impl Incident {
         let news = self.news();
         let mail = news.and_then(|news| self.mail_due(news, rules));
         let close = match (self.resolved, news) {
-            (Some(resolved), None) if !self.is_dismissed() => Some(later(resolved, timing.group_interval)),
+            (Some(resolved), None) if !self.is_dismissed() => Some(later(resolved, timing.reopen_within)),
             _ => None,
         };
         let escalation = self.is_live().then(|| self.escalation.next_due(&rules.call(self.severity))).flatten();
@@ -313,6 +334,7 @@ impl Incident {
         for time in [&mut self.changed, &mut self.last_mail, &mut self.resolved] {
             *time = time.map(|time| time.min(now));
         }
+        self.flaps.iter_mut().for_each(|flap| *flap = (*flap).min(now));
         for freed in self.members.values_mut().filter_map(|member| member.freed.as_mut()) {
             *freed = (*freed).min(now);
         }
@@ -361,6 +383,7 @@ pub fn step(
 ) -> (Incident, Vec<Event>) {
     let mut events = Vec::new();
     incident.clamp(now);
+    incident.flaps.retain(|flap| now < later(*flap, FLAPPING_WITHIN));
     if incident.members.is_empty() {
         events.push(Event::Opened);
     }
@@ -384,6 +407,7 @@ pub fn step(
         }
         (true, Some(_)) => {
             incident.resolved = None;
+            incident.flaps.push(now);
             events.push(Event::Reopened);
         }
         _ => {}
@@ -410,7 +434,7 @@ pub fn step(
     raised.extend(incident.escalation.step(is_live, now, &call));
     events.extend(raised.into_iter().map(Event::Raised));
     let may_close = incident.news().is_none() && !incident.is_dismissed();
-    if may_close && incident.resolved.is_some_and(|at| later(at, rules.timing.group_interval) <= now) {
+    if may_close && incident.resolved.is_some_and(|at| later(at, rules.timing.reopen_within) <= now) {
         events.push(Event::Closed);
     }
     (incident, events)

@@ -4,8 +4,11 @@ use super::*;
 use proptest::prelude::*;
 
 const NONE: Excuses = Excuses::new();
-const TIMING: Timing =
-    Timing { group_wait: SignedDuration::from_secs(30), group_interval: SignedDuration::from_secs(300) };
+const TIMING: Timing = Timing {
+    group_wait: SignedDuration::from_secs(30),
+    group_interval: SignedDuration::from_secs(300),
+    reopen_within: SignedDuration::from_secs(300),
+};
 
 /// One person is told, once.
 fn rules() -> Rules<'static> {

@@ -7,10 +7,13 @@
 
 mod acts;
 pub mod address;
+mod call;
+mod curve;
 pub mod escalation;
 mod excuse;
 mod failures;
 pub mod foresee;
+mod handover;
 mod inhibit;
 mod letter;
 pub mod life;
@@ -27,8 +30,9 @@ pub mod words;
 
 pub use acts::{Deed, Done};
 pub use address::Severity;
+pub use curve::{Curve, Measure, sample as sample_curve};
 pub use excuse::PlacedDevice;
-pub use letter::{Evidence, Exhibits, NoEvidence};
+pub use letter::{Evidence, Exhibits, NoEvidence, handover_subject};
 pub use life::{Excused, Incident, Member, News, Why};
 pub use link::{BadLink, Claim};
 pub use quiet::Listed;

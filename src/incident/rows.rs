@@ -51,13 +51,13 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     let told = serde_json::to_string(&incident.told).unwrap_or_default();
     sqlx::query(
         "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
-         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation, excused_why) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation, excused_why, flaps) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
          ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
          resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
          first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
          told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by, \
-         escalation = excluded.escalation, excused_why = excluded.excused_why",
+         escalation = excluded.escalation, excused_why = excluded.excused_why, flaps = excluded.flaps",
     )
     .bind(incident.id)
     .bind(&incident.key)
@@ -77,6 +77,7 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
     .bind(incident.excused().map(|excused| excused.by.clone()))
     .bind(serde_json::to_string(&incident.escalation).unwrap_or_default())
     .bind(incident.excused().map(|excused| excused.why.as_str()))
+    .bind(serde_json::to_string(&incident.flaps).unwrap_or_default())
     .execute(&mut **tx)
     .await
     .doing("writing an incident")?;
@@ -196,7 +197,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
     loaded.next_id = last.unwrap_or(RECORDED) + 1;
     let incidents = sqlx::query(
         "SELECT id, group_key, agency, area, severity, subject, opened_us, resolved_us, changed_us, first_mail_us, \
-         last_mail_us, mails, told, escalation, (SELECT MAX(seq) FROM incident_timeline t WHERE t.incident = incidents.id) AS seq \
+         last_mail_us, mails, told, escalation, flaps, (SELECT MAX(seq) FROM incident_timeline t WHERE t.incident = incidents.id) AS seq \
          FROM incidents WHERE closed_us IS NULL ORDER BY id",
     );
     for row in incidents.fetch_all(pool).await.doing(DOING)? {
@@ -259,6 +260,7 @@ fn read_open(row: &AnyRow) -> Result<Option<Open>, sqlx::Error> {
         last_mail: time("last_mail_us")?,
         mails: row.try_get("mails")?,
         members: BTreeMap::new(),
+        flaps: serde_json::from_str(&row.try_get::<String, _>("flaps")?).unwrap_or_default(),
         told,
         // What was open before there were escalations begins with its first.
         escalation: serde_json::from_str(&row.try_get::<String, _>("escalation")?).unwrap_or_default(),

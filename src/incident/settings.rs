@@ -1,7 +1,7 @@
 //! What the incident stage goes by: the configuration as of the last reload, and what follows from it for one incident.
 
 use super::address::Severity;
-use super::letter::{Desk, Evidence, EvidenceLines};
+use super::letter::{self, Desk, Evidence, EvidenceLines};
 use super::life::{Incident, Rules, Timing};
 use super::stage::Incidents;
 use super::who::{self, Role};
@@ -9,6 +9,7 @@ use crate::alert::Alert;
 use crate::config::escalation::{Policy, Step};
 use crate::config::incidents::Inhibit;
 use crate::config::site::Language;
+use crate::config::webhooks::Webhook;
 use crate::config::{Config, Id};
 use crate::org::Org;
 use jiff::{SignedDuration, Timestamp};
@@ -28,14 +29,18 @@ pub(super) struct Settings {
     pub resolve_timeout: SignedDuration,
     pub policies: Vec<Policy>,
     pub inhibit: Arc<[Inhibit]>,
+    pub webhooks: Arc<[Webhook]>,
 }
 
 impl Settings {
     pub fn new(config: &Config, org: Arc<Org>, evidence: Arc<dyn Evidence>) -> Settings {
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         let incidents = &config.incidents;
-        let timing =
-            Timing { group_wait: signed(incidents.group_wait), group_interval: signed(incidents.group_interval) };
+        let timing = Timing {
+            group_wait: signed(incidents.group_wait),
+            group_interval: signed(incidents.group_interval),
+            reopen_within: signed(incidents.reopen_within),
+        };
         Settings {
             desk: Desk::new(config, org),
             evidence,
@@ -44,6 +49,7 @@ impl Settings {
             resolve_timeout: signed(incidents.resolve_timeout),
             policies: config.escalation.clone(),
             inhibit: incidents.inhibit.clone().into(),
+            webhooks: config.webhooks.clone().into(),
         }
     }
 
@@ -79,7 +85,7 @@ impl Settings {
     }
 
     /// What policies are chosen by.
-    fn labels(&self, incident: &Incident, coming: Option<&Alert>) -> BTreeMap<String, String> {
+    pub fn labels(&self, incident: &Incident, coming: Option<&Alert>) -> BTreeMap<String, String> {
         let alert = incident.members.values().map(|member| &member.alert).next().or(coming);
         let grouped = alert.into_iter().flat_map(|alert| {
             self.group_by.iter().map(|name| (name.clone(), alert.label(name).to_owned())).filter(|(_, v)| !v.is_empty())
@@ -90,8 +96,17 @@ impl Settings {
 
     pub async fn evidence_lines(&self, incident: &Incident, now: Timestamp) -> EvidenceLines {
         let alerts: Vec<Alert> = incident.members.values().map(|member| member.alert.clone()).collect();
+        let first = letter::first_alert(incident).cloned();
         let ask = async {
+            let curve = match &first {
+                Some(alert) => self.evidence.curve(alert, now).await.map(|curve| {
+                    let picture = curve.png(alert.starts_at);
+                    (curve, picture)
+                }),
+                None => None,
+            };
             EvidenceLines {
+                curve,
                 vi: self.evidence.of(&alerts, Language::Vi, now).await,
                 en: self.evidence.of(&alerts, Language::En, now).await,
                 affected: BTreeMap::new(),

@@ -5,6 +5,7 @@
 
 use super::address::{self, Address};
 use super::excuse::{Excuser, PlacedDevice};
+use super::handover::{self, Keepers};
 use super::inhibit::Inhibitor;
 use super::letter::{Evidence, NoEvidence};
 use super::life::{self, Event, Incident, Member};
@@ -57,7 +58,11 @@ pub(super) struct State {
     pub recorded: BTreeMap<String, Member>,
     pub silences: Silences,
     pub inhibitor: Inhibitor,
+    /// Whom the rotas had on duty.
+    pub keepers: Keepers,
     next_id: i64,
+    /// When duty changes hands next; `None` if that has to be found out.
+    handover: Option<Timestamp>,
     /// The excuses that the open incidents were last compared with.
     excuses: Option<Version>,
     /// The last tick; `None` if what is due has to be found out anew.
@@ -74,7 +79,7 @@ struct Group {
 #[derive(Default)]
 pub(super) struct Change {
     /// By group; `None` is closed.
-    open: Vec<(String, Option<Open>)>,
+    pub open: Vec<(String, Option<Open>)>,
     /// By fingerprint; `None` ended.
     recorded: Vec<(String, Option<Member>)>,
     next_id: Option<i64>,
@@ -104,7 +109,9 @@ impl Incidents {
         let links = Links::open(&store, now).await?;
         let grace = now.saturating_add(settings.resolve_timeout).unwrap_or(now);
         let silences = Silences::load(&store, now).await?;
-        let mut state = State { next_id: loaded.next_id, recorded: loaded.recorded, silences, ..State::default() };
+        let keepers = handover::load(&store).await?;
+        let mut state =
+            State { next_id: loaded.next_id, recorded: loaded.recorded, silences, keepers, ..State::default() };
         let mut open = loaded.open;
         let members = open.iter_mut().flat_map(|open| open.incident.members.values_mut());
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
@@ -234,6 +241,15 @@ impl Incidents {
     /// Lets time pass: mails that are due are written, announced ends happen, ended incidents close.
     pub async fn tick(&self, now: Timestamp) -> Result<(), StoreError> {
         let settings = self.settings();
+        let hands_over = {
+            let state = self.state();
+            state.ticked.is_none_or(|ticked| now < ticked) || state.handover.is_none_or(|at| at <= now)
+        };
+        if hands_over {
+            // Where no rota changes any more, a reload may bring one, which is looked at then.
+            let next = self.hand_over(&settings, now).await?;
+            self.state().handover = Some(next.unwrap_or(Timestamp::MAX));
+        }
         let (version, due, ended) = {
             let state = self.state();
             let version = self.excuses_version(&state, now);

@@ -1,5 +1,6 @@
 //! One round of mails: whom the events of a step tell, and what the timeline says of it.
 
+use super::call;
 use super::escalation::Raised;
 use super::letter::{Acknowledged, Extra, subject};
 use super::life::{Event, Incident, News};
@@ -147,7 +148,10 @@ impl Incidents {
             tracing::warn!(incident.id = open.incident.id, "nobody can be told of an incident");
         }
         self.outbox.enqueue(tx, &round.mails, now).await?;
-        change.has_mails |= !round.mails.is_empty();
+        let mailed: Vec<String> = round.mails.iter().map(|mail| mail.person.clone()).collect();
+        let calls = call::calls(settings, &open.incident, telling, &mailed, now);
+        self.outbox.enqueue_calls(tx, &calls, now).await?;
+        change.has_mails |= !round.mails.is_empty() || !calls.is_empty();
         open.told.extend(round.newly_told);
         Ok(entries)
     }

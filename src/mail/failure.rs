@@ -12,7 +12,9 @@ use sqlx::Row;
 pub struct Failure {
     /// Of the mail in the outbox.
     pub id: i64,
-    pub incident: i64,
+    /// What it was about; several if it was a summary.
+    pub incidents: Vec<i64>,
+    /// A person's id; `webhook:ID` if it was a message to a webhook.
     pub person: String,
     /// In the words of the server, without whole addresses.
     pub reason: String,
@@ -23,22 +25,43 @@ impl Outbox {
     pub async fn failures(&self, limit: i64) -> Result<Vec<Failure>, StoreError> {
         const DOING: &str = "reading which mails failed";
         let rows = sqlx::query(
-            "SELECT id, incident, person, last_error FROM outbox WHERE noted_us IS NULL \
-             AND (gave_up_us IS NOT NULL OR bounced_us IS NOT NULL) AND incident IS NOT NULL ORDER BY id LIMIT $1",
+            "SELECT id, incident, channel, person, last_error FROM outbox WHERE noted_us IS NULL \
+             AND (gave_up_us IS NOT NULL OR bounced_us IS NOT NULL) \
+             AND (incident IS NOT NULL OR id IN (SELECT summary FROM outbox_held)) ORDER BY id LIMIT $1",
         )
         .bind(limit)
         .fetch_all(self.store().reader())
         .await
         .doing(DOING)?;
-        let failure = |row: &sqlx::any::AnyRow| {
-            Ok(Failure {
-                id: row.try_get("id")?,
-                incident: row.try_get("incident")?,
-                person: row.try_get("person")?,
-                reason: row.try_get::<Option<String>, _>("last_error")?.unwrap_or_default(),
-            })
-        };
-        rows.iter().map(failure).collect::<Result<_, sqlx::Error>>().doing(DOING)
+        let mut failures = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (id, incident): (i64, Option<i64>) =
+                (row.try_get("id").doing(DOING)?, row.try_get("incident").doing(DOING)?);
+            failures.push(Failure {
+                id,
+                incidents: match incident {
+                    Some(incident) => vec![incident],
+                    None => self.incidents_of(id).await?,
+                },
+                person: match row.try_get::<String, _>("channel").doing(DOING)?.as_str() {
+                    "mail" => row.try_get("person").doing(DOING)?,
+                    other => format!("{other}:{}", row.try_get::<String, _>("person").doing(DOING)?),
+                },
+                reason: row.try_get::<Option<String>, _>("last_error").doing(DOING)?.unwrap_or_default(),
+            });
+        }
+        Ok(failures)
+    }
+
+    /// What a summary told of.
+    async fn incidents_of(&self, summary: i64) -> Result<Vec<i64>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT DISTINCT incident FROM outbox_held WHERE summary = $1 AND incident IS NOT NULL ORDER BY incident",
+        )
+        .bind(summary)
+        .fetch_all(self.store().reader())
+        .await
+        .doing("reading what a summary told")
     }
 
     /// Notes in `tx` that the writer of a mail knows of its failure.

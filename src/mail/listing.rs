@@ -91,6 +91,16 @@ impl Outbox {
         rows.iter().map(listed).collect::<Result<_, _>>().doing(DOING)
     }
 
+    /// How many mails are held for summaries, see [`super::summary`].
+    pub async fn count_held(&self, filter: &Filter) -> Result<i64, StoreError> {
+        let sql = format!("SELECT COUNT(*) FROM outbox_held WHERE summary IS NULL {}", filter.of_agencies(1));
+        let mut query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        for agency in filter.agencies.iter().flatten() {
+            query = query.bind(agency);
+        }
+        query.fetch_one(self.store().reader()).await.doing("counting the mails held for summaries")
+    }
+
     /// How many there are on all pages.
     pub async fn count(&self, filter: &Filter) -> Result<i64, StoreError> {
         let sql = format!("SELECT COUNT(*) FROM outbox WHERE {} {}", filter.state.condition(), filter.of_agencies(1));

@@ -1,5 +1,6 @@
 //! From a rendered letter to the complete bytes of a message. No header is written anywhere else.
 
+use crate::config::site::Language;
 use jiff::Timestamp;
 use lettre::message::header::ContentType;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -65,6 +66,21 @@ pub struct Outgoing {
     /// ASCII.
     pub message: String,
     pub about: About,
+    /// What is said of it where it may be told in one mail with others; `None`: it always goes by itself.
+    pub brief: Option<Brief>,
+}
+
+/// A mail in one line of a summary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brief {
+    /// The reader's.
+    pub name: String,
+    pub language: Language,
+    pub subject: String,
+    pub url: String,
+    pub is_urgent: bool,
+    /// The reader's digest in which it is told; `None`: it goes by itself unless the reader has had too many.
+    pub digest: Option<Timestamp>,
 }
 
 /// What a message is about, for those who look after the outbox.
@@ -133,6 +149,7 @@ pub fn outgoing_with(draft: &Draft<'_>, thread: String, person: &str, parts: Par
         message_id: draft.message_id.to_string(),
         message,
         about: About::default(),
+        brief: None,
     })
 }
 

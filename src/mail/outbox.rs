@@ -1,13 +1,16 @@
 //! The durable outbox: rows of the table `outbox`. All of its statements stand here.
 
 use super::message::{About, Outgoing};
+use super::webhook::Call;
+use crate::config::email::Limit;
 use crate::metrics::Metrics;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// How long mails that were sent or given up are kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -22,8 +25,39 @@ pub struct Outbox {
 
 struct Shared {
     next_id: AtomicI64,
+    /// As the configuration in use says.
+    limit: Mutex<Option<Limit>>,
+    held: Notify,
+    /// Messages to webhooks were committed.
+    called: Notify,
     written: Notify,
     failed: Notify,
+}
+
+/// By which way a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel<'a> {
+    Mail,
+    /// To the webhook of this id.
+    Webhook(&'a str),
+}
+
+impl<'a> Channel<'a> {
+    /// As the table calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Channel::Mail => "mail",
+            Channel::Webhook(_) => "webhook",
+        }
+    }
+
+    /// The person of its rows, if they are all one's: a webhook's id.
+    fn person(self) -> Option<&'a str> {
+        match self {
+            Channel::Mail => None,
+            Channel::Webhook(id) => Some(id),
+        }
+    }
 }
 
 /// A mail that waits.
@@ -39,12 +73,19 @@ pub struct Waiting {
 impl Outbox {
     /// Takes up the outbox where the last run left it.
     pub async fn open(store: Store, metrics: Arc<Metrics>) -> Result<Outbox, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(id) FROM outbox")
-            .fetch_one(store.reader())
-            .await
-            .doing("opening the outbox")?;
-        let shared =
-            Shared { next_id: AtomicI64::new(last.unwrap_or(0) + 1), written: Notify::new(), failed: Notify::new() };
+        const DOING: &str = "opening the outbox";
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(id) FROM outbox").fetch_one(store.reader()).await.doing(DOING)?;
+        let last_held: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(id) FROM outbox_held").fetch_one(store.reader()).await.doing(DOING)?;
+        let shared = Shared {
+            next_id: AtomicI64::new(last.max(last_held).unwrap_or(0) + 1),
+            limit: Mutex::default(),
+            held: Notify::new(),
+            called: Notify::new(),
+            written: Notify::new(),
+            failed: Notify::new(),
+        };
         let outbox = Outbox { store, metrics, shared: Arc::new(shared) };
         outbox.measure().await?;
         Ok(outbox)
@@ -58,33 +99,91 @@ impl Outbox {
         &self.metrics
     }
 
-    /// Writes mails as part of `tx`. After its commit, call [`Outbox::wake`].
+    /// How many mails about incidents a person gets from now on.
+    pub fn set_limit(&self, limit: Option<Limit>) {
+        *self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+    }
+
+    pub(super) fn limit(&self) -> Option<Limit> {
+        *self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn next_id(&self) -> i64 {
+        self.shared.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Writes mails as part of `tx`; some are held for a summary, see [`super::summary`]. After its commit, call
+    /// [`Outbox::wake`].
     pub async fn enqueue(&self, tx: &mut Tx, mails: &[Outgoing], now: Timestamp) -> Result<(), StoreError> {
         for mail in mails {
-            sqlx::query(
-                "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
-                 attempts, agency, incident) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9, $10)",
-            )
-            .bind(self.shared.next_id.fetch_add(1, Ordering::Relaxed))
-            .bind(&mail.thread)
-            .bind(&mail.person)
-            .bind(&mail.sender)
-            .bind(&mail.recipient)
-            .bind(&mail.message_id)
-            .bind(&mail.message)
-            .bind(micros(now))
-            .bind(&mail.about.agency)
-            .bind(mail.about.incident)
-            .execute(&mut **tx)
-            .await
-            .doing("writing mails to the outbox")?;
+            let id = self.next_id();
+            match (self.hold(tx, mail, now).await?, &mail.brief) {
+                (Some(hold), Some(brief)) => self.write_held(tx, id, mail, brief, hold, now).await?,
+                _ => self.write(tx, id, mail, now).await?,
+            }
         }
         Ok(())
     }
 
-    /// Tells the sender that mails were committed.
+    /// Writes one mail that waits for the server.
+    pub(super) async fn write(&self, tx: &mut Tx, id: i64, mail: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
+             attempts, agency, incident) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9, $10)",
+        )
+        .bind(id)
+        .bind(&mail.thread)
+        .bind(&mail.person)
+        .bind(&mail.sender)
+        .bind(&mail.recipient)
+        .bind(&mail.message_id)
+        .bind(&mail.message)
+        .bind(micros(now))
+        .bind(&mail.about.agency)
+        .bind(mail.about.incident)
+        .execute(&mut **tx)
+        .await
+        .doing("writing mails to the outbox")?;
+        Ok(())
+    }
+
+    /// Writes messages to webhooks as part of `tx`. After its commit, call [`Outbox::wake`].
+    pub async fn enqueue_calls(&self, tx: &mut Tx, calls: &[Call], now: Timestamp) -> Result<(), StoreError> {
+        for call in calls {
+            sqlx::query(
+                "INSERT INTO outbox (id, channel, thread, person, sender, recipient, message_id, message, created_us, \
+                 next_us, attempts, agency, incident) VALUES ($1, 'webhook', $2, $3, '', '', $4, $5, $6, $6, 0, $7, $8)",
+            )
+            .bind(self.next_id())
+            .bind(&call.thread)
+            .bind(&call.webhook)
+            .bind(&call.id)
+            .bind(&call.body)
+            .bind(micros(now))
+            .bind(&call.about.agency)
+            .bind(call.about.incident)
+            .execute(&mut **tx)
+            .await
+            .doing("writing messages to webhooks")?;
+        }
+        Ok(())
+    }
+
+    /// Tells the senders that messages were committed.
     pub fn wake(&self) {
         self.shared.written.notify_one();
+        self.shared.held.notify_one();
+        self.shared.called.notify_waiters();
+    }
+
+    /// Waits for [`Outbox::wake`], from the moment of this call on; every sender to a webhook does.
+    pub(super) fn called(&self) -> Notified<'_> {
+        self.shared.called.notified()
+    }
+
+    /// Waits until mails were held perhaps.
+    pub(super) async fn held(&self) {
+        self.shared.held.notified().await;
     }
 
     /// Waits for [`Outbox::wake`].
@@ -104,17 +203,25 @@ impl Outbox {
 
     /// Mails whose time has come, oldest first; of each thread only the first, so that its order is kept.
     pub async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<Waiting>, StoreError> {
+        self.due_on(Channel::Mail, now, limit).await
+    }
+
+    /// [`Outbox::due`] of any way.
+    pub async fn due_on(&self, channel: Channel<'_>, now: Timestamp, limit: i64) -> Result<Vec<Waiting>, StoreError> {
         const DOING: &str = "reading the outbox";
         let rows = sqlx::query(
             "SELECT id, thread, person, sender, recipient, message_id, message, created_us, attempts, agency, incident \
              FROM outbox \
-             WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us <= $1 AND NOT EXISTS ( \
+             WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us <= $1 AND channel = $3 \
+             AND person = COALESCE($4, person) AND NOT EXISTS ( \
                 SELECT 1 FROM outbox earlier WHERE earlier.thread = outbox.thread AND earlier.id < outbox.id \
                 AND earlier.sent_us IS NULL AND earlier.gave_up_us IS NULL) \
              ORDER BY id LIMIT $2",
         )
         .bind(micros(now))
         .bind(limit)
+        .bind(channel.as_str())
+        .bind(channel.person())
         .fetch_all(self.store.reader())
         .await
         .doing(DOING)?;
@@ -128,6 +235,7 @@ impl Outbox {
                     message_id: row.try_get("message_id")?,
                     message: row.try_get("message")?,
                     about: About { agency: row.try_get("agency")?, incident: row.try_get("incident")? },
+                    brief: None,
                 };
                 let created = from_micros(row.try_get("created_us")?);
                 Ok(Waiting { id: row.try_get("id")?, mail, created, attempts: row.try_get("attempts")? })
@@ -144,11 +252,20 @@ impl Outbox {
 
     /// When the next waiting mail may be tried; `None` if none waits.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let next: Option<i64> =
-            sqlx::query_scalar("SELECT MIN(next_us) FROM outbox WHERE sent_us IS NULL AND gave_up_us IS NULL")
-                .fetch_one(self.store.reader())
-                .await
-                .doing("reading when the next mail is due")?;
+        self.next_due_on(Channel::Mail).await
+    }
+
+    /// [`Outbox::next_due`] of any way.
+    pub async fn next_due_on(&self, channel: Channel<'_>) -> Result<Option<Timestamp>, StoreError> {
+        let next: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(next_us) FROM outbox WHERE sent_us IS NULL AND gave_up_us IS NULL AND channel = $1 \
+             AND person = COALESCE($2, person)",
+        )
+        .bind(channel.as_str())
+        .bind(channel.person())
+        .fetch_one(self.store.reader())
+        .await
+        .doing("reading when the next mail is due")?;
         Ok(next.map(from_micros))
     }
 
@@ -180,18 +297,55 @@ impl Outbox {
 
     /// Lets everything that waits be tried now: the server has come back.
     pub async fn retry_all(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.retry_after(now, now).await
+        self.retry_after_on(Channel::Mail, now, now).await
     }
 
-    /// Lets what would be tried after `limit` be tried now.
-    pub async fn retry_after(&self, limit: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    /// Lets what would be tried after `limit` be tried now, of any way.
+    pub async fn retry_after_on(
+        &self,
+        channel: Channel<'_>,
+        limit: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.change(
-            sqlx::query("UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $2")
-                .bind(micros(now))
-                .bind(micros(limit)),
+            sqlx::query(
+                "UPDATE outbox SET next_us = $1 WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us > $2 \
+                 AND channel = $3 AND person = COALESCE($4, person)",
+            )
+            .bind(micros(now))
+            .bind(micros(limit))
+            .bind(channel.as_str().to_owned())
+            .bind(channel.person().map(str::to_owned)),
             "letting waiting mails be tried",
         )
         .await
+    }
+
+    /// Gives up what waits for webhooks other than these.
+    pub async fn give_up_others(&self, webhooks: &[&str], now: Timestamp, error: &str) -> Result<(), StoreError> {
+        const DOING: &str = "reading which webhooks messages wait for";
+        let waiting: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT person FROM outbox WHERE channel = 'webhook' AND sent_us IS NULL AND gave_up_us IS NULL",
+        )
+        .fetch_all(self.store.reader())
+        .await
+        .doing(DOING)?;
+        for webhook in waiting.into_iter().filter(|webhook| !webhooks.contains(&webhook.as_str())) {
+            tracing::error!(webhook, "messages to a webhook were given up: {error}");
+            self.change(
+                sqlx::query(
+                    "UPDATE outbox SET gave_up_us = $1, last_error = $2 WHERE channel = 'webhook' AND person = $3 \
+                     AND sent_us IS NULL AND gave_up_us IS NULL",
+                )
+                .bind(micros(now))
+                .bind(error.to_owned())
+                .bind(webhook),
+                "giving up messages to a webhook",
+            )
+            .await?;
+            self.wake_failed();
+        }
+        Ok(())
     }
 
     /// Gives a mail up; it stays in the table with the reason, and is a [`Failure`](super::Failure).
@@ -218,6 +372,15 @@ impl Outbox {
             sqlx::query("DELETE FROM outbox WHERE sent_us < $1 OR gave_up_us < $1").bind(before),
             "removing old mails from the outbox",
         )
+        .await?;
+        self.change(
+            sqlx::query(
+                "DELETE FROM outbox_held WHERE summary IS NOT NULL AND created_us < $1 \
+                 AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.id = outbox_held.summary)",
+            )
+            .bind(before),
+            "removing what old summaries told",
+        )
         .await
     }
 
@@ -226,7 +389,7 @@ impl Outbox {
         const DOING: &str = "counting waiting mails";
         let row = sqlx::query(
             "SELECT COUNT(*) AS n, MIN(created_us) AS oldest FROM outbox \
-             WHERE sent_us IS NULL AND gave_up_us IS NULL",
+             WHERE sent_us IS NULL AND gave_up_us IS NULL AND channel = 'mail'",
         )
         .fetch_one(self.store.reader())
         .await

@@ -1,18 +1,25 @@
 //! The task that hands the outbox to the SMTP server.
 //!
 //! One connection, one mail after the other, each noted as sent before the next begins: a kill repeats at most the one
-//! in flight. That is fast enough (a mail is four round trips and a commit); more connections would repeat more.
+//! in flight. Measured against Alertmanager, which opens a connection for every mail, that is fast enough: a mail is four
+//! round trips and a commit. More connections would be faster with a server that takes its time over each mail, and
+//! repeat more.
 //!
-//! Two kinds of failure: a mail that the server does not take now waits by itself, longer each time; a server that
-//! cannot be reached (or takes nothing) stops everything and is asked at least every [`PROBE`], so that all mails go
-//! soon after it is back.
+//! Three kinds of failure. A recipient for whom the server takes nothing now (greylisting, a full mailbox): the mail
+//! waits by itself, longer each time, and others go on. A server that cannot be reached, or takes nothing: everything
+//! stops, and it is asked at least every [`PROBE`], so that all mails go soon after it is back. A refusal, or failures
+//! for as long as the configuration allows: the mail is given up, which its writer learns (see `failure.rs`).
+//!
+//! Nothing is read ahead: what waits stays in the database, and at most [`BATCH`] mails are in memory. What was sent or
+//! given up is kept there for 30 days.
 
-use super::outbox::{Outbox, Waiting};
+use super::outbox::{Channel, Outbox, Waiting};
 use super::smtp::{DeliveryError, Link, SmtpError};
 use crate::config::email::{Email, Retry};
 use crate::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -37,36 +44,18 @@ pub enum SendError {
 
 /// Sends until `shutdown`; then the mail in flight is finished and noted.
 pub async fn run(outbox: Outbox, email: Email, shutdown: CancellationToken) -> Result<(), SendError> {
-    let mut sender =
-        Sender { link: Link::new(&email)?, retry: email.retry, outbox, shutdown, failing: BTreeSet::new(), away: 0 };
-    let mut pruned: Option<Timestamp> = None;
-    let mut last: Option<Timestamp> = None;
-    while !sender.shutdown.is_cancelled() {
-        let now = Timestamp::now();
-        if pruned.is_none_or(|at| now.duration_since(at).unsigned_abs() >= HOUSEKEEPING) {
-            sender.outbox.prune(now).await?;
-            pruned = Some(now);
-        }
-        match last {
-            // No mail is put off for longer than this: those that are were written under a clock that was ahead.
-            None => sender.outbox.retry_after(later(now, sender.retry.max), now).await?,
-            // The clock was set back, which must not put off what waits by as much.
-            Some(last) if now < last => sender.outbox.retry_all(now).await?,
-            Some(_) => {}
-        }
-        last = Some(now);
-        let due = sender.outbox.due(now, BATCH).await?;
-        let pause = if due.is_empty() { sender.idle().await? } else { sender.send(due).await? };
-        sender.outbox.measure().await?;
+    let mut sender = Sender::new(outbox, &email, Timestamp::now, shutdown.clone())?;
+    while !shutdown.is_cancelled() {
+        let pause = sender.pass().await?;
         sender.wait(pause).await;
     }
     sender.link.close().await;
     Ok(())
 }
 
-/// What to wait for before the outbox is read again.
+/// What to wait for before the next [`Sender::pass`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
+pub enum Pause {
     None,
     /// The time, or a new mail.
     Quiet(Duration),
@@ -74,23 +63,70 @@ enum Pause {
     Away(Duration),
 }
 
-struct Sender {
+/// Hands over what is due; [`run`] drives it.
+pub struct Sender {
     link: Link,
     retry: Retry,
     outbox: Outbox,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     shutdown: CancellationToken,
     /// Mails (up to [`OUTAGE_AFTER`]) not taken since the last that was.
     failing: BTreeSet<i64>,
     /// Tries since the server went away; 0 while it takes mails.
     away: u32,
+    pruned: Option<Timestamp>,
+    /// Of the last pass.
+    last: Option<Timestamp>,
 }
 
 impl Sender {
-    async fn idle(&self) -> Result<Pause, StoreError> {
+    /// Reads the CA file; connects only when there is a mail. `clock` says what time it is for the rules of retrying.
+    pub fn new(
+        outbox: Outbox,
+        email: &Email,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<Sender, SmtpError> {
+        Ok(Sender {
+            link: Link::new(email)?,
+            retry: email.retry.clone(),
+            outbox,
+            clock: Arc::new(clock),
+            shutdown,
+            failing: BTreeSet::new(),
+            away: 0,
+            pruned: None,
+            last: None,
+        })
+    }
+
+    /// Reads the outbox once and hands over what is due.
+    pub async fn pass(&mut self) -> Result<Pause, StoreError> {
+        let now = (self.clock)();
+        if self.pruned.is_none_or(|at| now.duration_since(at).unsigned_abs() >= HOUSEKEEPING) {
+            self.outbox.prune(now).await?;
+            self.pruned = Some(now);
+        }
+        match self.last {
+            // No mail is put off for longer than this: those that are were written under a clock that was ahead.
+            None => self.outbox.retry_after_on(Channel::Mail, later(now, self.retry.max), now).await?,
+            // The clock was set back, which must not put off what waits by as much.
+            Some(last) if now < last => self.outbox.retry_all(now).await?,
+            Some(_) => {}
+        }
+        self.last = Some(now);
+        let due = self.outbox.due(now, BATCH).await?;
+        let pause = if due.is_empty() { self.idle(now).await? } else { self.send(due).await? };
+        self.outbox.measure().await?;
+        Ok(pause)
+    }
+
+    async fn idle(&self, now: Timestamp) -> Result<Pause, StoreError> {
         let next = self.outbox.next_due().await?;
         let wait = next.map_or(HOUSEKEEPING, |next| {
-            let until = next.duration_since(Timestamp::now());
-            Duration::try_from(until).unwrap_or(Duration::ZERO).clamp(Duration::from_millis(10), HOUSEKEEPING)
+            Duration::try_from(next.duration_since(now))
+                .unwrap_or(Duration::ZERO)
+                .clamp(Duration::from_millis(10), HOUSEKEEPING)
         });
         Ok(if self.away == 0 { Pause::Quiet(wait) } else { Pause::Away(wait.min(PROBE)) })
     }
@@ -119,7 +155,7 @@ impl Sender {
                 outcome = self.link.deliver(&waiting.mail) => outcome,
                 () = async { self.shutdown.cancelled().await; tokio::time::sleep(FINISH).await } => return Ok(Pause::None),
             };
-            let now = Timestamp::now();
+            let now = (self.clock)();
             match outcome {
                 Ok(()) => self.taken(&waiting, now).await?,
                 Err(DeliveryError::Refused(error)) => self.give_up(&waiting, now, &error).await?,
@@ -158,9 +194,14 @@ impl Sender {
         let own = &self.outbox.metrics().own;
         own.emails.with_label_values(&["sent"]).inc();
         own.outbox_depth.dec();
+        // Whatever failed since the last success may go now: the server is back, or it was asked for the second time.
+        let was_failing = self.failing.len() >= OUTAGE_AFTER;
         self.failing.clear();
-        if std::mem::take(&mut self.away) > 0 {
+        let was_away = std::mem::take(&mut self.away) > 0;
+        if was_away {
             tracing::info!("the mail server takes mails again");
+        }
+        if was_away || was_failing {
             self.outbox.retry_all(now).await?;
         }
         Ok(())
@@ -168,6 +209,7 @@ impl Sender {
 
     async fn give_up(&mut self, waiting: &Waiting, now: Timestamp, error: &str) -> Result<(), StoreError> {
         self.outbox.give_up(waiting.id, now, error).await?;
+        self.failing.remove(&waiting.id);
         let own = &self.outbox.metrics().own;
         own.emails.with_label_values(&["failed"]).inc();
         own.outbox_depth.dec();
@@ -187,10 +229,18 @@ impl Sender {
         now: Timestamp,
         error: &DeliveryError,
     ) -> Result<Option<Pause>, StoreError> {
-        let is_server = matches!(error, DeliveryError::Unreachable(_)) || self.failing.len() >= OUTAGE_AFTER;
+        let is_outage = self.failing.len() >= OUTAGE_AFTER;
+        let is_server = match error {
+            DeliveryError::Unreachable(_) => true,
+            // Each recipient has to be tried once to be let through later.
+            DeliveryError::Recipient(_) => false,
+            DeliveryError::Temporary(_) | DeliveryError::Refused(_) => is_outage,
+        };
         let alone = backoff(&self.retry, waiting.attempts);
-        // Even when the server hung up this mail steps back: should it be the reason, the next probe is another one.
-        let alone = if is_server { alone.min(PROBE) } else { alone };
+        // Even when the server hung up this mail steps back: should it be the reason, the next probe is another one. Of
+        // many recipients that are put off, the first one's mail shows when that is over.
+        let is_probe = is_server || (is_outage && self.failing.first() == Some(&waiting.id));
+        let alone = if is_probe { alone.min(PROBE) } else { alone };
         let next = later(now, alone);
         self.outbox.retry(waiting.id, next, &error.to_string()).await?;
         if !is_server {
@@ -205,12 +255,12 @@ impl Sender {
     }
 }
 
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(SignedDuration::try_from(by).unwrap_or_default()).unwrap_or(time)
 }
 
 /// `first`, doubled with every try, at most `max`.
-fn backoff(retry: &Retry, attempts: i64) -> Duration {
+pub(super) fn backoff(retry: &Retry, attempts: i64) -> Duration {
     let doublings = u32::try_from(attempts.clamp(0, 20)).unwrap_or(0);
     retry.first.saturating_mul(1 << doublings).min(retry.max)
 }

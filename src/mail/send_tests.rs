@@ -41,6 +41,7 @@ impl Post {
                 message_id: format!("<{recipient}.{number}@vn.example>"),
                 message: format!("Subject: {recipient}\r\n\r\n.\r\nend"),
                 about: About::default(),
+                brief: None,
             })
             .collect();
         let mut tx = self.outbox.store().begin().await.unwrap();
@@ -64,6 +65,7 @@ impl Post {
             from: "IOC <ioc@vn.example>".parse().unwrap(),
             templates: None,
             dkim: None,
+            limit: None,
             retry: Retry {
                 first: Duration::from_millis(20),
                 max: Duration::from_secs(600),

@@ -40,6 +40,9 @@ pub enum DeliveryError {
     Unreachable(String),
     /// The server does not take this mail now.
     Temporary(String),
+    /// The server takes nothing for this recipient now: a full mailbox, or greylisting, which wants to be asked again
+    /// later. It says nothing about others.
+    Recipient(String),
     /// The server will never take this mail.
     Refused(String),
 }
@@ -47,9 +50,10 @@ pub enum DeliveryError {
 impl fmt::Display for DeliveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DeliveryError::Unreachable(text) | DeliveryError::Temporary(text) | DeliveryError::Refused(text) => {
-                f.write_str(text)
-            }
+            DeliveryError::Unreachable(text)
+            | DeliveryError::Temporary(text)
+            | DeliveryError::Recipient(text)
+            | DeliveryError::Refused(text) => f.write_str(text),
         }
     }
 }
@@ -92,7 +96,7 @@ impl Link {
         match &outcome {
             Ok(()) => self.connection = Some(connection),
             Err(DeliveryError::Unreachable(_)) => {}
-            Err(DeliveryError::Temporary(_) | DeliveryError::Refused(_)) => {
+            Err(_) => {
                 // Forget the half-made envelope, so that the next mail does not inherit it.
                 if answer(TIMEOUT, connection.command(Rset)).await.is_ok() {
                     self.connection = Some(connection);
@@ -142,7 +146,10 @@ async fn dialogue(
         Failure::Never(text) => DeliveryError::Temporary(text),
         other => of_mail(other),
     })?;
-    answer(TIMEOUT, connection.command(Rcpt::new(recipient, vec![]))).await.map_err(of_mail)?;
+    answer(TIMEOUT, connection.command(Rcpt::new(recipient, vec![]))).await.map_err(|failure| match failure {
+        Failure::Later(text) => DeliveryError::Recipient(text),
+        other => of_mail(other),
+    })?;
     answer(TIMEOUT, connection.command(Data)).await.map_err(of_mail)?;
     answer(CONTENT_TIMEOUT, connection.command(content)).await.map_err(of_mail)?;
     Ok(())

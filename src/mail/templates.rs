@@ -17,11 +17,19 @@ use std::sync::LazyLock;
 pub mod sample;
 
 /// The files by name; the language and the form are part of it.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 12] = [
     ("incident.vi.txt", include_str!("templates/incident.vi.txt")),
     ("incident.vi.html", include_str!("templates/incident.vi.html")),
     ("incident.en.txt", include_str!("templates/incident.en.txt")),
     ("incident.en.html", include_str!("templates/incident.en.html")),
+    ("summary.vi.txt", include_str!("templates/summary.vi.txt")),
+    ("summary.vi.html", include_str!("templates/summary.vi.html")),
+    ("summary.en.txt", include_str!("templates/summary.en.txt")),
+    ("summary.en.html", include_str!("templates/summary.en.html")),
+    ("handover.vi.txt", include_str!("templates/handover.vi.txt")),
+    ("handover.vi.html", include_str!("templates/handover.vi.html")),
+    ("handover.en.txt", include_str!("templates/handover.en.txt")),
+    ("handover.en.html", include_str!("templates/handover.en.html")),
 ];
 /// Bytes of a site's file at most.
 const LIMIT: u64 = 256 * 1024;
@@ -117,12 +125,31 @@ impl Templates {
 
     /// Text and HTML of the mail about an incident.
     pub fn incident(&self, view: &IncidentView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("incident", view, language)
+    }
+
+    /// Text and HTML of one mail in the place of many.
+    pub fn summary(&self, view: &SummaryView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("summary", view, language)
+    }
+
+    /// Text and HTML of the mail when duty changes hands.
+    pub fn handover(&self, view: &HandoverView, language: Language) -> Result<(String, String), RenderError> {
+        self.pair("handover", view, language)
+    }
+
+    fn pair(
+        &self,
+        mail: &str,
+        view: impl Serialize + Copy,
+        language: Language,
+    ) -> Result<(String, String), RenderError> {
         let language = match language {
             Language::Vi => "vi",
             Language::En => "en",
         };
-        let text = self.render(&format!("incident.{language}.txt"), view)?;
-        let html = self.render(&format!("incident.{language}.html"), view)?;
+        let text = self.render(&format!("{mail}.{language}.txt"), view)?;
+        let html = self.render(&format!("{mail}.{language}.html"), view)?;
         Ok((text, html))
     }
 
@@ -159,6 +186,18 @@ fn try_out(own: &mut Environment<'static>, name: &'static str, source: String) -
     own.add_template_owned(name, source)?;
     let template = own.get_template(name)?;
     let language = if name.contains(".vi.") { Language::Vi } else { Language::En };
+    if name.starts_with("summary.") {
+        for (_, view) in sample::summaries(language) {
+            template.render(Serde(&view))?;
+        }
+        return Ok(());
+    }
+    if name.starts_with("handover.") {
+        for (_, view) in sample::handovers(language) {
+            template.render(Serde(&view))?;
+        }
+        return Ok(());
+    }
     for (_, view) in sample::views(language) {
         template.render(Serde(&view))?;
     }
@@ -247,6 +286,10 @@ pub struct IncidentView {
     pub more: String,
     /// What else is down because of this, as text; empty if nothing is.
     pub affected: String,
+    /// The address of the picture of the value's course, `cid:…`; empty if there is none.
+    pub curve: String,
+    /// What it shows.
+    pub curve_says: String,
     /// What else is known: dossier codes.
     pub evidence: Vec<String>,
     /// Where it says what to do; a link if it begins with `http`.
@@ -263,6 +306,31 @@ pub struct RowView {
     pub state: String,
 }
 
+/// What one mail in the place of many says; all texts in the reader's language.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SummaryView {
+    /// Its reader wants it at this time; else there were too many mails.
+    pub is_digest: bool,
+    /// How many mails about how many incidents.
+    pub headline: String,
+    pub rows: Vec<SummaryRow>,
+    /// Incidents left out, as text; empty if none.
+    pub more: String,
+    /// Where all incidents are.
+    pub url: String,
+    pub site: String,
+}
+
+/// One incident of a summary, by its last mail.
+#[derive(Debug, Clone, Serialize)]
+pub struct SummaryRow {
+    pub what: String,
+    pub at: String,
+    /// How many mails, as text; empty if it was one.
+    pub count: String,
+    pub url: String,
+}
+
 /// Somebody answered; `until` is empty if it does not expire.
 #[derive(Debug, Clone, Serialize)]
 pub struct AcknowledgedView {
@@ -276,6 +344,44 @@ pub struct AcknowledgedView {
 pub struct NextView {
     pub at: String,
     pub who: String,
+}
+
+/// What the mail says when duty changes hands; all texts in the reader's language.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HandoverView {
+    /// The reader comes on duty; otherwise the reader goes off.
+    pub comes_on: bool,
+    pub agency: String,
+    /// Who goes off, or who comes on: the other of the two. Empty: nobody.
+    pub other: String,
+    /// When the new shift began.
+    pub from: String,
+    /// When it ends; empty: no end is known.
+    pub until: String,
+    /// Open incidents.
+    pub count: usize,
+    /// Those of them that nobody has answered.
+    pub unanswered: usize,
+    pub rows: Vec<HandoverRow>,
+    /// Rows left out, as text; empty if none.
+    pub more: String,
+    /// Where all incidents are listed.
+    pub url: String,
+    pub site: String,
+}
+
+/// One open incident.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandoverRow {
+    pub what: String,
+    pub severity: String,
+    pub since: String,
+    pub lasted: String,
+    /// Who answered, until when; empty: nobody.
+    pub answered: String,
+    /// Where the reader answers; empty: nowhere.
+    pub ack_url: String,
+    pub url: String,
 }
 
 /// Text and HTML of the mail about an incident, from the built-in files.

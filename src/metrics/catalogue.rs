@@ -123,6 +123,10 @@ tables! {
     feed ("agency", "feed") {
         LAST_SUCCESS Gauge "ioc_feed_last_success_timestamp_seconds" "When the feed was last read without an error.";
         ROWS Counter "ioc_feed_rows_total" "Rows accepted from the feed.";
+        OVERDUE Gauge "ioc_feed_overdue_seconds" "How long the feed's rows are overdue, 0 while they are in time; absent for a feed without expect.";
+    }
+    feed_failures ("agency", "feed", "reason") {
+        FAILURES Counter "ioc_feed_failures_total" "Times the feed could not be read, by reason.";
     }
     feed_rejected ("agency", "feed", "reason") {
         REJECTED Counter "ioc_feed_rows_rejected_total" "Rows of the feed that could not be used; kept under rejected/.";

@@ -13,8 +13,11 @@ pub struct Own {
     pub config_last_reload_successful: IntGauge,
     /// `ioc_watch_config_last_reload_success_timestamp_seconds`.
     pub config_last_reload_success: Gauge,
-    /// `ioc_emails_total{result}`: sent, retried, failed, bounced (sent, and reported back as undeliverable).
+    /// `ioc_emails_total{result}`: sent, retried, failed, bounced (sent, and reported back as undeliverable), held (for a
+    /// summary).
     pub emails: IntCounterVec,
+    /// `ioc_webhook_messages_total{webhook,result}`: sent, retried, failed.
+    pub webhooks: IntCounterVec,
     /// `ioc_email_outbox_depth`: mails that wait for the SMTP server.
     pub outbox_depth: IntGauge,
     /// `ioc_email_outbox_oldest_timestamp_seconds`: when the oldest waiting mail was written; 0 if none waits.
@@ -74,8 +77,13 @@ impl Own {
             ),
             emails: counters(
                 "ioc_emails_total",
-                "Mails by what became of them: sent, retried, failed, bounced (sent before).",
+                "Mails by what became of them: sent, retried, failed, bounced (sent before), held (for a summary).",
                 &["result"],
+            ),
+            webhooks: counters(
+                "ioc_webhook_messages_total",
+                "Messages to webhooks by what became of them: sent, retried, failed.",
+                &["webhook", "result"],
             ),
             outbox_depth: int_gauge("ioc_email_outbox_depth", "Mails that wait for the SMTP server."),
             outbox_oldest: gauge(
@@ -159,6 +167,7 @@ impl Own {
             Box::new(self.config_last_reload_successful.clone()),
             Box::new(self.config_last_reload_success.clone()),
             Box::new(self.emails.clone()),
+            Box::new(self.webhooks.clone()),
             Box::new(self.outbox_depth.clone()),
             Box::new(self.outbox_oldest.clone()),
             Box::new(self.alerts_misaddressed.clone()),
@@ -211,6 +220,7 @@ impl Own {
     pub(crate) fn described(&self) -> Vec<Described> {
         self.task_restarts.with_label_values(&["x"]);
         self.emails.with_label_values(&["x"]);
+        self.webhooks.with_label_values(&["x", "x"]);
         self.alerts_misaddressed.with_label_values(&["x"]);
         self.alerts_received.with_label_values(&["x"]);
         self.alert_api_refused.with_label_values(&["x"]);

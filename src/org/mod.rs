@@ -187,6 +187,17 @@ impl Org {
         opens.into_iter().find(|opens| *opens >= at).unwrap_or(at)
     }
 
+    /// The next time after `at` that is `time` on a working day. A calendar without a working day within a year holds
+    /// nothing up.
+    pub fn next_working_day_at(&self, time: jiff::civil::Time, at: Timestamp) -> Timestamp {
+        let first = self.date(at);
+        let days = (0..=366).filter_map(|days| first.checked_add(jiff::Span::new().days(days)).ok());
+        let times = days
+            .filter(|day| self.is_working_day(*day))
+            .filter_map(|day| Some(day.to_datetime(time).to_zoned_datetime(self.zone.clone()).ok()?.timestamp()));
+        times.into_iter().find(|time| *time > at).unwrap_or(at)
+    }
+
     /// What kind of day `at` lies in.
     pub fn day(&self, at: Timestamp) -> Day<'_> {
         working_time::day(&self.calendar, self.date(at))

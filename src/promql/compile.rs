@@ -24,6 +24,8 @@ pub struct Query {
     /// How many selectors the tree has.
     pub(super) selectors: usize,
     pub(super) lookback_ms: i64,
+    /// Of subqueries that name none.
+    pub(super) step_ms: i64,
 }
 
 impl Query {
@@ -42,12 +44,19 @@ impl Query {
             root: Arc::new(root),
             selectors,
             lookback_ms: DEFAULT_LOOKBACK.as_millis() as i64,
+            step_ms: DEFAULT_STEP_MS,
         })
     }
 
     /// With another age that a sample may have; the default is 5 minutes.
     pub fn with_lookback_delta(mut self, delta: Duration) -> Query {
         self.lookback_ms = i64::try_from(delta.as_millis()).unwrap_or(MAX_DURATION_MS).clamp(1, MAX_DURATION_MS);
+        self
+    }
+
+    /// With another step for subqueries that name none; the default is a minute.
+    pub fn with_default_step(mut self, step: Duration) -> Query {
+        self.step_ms = i64::try_from(step.as_millis()).unwrap_or(MAX_DURATION_MS).clamp(1, MAX_DURATION_MS);
         self
     }
 
@@ -66,6 +75,16 @@ impl Query {
         let mut found = Vec::new();
         self.collect(&self.root, 0, &mut found);
         found
+    }
+
+    /// What a plain selector (no `offset`, no `@`) selects; none if the query is anything else.
+    pub fn selector(&self) -> Option<Matchers> {
+        match &*self.root {
+            Node::Select(selector) if selector.time.offset_ms == 0 && selector.time.at.is_none() => {
+                Some(selector.matchers.clone())
+            }
+            _ => None,
+        }
     }
 
     /// The names of the metrics it reads, as far as selectors give them with `=`.
@@ -148,10 +167,7 @@ impl Compiler {
             Expr::Subquery(subquery) => Node::Subquery(Box::new(Subquery {
                 inner: self.node(*subquery.expr, depth + 1)?,
                 range_ms: positive(duration_ms(subquery.range)?)?,
-                step_ms: match subquery.step {
-                    Some(step) => positive(duration_ms(step)?)?,
-                    None => DEFAULT_STEP_MS,
-                },
+                step_ms: subquery.step.map(|step| duration_ms(step).and_then(positive)).transpose()?,
                 time: time_shift(subquery.offset, subquery.at)?,
             })),
             Expr::Unary(unary) => match self.node(*unary.expr, depth + 1)? {

@@ -4,11 +4,12 @@ use super::labels::NAME;
 use super::node::{Node, Selector, Subquery};
 use super::view::{Locator, RangeView, value_at};
 use super::{
-    Labels, MAX_SAMPLES, Query, QueryError, Run, STALE_NAN_BITS, Sample, SampleSeries, Series, Storage, Value,
-    aggregate, binary, functions, is_stale,
+    Labels, Limits, Query, QueryError, Run, STALE_NAN_BITS, Sample, SampleSeries, Series, Storage, Value, aggregate,
+    binary, functions, is_stale,
 };
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// What became of an element's `__name__`, which its labels may still hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,15 +71,27 @@ pub struct Window {
 /// Evaluates at one moment.
 ///
 /// # Errors
-/// `Execution` if the data do not fit, `TooLarge` if it touches too many samples.
+/// `Execution` if the data do not fit or are too many.
 pub fn instant(storage: &dyn Storage, query: &Query, at_ms: i64) -> Result<Value, QueryError> {
-    let evaluation = Evaluation::new(storage, query, at_ms, at_ms);
+    instant_within(storage, query, at_ms, Limits::default())
+}
+
+/// [`instant`], with limits of the caller's.
+///
+/// # Errors
+/// As [`instant`]; `Timeout` after the deadline.
+pub fn instant_within(storage: &dyn Storage, query: &Query, at_ms: i64, limits: Limits) -> Result<Value, QueryError> {
+    let evaluation = Evaluation::new(storage, query, (at_ms, at_ms), limits);
     if matches!(&*query.root, Node::Range { .. } | Node::Subquery(_)) {
         let mut matrix = Vec::new();
+        let mut over = false;
         evaluation.each_range(&query.root, at_ms, &mut |labels, name, view| {
             let labels = if name == Name::Kept { labels.clone() } else { without_name(labels) };
-            matrix.push(SampleSeries { labels, samples: view.samples().collect() });
+            let samples: Vec<(i64, f64)> = if over { Vec::new() } else { view.samples().collect() };
+            over = over || evaluation.hold(samples.len() as u64).is_err();
+            matrix.push(SampleSeries { labels, samples });
         })?;
+        evaluation.hold(0)?;
         matrix.retain(|series: &SampleSeries| !series.samples.is_empty());
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
         return Ok(Value::Matrix(matrix));
@@ -114,6 +127,19 @@ pub fn range(
     to_ms: i64,
     step_ms: i64,
 ) -> Result<Vec<SampleSeries>, QueryError> {
+    range_within(storage, query, (from_ms, to_ms, step_ms), Limits::default())
+}
+
+/// [`range`] over (from, to, step), with limits of the caller's.
+///
+/// # Errors
+/// As [`range`]; `Timeout` after the deadline.
+pub fn range_within(
+    storage: &dyn Storage,
+    query: &Query,
+    (from_ms, to_ms, step_ms): (i64, i64, i64),
+    limits: Limits,
+) -> Result<Vec<SampleSeries>, QueryError> {
     if step_ms <= 0 {
         return Err(QueryError::Execution("the step must be positive".into()));
     }
@@ -122,7 +148,7 @@ pub fn range(
             "invalid expression type for range query, must be Scalar or instant Vector".into(),
         ));
     }
-    let evaluation = Evaluation::new(storage, query, from_ms, to_ms);
+    let evaluation = Evaluation::new(storage, query, (from_ms, to_ms), limits);
     let collected = evaluation.steps(&query.root, from_ms, to_ms, step_ms)?;
     let mut merged: HashMap<Labels, Vec<(i64, f64)>> = HashMap::new();
     for series in &collected.series {
@@ -130,7 +156,9 @@ pub fn range(
         let samples = merged.entry(labels).or_default();
         let end = collected.ticks.len() as u32;
         if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
+            let before = samples.len();
             samples.extend(view.samples());
+            evaluation.hold((samples.len() - before) as u64)?;
         }
     }
     let mut result = Vec::with_capacity(merged.len());
@@ -148,24 +176,36 @@ pub fn range(
 pub struct Evaluation<'s> {
     storage: &'s dyn Storage,
     lookback_ms: i64,
+    step_ms: i64,
     start_ms: i64,
     end_ms: i64,
     /// By selector: the window that the whole evaluation reads, and what it selected.
     windows: Vec<(i64, i64)>,
     selections: Vec<OnceCell<Vec<Series<'s>>>>,
-    touched: Cell<u64>,
+    limits: Limits,
+    read: Cell<u64>,
+    held: Cell<u64>,
+    /// What was read when the clock was last looked at.
+    timed: Cell<u64>,
 }
 
+/// The clock is looked at again after so many samples: about a millisecond.
+const READ_BETWEEN_LOOKS: u64 = 100_000;
+
 impl<'s> Evaluation<'s> {
-    fn new(storage: &'s dyn Storage, query: &Query, start_ms: i64, end_ms: i64) -> Evaluation<'s> {
+    fn new(storage: &'s dyn Storage, query: &Query, (start_ms, end_ms): (i64, i64), limits: Limits) -> Evaluation<'s> {
         let mut evaluation = Evaluation {
             storage,
             lookback_ms: query.lookback_ms,
+            step_ms: query.step_ms,
             start_ms,
             end_ms,
             windows: vec![(0, 0); query.selectors],
             selections: (0..query.selectors).map(|_| OnceCell::new()).collect(),
-            touched: Cell::new(0),
+            limits,
+            read: Cell::new(0),
+            held: Cell::new(0),
+            timed: Cell::new(0),
         };
         evaluation.find_windows(&query.root, start_ms, end_ms);
         evaluation
@@ -307,17 +347,21 @@ impl<'s> Evaluation<'s> {
         each: &mut dyn FnMut(&Labels, Name, RangeView<'_>),
     ) -> Result<(), QueryError> {
         // The first multiple of the step after the window's (open) start.
-        let mut first_ms = from_ms / subquery.step_ms * subquery.step_ms;
+        let step_ms = subquery.step_ms.unwrap_or(self.step_ms);
+        let mut first_ms = from_ms / step_ms * step_ms;
         if first_ms <= from_ms {
-            first_ms = first_ms.saturating_add(subquery.step_ms);
+            first_ms = first_ms.saturating_add(step_ms);
         }
-        let collected = self.steps(&subquery.inner, first_ms, to_ms, subquery.step_ms)?;
+        let before = self.held.get();
+        let collected = self.steps(&subquery.inner, first_ms, to_ms, step_ms)?;
         let end = collected.ticks.len() as u32;
         for series in &collected.series {
             if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
                 each(&series.labels, series.name, view);
             }
         }
+        // What a subquery gave is forgotten before the next step.
+        self.held.set(before);
         Ok(())
     }
 
@@ -328,6 +372,7 @@ impl<'s> Evaluation<'s> {
         while at_ms <= to_ms {
             self.touch(1)?;
             collected.ticks.push(at_ms);
+            collected.grown += 1;
             match self.data(node, at_ms)? {
                 Data::Scalar(value) => {
                     collected.add(Element { labels: Labels::default(), name: Name::Kept, value })?;
@@ -339,6 +384,7 @@ impl<'s> Evaluation<'s> {
                     }
                 }
             }
+            self.hold(std::mem::take(&mut collected.grown))?;
             let Some(next) = at_ms.checked_add(step_ms) else { break };
             at_ms = next;
         }
@@ -355,15 +401,35 @@ impl<'s> Evaluation<'s> {
         })
     }
 
-    /// Counts samples against the limit of a query.
+    /// Counts samples that are read, and looks at the clock now and then.
     fn touch(&self, samples: u64) -> Result<(), QueryError> {
-        let touched = self.touched.get() + samples;
-        self.touched.set(touched);
-        if touched > MAX_SAMPLES {
-            return Err(QueryError::TooLarge(format!("the query reads more than {MAX_SAMPLES} samples")));
+        // A step costs something even if it reads nothing.
+        let read = self.read.get() + samples;
+        self.read.set(read);
+        if read > self.limits.read {
+            return Err(too_many("reads", self.limits.read));
+        }
+        if let Some(deadline) = self.limits.deadline
+            && read >= self.timed.get()
+        {
+            self.timed.set(read + READ_BETWEEN_LOOKS);
+            if Instant::now() >= deadline {
+                return Err(QueryError::Timeout);
+            }
         }
         Ok(())
     }
+
+    /// Counts samples that are kept.
+    fn hold(&self, samples: u64) -> Result<(), QueryError> {
+        let held = self.held.get() + samples;
+        self.held.set(held);
+        if held > self.limits.held { Err(too_many("holds", self.limits.held)) } else { Ok(()) }
+    }
+}
+
+fn too_many(what: &str, limit: u64) -> QueryError {
+    QueryError::Execution(format!("the query {what} more than {limit} samples"))
 }
 
 /// Results of steps as series of runs.
@@ -372,6 +438,8 @@ struct Collected {
     ticks: Vec<i64>,
     index: HashMap<Labels, usize>,
     series: Vec<CollectedSeries>,
+    /// Ticks and runs that were added and not yet counted.
+    grown: u64,
 }
 
 struct CollectedSeries {
@@ -392,6 +460,8 @@ impl Collected {
         let Some(&index) = self.index.get(&labels) else {
             self.index.insert(labels.clone(), self.series.len());
             self.series.push(CollectedSeries { labels, name, runs: vec![run], last: tick });
+            // A series weighs about as much as some runs.
+            self.grown += 4;
             return Ok(());
         };
         let series = &mut self.series[index];
@@ -402,6 +472,7 @@ impl Collected {
         series.close_before(tick);
         if series.runs.last().is_none_or(|last| last.value.to_bits() != run.value.to_bits()) {
             series.runs.push(run);
+            self.grown += 1;
         }
         series.last = tick;
         Ok(())

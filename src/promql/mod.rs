@@ -25,21 +25,36 @@ mod text;
 mod view;
 
 pub use compile::Query;
-pub use eval::{instant, range};
+pub use eval::{instant, instant_within, range, range_within};
 pub use labels::Labels;
 pub use number::format as format_value;
 
 use promql_parser::label::Matchers;
+use std::time::Instant;
 
 /// Prometheus's staleness marker. As the value of a [`Run`] it means "no sample"; an ordinary NaN is a value.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 
-/// How many samples one query may touch; as Prometheus's `query.max-samples`.
-const MAX_SAMPLES: u64 = 50_000_000;
+/// What one evaluation may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Samples it may read; as Prometheus's `query.max-samples`.
+    pub read: u64,
+    /// Samples of results that it may hold at once, so that memory is bounded.
+    pub held: u64,
+    /// When it is given up.
+    pub deadline: Option<Instant>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { read: 50_000_000, held: 20_000_000, deadline: None }
+    }
+}
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum QueryError {
-    /// Longer or deeper than the limits, or touching too many samples.
+    /// Longer or deeper than the limits.
     #[error("{0}")]
     TooLarge(String),
     #[error("{0}")]
@@ -50,6 +65,9 @@ pub enum QueryError {
     /// The data do not fit the expression (many-to-many matching …).
     #[error("{0}")]
     Execution(String),
+    /// [`Limits::deadline`] has passed.
+    #[error("query timed out in expression evaluation")]
+    Timeout,
 }
 
 /// A value held from `ticks[from]` on, until the next run begins; the last run lasts to the end of `ticks`.
@@ -70,6 +88,14 @@ pub struct Series<'a> {
     pub ticks: &'a [i64],
     /// Ascending by `from`.
     pub runs: &'a [Run],
+}
+
+impl Series<'_> {
+    /// Whether it has a sample in `(from_ms, to_ms]`.
+    pub fn has_samples(&self, from_ms: i64, to_ms: i64) -> bool {
+        let ticks = view::Locator::new(from_ms, to_ms).locate(self.ticks);
+        view::RangeView::new(self.ticks, self.runs, ticks).is_some_and(|view| view.segments().next().is_some())
+    }
 }
 
 /// What a query reads from.

@@ -101,7 +101,8 @@ impl TimeShift {
 pub struct Subquery {
     pub inner: Node,
     pub range_ms: i64,
-    pub step_ms: i64,
+    /// None takes the query's default.
+    pub step_ms: Option<i64>,
     pub time: TimeShift,
 }
 

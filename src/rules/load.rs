@@ -33,7 +33,19 @@ pub fn load(files: &[PathBuf], interval: Duration, problems: &mut Problems) -> R
     let mut groups = Vec::new();
     for file in files {
         if let Some(node) = Node::read_file(file, problems) {
-            Loader { file, interval, problems }.file(&node, &mut groups);
+            Loader { file, interval, for_incidents: true, problems }.file(&node, &mut groups);
+        }
+    }
+    number(&mut groups);
+    RuleSet { groups }
+}
+
+/// [`load`], without asking whether an incident could be made of each alert.
+pub(super) fn load_plain(files: &[PathBuf], interval: Duration, problems: &mut Problems) -> RuleSet {
+    let mut groups = Vec::new();
+    for file in files {
+        if let Some(node) = Node::read_file(file, problems) {
+            Loader { file, interval, for_incidents: false, problems }.file(&node, &mut groups);
         }
     }
     number(&mut groups);
@@ -47,7 +59,7 @@ pub fn builtin(interval: Duration) -> RuleSet {
     for (name, text) in SHIPPED {
         let file = Path::new(name);
         if let Some(node) = Node::read(file, text, &mut problems) {
-            Loader { file, interval, problems: &mut problems }.file(&node, &mut groups);
+            Loader { file, interval, for_incidents: true, problems: &mut problems }.file(&node, &mut groups);
         }
     }
     number(&mut groups);
@@ -101,6 +113,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 struct Loader<'a> {
     file: &'a Path,
     interval: Duration,
+    /// Whether alerts need what [`Loader::vouch`] asks for.
+    for_incidents: bool,
     problems: &'a mut Problems,
 }
 
@@ -221,7 +235,9 @@ impl Loader<'_> {
         let keep_firing_for = self.duration(node, "keep_firing_for").unwrap_or_default();
         let annotations = self.texts(node, "annotations");
         let labels = self.templates(labels);
-        self.vouch(node, &name, query.as_ref(), &labels, &annotations);
+        if self.for_incidents {
+            self.vouch(node, &name, query.as_ref(), &labels, &annotations);
+        }
         let annotations = self.templates(&annotations);
         let id = identity(&name, labels.iter().map(|(name, template)| (name.as_str(), template.text())));
         let query = query?;
@@ -400,7 +416,7 @@ mod tests {
         let file = Path::new("r.yml");
         if let Some(node) = Node::read(file, text, &mut problems) {
             let interval = Duration::from_secs(15);
-            Loader { file, interval, problems: &mut problems }.file(&node, &mut Vec::new());
+            Loader { file, interval, for_incidents: true, problems: &mut problems }.file(&node, &mut Vec::new());
         }
         problems.into_sorted().iter().map(ToString::to_string).collect()
     }

@@ -8,6 +8,7 @@
 //! | `alerting` | the pure step of an alerting rule's state |
 //! | `ruler` | evaluates groups; keeps the states |
 //! | `state` | the states in the state database |
+//! | `view` | how rules and alerts stand, for those who show them |
 //! | `unit_test` | promtool's unit tests of rules, run on this ruler |
 //!
 //! Not here: what becomes of an alert ([`crate::incident`]).
@@ -19,9 +20,13 @@ mod shape;
 mod state;
 pub mod template;
 pub mod unit_test;
+mod view;
 
+use load::load_plain;
 pub use load::{SHIPPED, builtin, load, parse_duration};
 pub use ruler::{Failure, Outcome, Ruler};
+pub use state::Changes;
+pub use view::{AlertView, GroupView, Health, RuleKind, RuleView, RulesBoard};
 
 use crate::promql::{Labels, Query, QueryError, Value};
 use jiff::Timestamp;
@@ -88,6 +93,17 @@ impl RuleSet {
             Rule::Recording(rule) => &rule.query,
             Rule::Alerting(rule) => &rule.query,
         })
+    }
+
+    /// What subqueries without a step take.
+    fn set_default_step(&mut self, step: Duration) {
+        for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
+            let query = match rule {
+                Rule::Recording(rule) => &mut rule.query,
+                Rule::Alerting(rule) => &mut rule.query,
+            };
+            *query = query.clone().with_default_step(step);
+        }
     }
 
     /// Adds the groups of `other`; identities stay unique.

@@ -1,7 +1,7 @@
 //! Evaluates the groups and keeps the state of every alert.
 //!
 //! The caller owns the clock and the transaction: it evaluates a group at its time, stores the changed states with
-//! [`Ruler::save`] in the transaction that hands the alerts on, and says [`Ruler::committed`] after the commit. What
+//! [`Ruler::changes`] in the transaction that hands the alerts on, and says [`Ruler::committed`] after the commit. What
 //! was not committed is saved and reported again next time.
 
 use super::alerting::{self, Active, Hit, LabelMap, Setting, State};
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// All groups and the states of their alerts.
 pub struct Ruler {
@@ -28,6 +29,19 @@ pub struct Ruler {
     external_url: String,
     external_labels: LabelMap,
     started: Timestamp,
+    /// Of the last evaluations, by the rule's identity.
+    rule_statuses: HashMap<String, Status>,
+    /// By the group's position.
+    group_statuses: Vec<Status>,
+}
+
+/// How an evaluation went.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Status {
+    /// `None` before the first.
+    pub at: Option<Timestamp>,
+    pub duration: Duration,
+    pub error: Option<String>,
 }
 
 /// An alert whose rule is gone.
@@ -55,12 +69,15 @@ pub struct Failure {
     pub group: String,
     pub rule: String,
     pub message: String,
+    /// The alert goes out all the same, with the failure for a text.
+    pub is_template: bool,
 }
 
 impl Ruler {
     /// `external_labels` are what templates see as `$externalLabels`: `agency`, the site agency, for the shipped rules.
     /// `started` is when the history began to fill.
     pub fn new(rules: RuleSet, external_url: &str, external_labels: LabelMap, started: Timestamp) -> Ruler {
+        let n_groups = rules.groups.len();
         Ruler {
             groups: rules.groups.into_iter().map(Arc::new).collect(),
             states: HashMap::new(),
@@ -70,7 +87,17 @@ impl Ruler {
             external_url: external_url.trim_end_matches('/').to_owned(),
             external_labels,
             started,
+            rule_statuses: HashMap::new(),
+            group_statuses: vec![Status::default(); n_groups],
         }
+    }
+
+    pub(super) fn group_status(&self, group: usize) -> &Status {
+        &self.group_statuses[group]
+    }
+
+    pub(super) fn rule_status(&self, id: &str) -> Status {
+        self.rule_statuses.get(id).cloned().unwrap_or_default()
     }
 
     /// The groups; their positions are what [`Ruler::evaluate`] takes.
@@ -123,8 +150,12 @@ impl Ruler {
     pub fn evaluate(&mut self, group: usize, engine: &dyn Engine, now: Timestamp) -> Outcome {
         let mut outcome = Outcome::default();
         self.report_orphans(engine, now, &mut outcome);
-        let Some(group) = self.groups.get(group).cloned() else { return outcome };
+        let position = group;
+        let Some(group) = self.groups.get(position).cloned() else { return outcome };
+        let group_began = Instant::now();
         for rule in &group.rules {
+            let began = Instant::now();
+            let n_failures = outcome.failures.len();
             let (id, name, result) = match rule {
                 Rule::Recording(rule) => (&rule.id, &rule.name, record(rule, engine, now)),
                 Rule::Alerting(rule) => (&rule.id, &rule.name, self.alert(rule, &group, engine, now, &mut outcome)),
@@ -135,10 +166,19 @@ impl Ruler {
                     engine.record(id, samples, now);
                 }
                 Err(message) => {
-                    outcome.failures.push(Failure { group: group.name.clone(), rule: name.clone(), message });
+                    outcome.failures.push(Failure {
+                        group: group.name.clone(),
+                        rule: name.clone(),
+                        message,
+                        is_template: false,
+                    });
                 }
             }
+            let error = outcome.failures[n_failures..].first().map(|failure| failure.message.clone());
+            let status = Status { at: Some(now), duration: began.elapsed(), error };
+            self.rule_statuses.insert(id.clone(), status);
         }
+        self.group_statuses[position] = Status { at: Some(now), duration: group_began.elapsed(), error: None };
         outcome
     }
 
@@ -185,7 +225,12 @@ impl Ruler {
             }
         }
         for message in std::mem::take(&mut expander.errors) {
-            outcome.failures.push(Failure { group: group.name.clone(), rule: rule.name.clone(), message });
+            outcome.failures.push(Failure {
+                group: group.name.clone(),
+                rule: rule.name.clone(),
+                message,
+                is_template: true,
+            });
         }
         if rule.limit > 0 && hits.len() > rule.limit {
             return Err(format!("{} alerts exceed the limit of {}", hits.len(), rule.limit));

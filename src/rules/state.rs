@@ -39,10 +39,32 @@ impl Ruler {
         Ok(n_rows)
     }
 
-    /// Writes what changed since the last [`Ruler::committed`].
+    /// What changed since the last [`Ruler::committed`].
+    pub fn changes(&self) -> Changes {
+        let state =
+            |rule: &str, labels: &LabelMap| self.states.get(rule).and_then(|alerts| alerts.get(labels)).cloned();
+        let changes = self.dirty.iter().map(|(rule, labels)| (rule.clone(), labels.clone(), state(rule, labels)));
+        Changes(changes.collect())
+    }
+
+    /// The last [`Ruler::changes`] are durable.
+    pub fn committed(&mut self) {
+        self.dirty.clear();
+        self.orphans.retain(|orphan| !orphan.reported);
+    }
+}
+
+/// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
+pub struct Changes(Vec<(String, LabelMap, Option<Active>)>);
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub async fn save(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        for (rule, labels) in &self.dirty {
-            match self.states.get(rule).and_then(|alerts| alerts.get(labels)) {
+        for (rule, labels, alert) in &self.0 {
+            match alert {
                 Some(alert) => write(tx, rule, labels, alert).await?,
                 None => {
                     sqlx::query("DELETE FROM rule_alerts WHERE rule = $1 AND fingerprint = $2")
@@ -55,17 +77,6 @@ impl Ruler {
             }
         }
         Ok(())
-    }
-
-    /// Whether [`Ruler::save`] has anything to write.
-    pub fn has_changes(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
-    /// The transaction of the last [`Ruler::save`] is durable.
-    pub fn committed(&mut self) {
-        self.dirty.clear();
-        self.orphans.retain(|orphan| !orphan.reported);
     }
 }
 
@@ -181,13 +192,13 @@ mod tests {
     fn engine(values: &[Option<f64>]) -> Memory {
         let memory = Memory::default();
         let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "dvc")];
-        memory.add(Labels::new(pairs.map(|(name, value)| (name.into(), value.into()))), values, 15_000);
+        memory.add(Labels::new(pairs.map(|(name, value)| (name.into(), value.into()))), values, (0, 15_000));
         memory
     }
 
     async fn save(ruler: &mut Ruler, store: &Store) {
         let mut tx = store.begin().await.expect("a transaction");
-        ruler.save(&mut tx).await.expect("saved");
+        ruler.changes().save(&mut tx).await.expect("saved");
         tx.commit().await.expect("committed");
         ruler.committed();
     }
@@ -284,7 +295,7 @@ mod tests {
             ruler.evaluate(0, &memory, at(second));
         }
         let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "other")];
-        memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &[Some(0.0); 9], 15_000);
+        memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &[Some(0.0); 9], (0, 15_000));
         let outcome = ruler.evaluate(0, &memory, at(45));
         assert_eq!(outcome.failures[0].message, "2 series exceed the limit of 1");
         assert_eq!(ruler.firing("Down").len(), 1);

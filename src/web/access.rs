@@ -66,7 +66,7 @@ pub struct Route {
 }
 
 use Access::{Link, Login, Public, Read, Write};
-use Right::{Alerts, Bounces, Metrics, Query, Reload, Silences};
+use Right::{Alerts, Bounces, Metrics, Payments, Query, Reload, Silences, Usage};
 use Scope::{Neutral, Own, Whole};
 
 const GET: &Method = &Method::GET;
@@ -94,6 +94,16 @@ pub const ROUTES: &[Route] = &[
     line(POST,   "/api/v1/query",            Write,  Some(Query),    ALL,     Own),
     line(GET,    "/api/v1/query_range",      Read,   Some(Query),    ALL,     Own),
     line(POST,   "/api/v1/query_range",      Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/query_exemplars",  Read,   Some(Query),    ALL,     Neutral),
+    line(POST,   "/api/v1/query_exemplars",  Write,  Some(Query),    ALL,     Neutral),
+    line(GET,    "/api/v1/series",           Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/v1/series",           Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/labels",           Read,   Some(Query),    ALL,     Own),
+    line(POST,   "/api/v1/labels",           Write,  Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/label/{name}/values", Read, Some(Query),   ALL,     Own),
+    line(GET,    "/api/v1/metadata",         Read,   Some(Query),    ALL,     Neutral),
+    line(GET,    "/api/v1/rules",            Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/v1/alerts",           Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/v1/status/buildinfo", Read,   Some(Query),    ALL,     Neutral),
     line(GET,    "/api/v2/alerts",           Read,   Some(Alerts),   ALL,     Own),
     line(POST,   "/api/v2/alerts",           Write,  Some(Alerts),   OPERATE, Own),
@@ -104,9 +114,11 @@ pub const ROUTES: &[Route] = &[
     line(POST,   "/api/v2/silences",         Write,  Some(Silences), OPERATE, Own),
     line(GET,    "/api/v2/silence/{id}",     Read,   Some(Silences), ALL,     Own),
     line(DELETE, "/api/v2/silence/{id}",     Write,  Some(Silences), OPERATE, Own),
+    line(GET,    "/api/ioc/v1/openapi.json", Read,   Some(Query),    ALL,     Neutral),
     line(GET,    "/api/ioc/v1/agencies",     Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/services",     Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/incidents",    Read,   Some(Query),    ALL,     Own),
+    line(GET,    "/api/ioc/v1/incidents/{id}", Read, Some(Query),    ALL,     Own),
     line(POST,   "/api/ioc/v1/incidents/{id}/{action}", Write, Some(Silences), ANSWER, Own),
     line(GET,    "/api/ioc/v1/mismatches",   Read,   Some(Query),    ALL,     Own),
     line(GET,    "/api/ioc/v1/scorecards",   Read,   Some(Query),    ALL,     Own),
@@ -120,10 +132,15 @@ pub const ROUTES: &[Route] = &[
     line(DELETE, "/api/ioc/v1/overrides/{id}", Write, None,          JUDGE,   Whole),
     line(GET,    "/api/ioc/v1/outbox",       Read,   None,           ANSWER,  Own),
     line(POST,   "/api/ioc/v1/bounces",      Write,  Some(Bounces),  ADMIN,   Whole),
+    // By programs only: what people know they put into files.
+    line(POST,   "/api/ioc/v1/payments/portal",  Write, Some(Payments), &[],  Own),
+    line(POST,   "/api/ioc/v1/payments/gateway", Write, Some(Payments), &[],  Own),
+    line(POST,   "/api/ioc/v1/usage",        Write,  Some(Usage),    &[],     Own),
     line(GET,    "/",                        Read,   None,           ALL,     Own),
     line(GET,    "/incidents",               Read,   None,           ALL,     Own),
     line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),
     line(POST,   "/incidents/{id}",          Write,  None,           ANSWER,  Own),
+    line(GET,    "/silences",                Read,   None,           ALL,     Own),
     line(POST,   "/silences/{id}",           Write,  None,           ANSWER,  Own),
     line(GET,    "/ack/{token}",             Link,   None,           &[],     Neutral),
     line(POST,   "/ack/{token}",             Link,   None,           &[],     Neutral),
@@ -253,6 +270,12 @@ impl Identity {
     /// Whether the agency is theirs to see and write. What belongs to no agency is seen by who is not bound to one.
     pub fn sees(&self, agency: &str) -> bool {
         self.kind != Kind::Nobody && self.visible.as_ref().is_none_or(|visible| visible.contains(agency))
+    }
+
+    /// Whether an alert with these labels is theirs to see: groups need not be of one agency.
+    pub(super) fn sees_alert(&self, labels: &serde_json::Value) -> bool {
+        let agency = labels.get("agency").and_then(serde_json::Value::as_str);
+        self.visible.is_none() || agency.is_some_and(|agency| self.sees(agency))
     }
 
     /// The agencies they see; `None` all of them.

@@ -4,8 +4,9 @@
 
 use super::AppState;
 use super::guard::Origin;
+use super::incident_pages::{event_value, incident_value};
 use super::incidents as rows;
-use super::pages::{Page, Reader, event_value, incident_value};
+use super::pages::{Page, Reader};
 use super::throttle::{Attempt, Throttle};
 use crate::config::organisation::Person;
 use crate::incident::{BadLink, Claim, Deed, Done, Incidents};

@@ -131,7 +131,7 @@ async fn act(
     }
 }
 
-/// The button beside a silence on the list of incidents; then the list again.
+/// The button beside a silence; then the list of silences.
 async fn end_silence(
     Extension(incidents): Extension<Arc<Incidents>>,
     reader: Reader,
@@ -139,7 +139,7 @@ async fn end_silence(
 ) -> Response {
     let is_theirs = |silence: &_| super::silences_v2::is_theirs(&reader.identity, silence);
     match incidents.end_silence(&id, is_theirs, Timestamp::now()).await {
-        Ok(()) => Redirect::to(&format!("/incidents{}", reader.suffix)).into_response(),
+        Ok(()) => Redirect::to(&format!("/silences{}", reader.suffix)).into_response(),
         Err(SilenceError::Store(error)) => Refusal::from(error).into_response(),
         Err(_) => StatusCode::NOT_FOUND.into_response(),
     }

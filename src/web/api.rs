@@ -1,14 +1,23 @@
-//! The product's own API: what the pages show, as JSON.
+//! The product's own API: what the pages show, as JSON. Incidents stand in `incidents_api.rs`, what is attributed in
+//! `attribution.rs`, the description of all of it in `openapi.json`.
 
 use super::access::Identity;
-use super::{AppState, incidents as rows, overview};
+use super::{AppState, overview};
 use crate::config::site::Language;
 use crate::evaluation::archive;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+/// Describes every route of this API (OpenAPI 3.1). Tests see to it that it describes all, and that answers are as it says.
+const OPENAPI: &str = include_str!("openapi.json");
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
 
 type Answer = Result<Json<Value>, StatusCode>;
 
@@ -29,30 +38,6 @@ pub(super) async fn services(State(state): State<AppState>, Extension(identity):
         .map(|(agency, service)| json!({"agency": agency, "service": service}))
         .collect();
     Json(json!({"services": services}))
-}
-
-pub(super) async fn incidents(State(state): State<AppState>, Extension(identity): Extension<Identity>) -> Answer {
-    let incidents: Vec<Value> = rows::list(state.store(), identity.visible())
-        .await
-        .map_err(internal)?
-        .into_iter()
-        .map(|incident| {
-            json!({
-                "id": incident.id, "agency": incident.agency, "area": incident.area, "severity": incident.severity,
-                "subject": incident.subject, "openedAt": time(incident.opened_us),
-                "resolvedAt": incident.resolved_us.map(time),
-                "acknowledged": incident.acknowledged.map(|(by, until)| json!({"by": by, "until": until.to_string()})),
-                "excused": incident.excused.map(|excused| {
-                    json!({"why": excused.why.as_str(), "by": excused.by, "since": excused.since.to_string()})
-                }),
-            })
-        })
-        .collect();
-    Ok(Json(json!({"incidents": incidents})))
-}
-
-fn time(us: i64) -> String {
-    crate::store::from_micros(us).to_string()
 }
 
 /// Of the latest evaluated week.

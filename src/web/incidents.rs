@@ -2,9 +2,10 @@
 
 use crate::attribution::Cause;
 use crate::config::Id;
+use crate::config::organisation::Area;
 use crate::incident::escalation::Escalation;
 use crate::incident::silence::WrittenMatcher;
-use crate::incident::{Excused, Why};
+use crate::incident::{Excused, Severity, Why};
 use crate::store::{Doing, Store, StoreError, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
@@ -56,22 +57,118 @@ pub struct Detail {
 }
 
 /// Rows a page or an answer holds at most.
-const MAX_ROWS: i64 = 200;
+pub const MAX_ROWS: i64 = 200;
 const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by, excused_why, \
      escalation";
 
-/// Open ones first, then the latest; of the agencies `visible` only, if given.
-pub async fn list(store: &Store, visible: Option<&Arc<BTreeSet<Id>>>) -> Result<Vec<Incident>, StoreError> {
+/// Which incidents are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub agency: Option<String>,
+    pub area: Option<Area>,
+    pub severity: Option<Severity>,
+    pub state: Option<State>,
+    /// Those that were open then or later.
+    pub since: Option<Timestamp>,
+    /// Those with a smaller number: what follows the page that ended with it.
+    pub before: Option<i64>,
+}
+
+/// How an incident stands, for those who look for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Something fires.
+    Open,
+    /// Something fires, and all that does is excused.
+    Excused,
+    /// Nothing fires any more.
+    Resolved,
+}
+
+impl State {
+    pub const ALL: [State; 3] = [State::Open, State::Excused, State::Resolved];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Excused => "excused",
+            State::Resolved => "resolved",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    fn condition(self) -> &'static str {
+        match self {
+            State::Open => "resolved_us IS NULL",
+            State::Excused => "resolved_us IS NULL AND excused_us IS NOT NULL",
+            State::Resolved => "resolved_us IS NOT NULL",
+        }
+    }
+}
+
+/// In which order a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// For people: those that fire, then the latest.
+    OpenFirst,
+    /// For programs that read page after page: by number, the latest first.
+    Latest,
+}
+
+/// A value in the place of a `$n`.
+enum Bound {
+    Text(String),
+    Number(i64),
+}
+
+/// At most `at_most` incidents; of the agencies `visible` only, if given.
+pub async fn list(
+    store: &Store,
+    visible: Option<&Arc<BTreeSet<Id>>>,
+    filter: &Filter,
+    order: Order,
+    at_most: i64,
+) -> Result<Vec<Incident>, StoreError> {
     const DOING: &str = "listing the incidents";
-    let places: Vec<String> = (0..visible.map_or(0, |ids| ids.len())).map(|index| format!("${}", index + 2)).collect();
-    let filter = if visible.is_some() { format!("WHERE agency IN ({})", places.join(", ")) } else { String::new() };
-    let sql = format!(
-        "SELECT {COLUMNS} FROM incidents {filter} \
-         ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, opened_us DESC LIMIT $1"
-    );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MAX_ROWS);
-    for agency in visible.into_iter().flat_map(|ids| ids.iter()) {
-        query = query.bind(agency.as_str());
+    let mut bound = Vec::new();
+    let mut place = |value: Bound| {
+        bound.push(value);
+        format!("${}", bound.len())
+    };
+    let limit = place(Bound::Number(at_most));
+    let mut conditions = vec!["1 = 1".to_owned()];
+    if let Some(visible) = visible {
+        let places: Vec<String> = visible.iter().map(|agency| place(Bound::Text(agency.to_string()))).collect();
+        conditions.push(format!("agency IN ({})", places.join(", ")));
+    }
+    let texts = [
+        ("agency", filter.agency.clone()),
+        ("area", filter.area.map(|area| area.as_str().to_owned())),
+        ("severity", filter.severity.map(|severity| severity.as_str().to_owned())),
+    ];
+    for (column, value) in texts {
+        conditions.extend(value.map(|value| format!("{column} = {}", place(Bound::Text(value)))));
+    }
+    conditions.extend(filter.state.map(|state| state.condition().to_owned()));
+    if let Some(since) = filter.since {
+        conditions.push(format!("(resolved_us IS NULL OR resolved_us >= {})", place(Bound::Number(micros(since)))));
+    }
+    conditions.extend(filter.before.map(|before| format!("id < {}", place(Bound::Number(before)))));
+    let order = match order {
+        Order::OpenFirst => "CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, opened_us DESC, id DESC",
+        Order::Latest => "id DESC",
+    };
+    let conditions = conditions.join(" AND ");
+    let sql = format!("SELECT {COLUMNS} FROM incidents WHERE {conditions} ORDER BY {order} LIMIT {limit}");
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for value in bound {
+        query = match value {
+            Bound::Text(text) => query.bind(text),
+            Bound::Number(number) => query.bind(number),
+        };
     }
     let rows = query.fetch_all(store.reader()).await.doing(DOING)?;
     rows.iter().map(incident).collect::<Result<_, _>>().doing(DOING)
@@ -165,7 +262,7 @@ fn event(row: &AnyRow) -> Result<Event, sqlx::Error> {
     })
 }
 
-/// A silence that applies, or will.
+/// A silence that applies, will, or did.
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub id: String,
@@ -176,14 +273,14 @@ pub struct Shown {
     pub comment: String,
 }
 
-/// The silences that are not over, the next to end first.
-pub async fn silences(store: &Store, now: Timestamp) -> Result<Vec<Shown>, StoreError> {
+/// The silences that were not over at `since`, the last to end first.
+pub async fn silences(store: &Store, since: Timestamp) -> Result<Vec<Shown>, StoreError> {
     const DOING: &str = "listing the silences";
     let rows = sqlx::query(
         "SELECT id, matchers, starts_us, ends_us, created_by, comment FROM silences WHERE ends_us > $1 \
-         ORDER BY ends_us LIMIT $2",
+         ORDER BY ends_us DESC, id LIMIT $2",
     )
-    .bind(micros(now))
+    .bind(micros(since))
     .bind(MAX_ROWS)
     .fetch_all(store.reader())
     .await

@@ -14,7 +14,9 @@ mod attribution;
 mod credentials;
 mod front;
 mod guard;
+mod incident_pages;
 mod incidents;
+mod incidents_api;
 mod language;
 mod login;
 mod maintenance;
@@ -23,7 +25,12 @@ mod overview;
 mod pages;
 mod payments;
 mod posted_v2;
+pub mod push;
 mod query;
+mod query_form;
+mod query_json;
+mod query_labels;
+mod query_rules;
 mod runbooks;
 pub mod session;
 mod silences_v2;
@@ -66,12 +73,21 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/-/ready", get(admin::ready))
         .route("/-/reload", axum::routing::post(admin::reload))
         .route("/metrics", get(admin::metrics))
-        .route("/api/v1/query", get(query::instant).post(query::instant_form))
-        .route("/api/v1/query_range", get(query::range).post(query::range_form))
+        .route("/api/v1/query", get(query::instant).post(query::instant))
+        .route("/api/v1/query_range", get(query::range).post(query::range))
+        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/series", get(query_labels::series).post(query_labels::series))
+        .route("/api/v1/labels", get(query_labels::names).post(query_labels::names))
+        .route("/api/v1/label/{name}/values", get(query_labels::values))
+        .route("/api/v1/metadata", get(query_labels::metadata))
+        .route("/api/v1/rules", get(query_rules::rules))
+        .route("/api/v1/alerts", get(query_rules::alerts))
         .route("/api/v1/status/buildinfo", get(query::build_info))
         .route("/api/ioc/v1/agencies", get(api::agencies))
         .route("/api/ioc/v1/services", get(api::services))
-        .route("/api/ioc/v1/incidents", get(api::incidents))
+        .route("/api/ioc/v1/openapi.json", get(api::openapi))
+        .route("/api/ioc/v1/incidents", get(incidents_api::list))
+        .route("/api/ioc/v1/incidents/{id}", get(incidents_api::one))
         .route("/api/ioc/v1/mismatches", get(payments::mismatches))
         .route("/api/ioc/v1/scorecards", get(api::scorecards))
         .route("/api/ioc/v1/availability", get(attribution::availability))
@@ -83,8 +99,9 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/", get(pages::overview))
         .route("/payments", get(payments::page))
         .route("/maintenance", get(maintenance::page).post(maintenance::send))
-        .route("/incidents", get(pages::incidents))
-        .route("/incidents/{id}", get(pages::incident))
+        .route("/incidents", get(incident_pages::list))
+        .route("/incidents/{id}", get(incident_pages::one))
+        .route("/silences", get(incident_pages::silences))
         .route("/reports", get(pages::reports))
         .route("/reports/{week}", get(pages::report))
         .route("/status", get(pages::status))
@@ -145,6 +162,8 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 mod attribution_tests;
 #[cfg(test)]
 mod door_tests;
+#[cfg(test)]
+mod openapi_tests;
 #[cfg(test)]
 mod payments_tests;
 #[cfg(test)]

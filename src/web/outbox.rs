@@ -60,6 +60,7 @@ async fn list(
     Ok(Json(json!({
         "state": state.as_str(),
         "count": count,
+        "heldForSummaries": outbox.count_held(&filter).await?,
         "messages": rows.iter().map(shown).collect::<Vec<_>>(),
         "next": next,
     })))
@@ -68,7 +69,7 @@ async fn list(
 fn shown(row: &Listed) -> Value {
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
     json!({
-        "id": row.id, "channel": row.channel, "person": row.person, "to": masked(&row.recipient),
+        "id": row.id, "channel": row.channel, "person": row.person, "to": (row.channel == "mail").then(|| masked(&row.recipient)),
         "messageId": row.message_id, "thread": row.thread, "incident": row.incident, "agency": row.agency,
         "createdAt": row.created.to_string(), "nextTryAt": time(row.next), "attempts": row.attempts,
         "sentAt": time(row.sent), "gaveUpAt": time(row.gave_up), "bouncedAt": time(row.bounced),

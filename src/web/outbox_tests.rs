@@ -39,6 +39,7 @@ fn mail(number: u32, agency: &str) -> Outgoing {
         message_id: format!("<m{number}@vn.example>"),
         message: "Subject: secret text\r\n\r\nx\r\n".into(),
         about: About { agency: agency.into(), incident: (!agency.is_empty()).then_some(7) },
+        brief: None,
     }
 }
 

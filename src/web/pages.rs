@@ -1,11 +1,11 @@
-//! The pages: server-rendered, in Vietnamese or English, without a script.
+//! The pages: server-rendered, in Vietnamese or English, without a script. Those of incidents and silences stand in
+//! `incident_pages.rs`.
 
 use super::access::{Denial, Identity};
-use super::{AppState, attribution, guard, incidents as rows, language, overview as wall, runbooks};
+use super::{AppState, attribution, guard, language, overview as wall, runbooks};
 use crate::config::site::Language;
 use crate::evaluation::{Week, archive};
 use crate::format;
-use crate::incident::{Excused, Why, words};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{self, HeaderMap};
 use axum::http::{StatusCode, request::Parts};
@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 pub(super) type Page = Result<Response, StatusCode>;
 
 /// How often the wall renews itself, in seconds.
-const REFRESH: u32 = 15;
+pub(super) const REFRESH: u32 = 15;
 
 #[derive(Deserialize)]
 struct Parameters {
@@ -107,6 +107,7 @@ fn templates() -> &'static Environment<'static> {
             ("incidents.html", include_str!("templates/incidents.html")),
             ("ack.html", include_str!("templates/ack.html")),
             ("incident.html", include_str!("templates/incident.html")),
+            ("silences.html", include_str!("templates/silences.html")),
             ("maintenance.html", include_str!("templates/maintenance.html")),
             ("payments.html", include_str!("templates/payments.html")),
             ("reports.html", include_str!("templates/reports.html")),
@@ -124,7 +125,7 @@ fn templates() -> &'static Environment<'static> {
     })
 }
 
-fn internal(error: impl std::error::Error + 'static) -> StatusCode {
+pub(super) fn internal(error: impl std::error::Error + 'static) -> StatusCode {
     tracing::error!(error = &error as &dyn std::error::Error, "rendering a page failed");
     StatusCode::INTERNAL_SERVER_ERROR
 }
@@ -174,185 +175,6 @@ fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
         mismatches => agency.mismatches, money => format::dong(agency.mismatch_dong as i64, language),
         incidents => agency.incidents, critical => agency.critical,
         score => agency.score, score_text => agency.score.map(|score| format::decimal(score, 1, language)),
-    }
-}
-
-pub(super) fn incident_value(state: &AppState, reader: &Reader, incident: &rows::Incident) -> Value {
-    let config = state.config();
-    let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
-    let agency = config.agencies.iter().find(|agency| *agency.id == *incident.agency);
-    let (colour, word) = match (incident.resolved_us, incident.severity.as_str()) {
-        (Some(_), _) => ("green", reader.pick("● đã khắc phục", "● resolved")),
-        (None, "critical") => ("red", reader.pick("▼ nghiêm trọng", "▼ critical")),
-        (None, _) => ("orange", reader.pick("◆ cảnh báo", "◆ warning")),
-    };
-    context! {
-        id => incident.id, colour, state => word, subject => &incident.subject,
-        area => area_word(&incident.area, reader),
-        agency => agency.map_or(incident.agency.as_str(), |agency| agency.name.as_str()),
-        opened => at(incident.opened_us), resolved => incident.resolved_us.map(at),
-        excused => incident.excused.as_ref().map(|excused| excused_words(state, reader, excused)),
-        acknowledged => acknowledged_words(state, reader, incident),
-    }
-}
-
-/// Who is on it; only while it holds and something fires.
-fn acknowledged_words(state: &AppState, reader: &Reader, incident: &rows::Incident) -> Option<String> {
-    let holds = |until: &Timestamp| incident.resolved_us.is_none() && reader.now < *until;
-    let (person, until) = incident.acknowledged.as_ref().filter(|(_, until)| holds(until))?;
-    let config = state.config();
-    let known = config.people.iter().find(|known| *known.id == **person);
-    let name = known.map_or(person.as_str(), |known| known.name.as_str());
-    let until = format::date_time(*until, &config.site.timezone);
-    Some(format!(
-        "{} {name} ({} {until})",
-        reader.pick("đã tiếp nhận:", "acknowledged by"),
-        reader.pick("đến", "until")
-    ))
-}
-
-fn excused_words(state: &AppState, reader: &Reader, excused: &Excused) -> String {
-    let since = format::date_time(excused.since, &state.config().site.timezone);
-    let why = match excused.why {
-        Why::Cause(_) => format!("{} {}", reader.pick("không tính lỗi: do", "excused by"), excused.by),
-        Why::Silenced | Why::Inhibited => words::excused(excused, reader.language),
-    };
-    format!("{why} {} {since}", reader.pick("từ", "since"))
-}
-
-fn area_word<'a>(area: &'a str, reader: &Reader) -> &'a str {
-    match area {
-        "service" => reader.pick("dịch vụ", "services"),
-        "payment" => reader.pick("thanh toán", "payments"),
-        "camera" => "camera",
-        "hotspot" => reader.pick("điểm wifi", "hotspots"),
-        "usage" => reader.pick("sử dụng ứng dụng", "use of applications"),
-        "host" => reader.pick("máy chủ", "host"),
-        "dependency" => reader.pick("hạ tầng dùng chung", "shared infrastructure"),
-        "self" => "ioc-watch",
-        other => other,
-    }
-}
-
-pub(super) async fn incidents(State(state): State<AppState>, reader: Reader) -> Page {
-    let list = rows::list(state.store(), reader.identity.visible()).await.map_err(internal)?;
-    let incidents: Vec<Value> = list.iter().map(|incident| incident_value(&state, &reader, incident)).collect();
-    let silences = silences(&state, &reader).await?;
-    let may_act = reader.identity.may_answer();
-    reader.render(&state, "incidents.html", context! { incidents, silences, may_act, refresh => REFRESH })
-}
-
-/// What nobody is to hear of now or later, as far as the reader may know.
-async fn silences(state: &AppState, reader: &Reader) -> Result<Vec<Value>, StatusCode> {
-    let config = state.config();
-    let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
-    let shown = rows::silences(state.store(), reader.now).await.map_err(internal)?;
-    let shown = shown.into_iter().filter_map(|silence| {
-        let matchers: Vec<_> = silence.matchers.iter().filter_map(|matcher| matcher.read().ok()).collect();
-        if !super::silences_v2::is_for(&reader.identity, &matchers) {
-            return None;
-        }
-        let person = config.people.iter().find(|person| *person.id == *silence.created_by);
-        let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
-        Some(context! {
-            id => silence.id, matchers => matchers.join(", "), comment => silence.comment,
-            person => person.map_or(silence.created_by.as_str(), |person| person.name.as_str()),
-            starts => at(silence.starts_us), ends => at(silence.ends_us),
-        })
-    });
-    Ok(shown.collect())
-}
-
-pub(super) async fn incident(State(state): State<AppState>, reader: Reader, Path(id): Path<i64>) -> Page {
-    let Some(detail) = rows::find(state.store(), id).await.map_err(internal)? else {
-        return Err(StatusCode::NOT_FOUND);
-    };
-    // What is not theirs is not there.
-    if !reader.identity.sees(&detail.incident.agency) {
-        return Err(StatusCode::NOT_FOUND);
-    }
-    let config = state.config();
-    let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
-    let is_seen = |labels: &serde_json::Value| {
-        // Groups need not be of one agency.
-        reader.identity.visible().is_none()
-            || labels
-                .get("agency")
-                .and_then(|agency| agency.as_str())
-                .is_some_and(|agency| reader.identity.sees(agency))
-    };
-    let alerts: Vec<Value> = detail
-        .alerts
-        .iter()
-        .filter(|alert| is_seen(&alert.labels))
-        .map(|alert| {
-            let text = |key: &str| alert.annotations.get(key).and_then(|value| value.as_str()).unwrap_or("");
-            let said = |key: &str| {
-                let english = text(&format!("{key}_en"));
-                if reader.language == Language::En && !english.is_empty() { english } else { text(key) }.to_string()
-            };
-            let colour = match (alert.resolved_us, alert.severity.as_str()) {
-                (Some(_), _) => "green",
-                (None, "critical") => "red",
-                (None, _) => "orange",
-            };
-            context! {
-                name => alert.labels.get("alertname").and_then(|name| name.as_str()).unwrap_or(""),
-                summary => said("summary"), description => said("description"), runbook => runbook_link(text("runbook")),
-                excused => alert.excused.as_ref().filter(|_| alert.resolved_us.is_none())
-                    .map(|excused| excused_words(&state, &reader, excused)),
-                colour, starts => at(alert.starts_us), resolved => alert.resolved_us.map(at),
-            }
-        })
-        .collect();
-    let timeline: Vec<Value> = detail.timeline.iter().map(|event| event_value(&state, &reader, event)).collect();
-    let incident = incident_value(&state, &reader, &detail.incident);
-    let may_act = detail.is_open && reader.identity.may_answer();
-    reader.render(&state, "incident.html", context! { incident, alerts, timeline, may_act, id })
-}
-
-/// A line of the timeline.
-pub(super) fn event_value(state: &AppState, reader: &Reader, event: &rows::Event) -> Value {
-    let config = state.config();
-    let person = config.people.iter().find(|person| *person.id == *event.person);
-    context! {
-        at => format::date_time(crate::store::from_micros(event.at_us), &config.site.timezone),
-        event => event_word(&event.event, reader), detail => &event.detail,
-        person => person.map_or(event.person.as_str(), |person| person.name.as_str()),
-    }
-}
-
-/// Ours become pages here; of others' only what a browser opens as a page. Never `javascript:`.
-fn runbook_link(link: &str) -> Option<String> {
-    let name = link.rsplit('/').next().unwrap_or("").trim_end_matches(".md");
-    if runbooks::find(name).is_some() {
-        return Some(format!("/runbooks/{name}"));
-    }
-    (link.starts_with("https://") || link.starts_with("http://")).then(|| link.to_string())
-}
-
-fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
-    match event {
-        "opened" => reader.pick("mở sự cố", "opened"),
-        "fired" => reader.pick("thêm cảnh báo", "alert fired"),
-        "ended" => reader.pick("cảnh báo kết thúc", "alert ended"),
-        "excused" => reader.pick("không tính lỗi", "excused"),
-        "excuse_ended" => reader.pick("hết được miễn lỗi", "no longer excused"),
-        "reopened" => reader.pick("tái diễn", "reopened"),
-        "resolved" => reader.pick("đã khắc phục", "resolved"),
-        "mailed" => reader.pick("đã gửi thư", "mailed"),
-        "nobody" => reader.pick("chưa có người chịu trách nhiệm", "no one responsible"),
-        "closed" => reader.pick("đóng sự cố", "closed"),
-        "acknowledged" => reader.pick("đã tiếp nhận", "acknowledged"),
-        "ack_expired" => reader.pick("hết hạn tiếp nhận", "acknowledgement expired"),
-        "commented" => reader.pick("ghi chú", "comment"),
-        "escalated" => reader.pick("báo lên", "escalated"),
-        "skipped" => reader.pick("bỏ qua vì không có ai", "skipped: it names nobody"),
-        "reminded" => reader.pick("nhắc lại", "reminded"),
-        "silenced" => reader.pick("tạm tắt thông báo đến", "silenced until"),
-        "undeliverable" => reader.pick("thư không đến được", "mail did not arrive"),
-        "dismissed" => reader.pick("xác nhận đã xử lý xong", "resolved by hand"),
-        other => other,
     }
 }
 

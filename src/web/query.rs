@@ -1,241 +1,187 @@
-//! The query API in Prometheus's JSON shape: `query`, `query_range`, `status/buildinfo`.
+//! The query API in Prometheus's JSON shape, so that Grafana's Prometheus data source and `promtool query` work on the
+//! daemon itself. Here: `query`, `query_range`, `status/buildinfo`, and what all its routes share.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `query_form` | parameters of a request, from address and body |
+//! | `query_json` | answers, failures, numbers and times as Prometheus writes them |
+//! | `query_labels` | `series`, `labels`, `label/…/values`, `metadata` |
+//! | `query_rules` | `rules`, `alerts` |
 
 use super::AppState;
 use super::access::Identity;
-use crate::promql::{self, Query, QueryError, Series, Storage, Value};
-use axum::extract::{Query as Parameters, State};
-use axum::http::StatusCode;
-use axum::{Extension, Form, Json};
+use super::query_form::Form;
+use super::query_json::{self as json, Answer, Failure, Json};
+use crate::history::Reader;
+use crate::promql::{self, Limits, QueryError, Series, Storage, Value};
+use axum::Extension;
+use axum::extract::State;
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
-use serde::Deserialize;
-use serde_json::{Map, json};
-
-type Answer = (StatusCode, Json<serde_json::Value>);
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// As Prometheus: a range query gives at most so many points a series.
 const MAX_POINTS: i64 = 11_000;
+/// How long one query may wait and run. Shorter than a tick: sampling waits while a query reads.
+const MAX_TIME: Duration = Duration::from_secs(10);
+/// Samples of one answer: some 200 series of 11,000 points, or 50,000 series of 40.
+const MAX_HELD: u64 = 2_000_000;
+/// How many queries run at once; the others wait for their turn.
+const MAX_CONCURRENT: usize = 4;
 
-#[derive(Deserialize)]
-pub(super) struct Instant {
-    query: String,
-    time: Option<String>,
-}
+/// The turns of the queries. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Semaphore>);
 
-#[derive(Deserialize)]
-pub(super) struct Range {
-    query: String,
-    start: String,
-    end: String,
-    step: String,
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(Arc::new(Semaphore::new(MAX_CONCURRENT)))
+    }
 }
 
 pub(super) async fn instant(
     State(state): State<AppState>,
     Extension(identity): Extension<Identity>,
-    Parameters(given): Parameters<Instant>,
-) -> Answer {
-    let at_ms = match given.time.as_deref().map(time_ms) {
-        None => Timestamp::now().as_millisecond(),
-        Some(Some(at_ms)) => at_ms,
-        Some(None) => return bad_data("time is neither seconds since 1970 nor RFC 3339"),
-    };
-    evaluate(state, identity, given.query, move |storage, query| {
-        Ok(value(promql::instant(storage, query, at_ms)?, at_ms))
+    form: Form,
+) -> Result<Answer, Failure> {
+    let limit = form.limit()?;
+    let at_ms = form.time("time")?.unwrap_or_else(|| Timestamp::now().as_millisecond());
+    let (query, time) = (form.query()?, max_time(&form)?);
+    read(&state, identity, time, move |visible, limits| {
+        let value = promql::instant_within(visible, &query, at_ms, limits)?;
+        Ok(answer(value, at_ms, limit))
     })
     .await
-}
-
-pub(super) async fn instant_form(
-    state: State<AppState>,
-    identity: Extension<Identity>,
-    Form(given): Form<Instant>,
-) -> Answer {
-    instant(state, identity, Parameters(given)).await
 }
 
 pub(super) async fn range(
     State(state): State<AppState>,
     Extension(identity): Extension<Identity>,
-    Parameters(given): Parameters<Range>,
-) -> Answer {
-    let (Some(from), Some(to)) = (time_ms(&given.start), time_ms(&given.end)) else {
-        return bad_data("start and end are seconds since 1970 or RFC 3339");
-    };
-    let Some(step) = step_ms(&given.step).filter(|step| *step > 0) else {
-        return bad_data("step is a positive number of seconds or a duration such as 15s");
-    };
+    form: Form,
+) -> Result<Answer, Failure> {
+    let limit = form.limit()?;
+    let (from, to) = (form.required_time("start")?, form.required_time("end")?);
     if to < from {
-        return bad_data("end is before start");
+        return Err(Failure::parameter("end", "end timestamp must not be before start time"));
     }
+    let step = form.step()?;
     if to.saturating_sub(from) / step > MAX_POINTS {
-        return bad_data("more than 11,000 points a series; take a longer step");
+        return Err(Failure::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
     }
-    evaluate(state, identity, given.query, move |storage, query| {
-        Ok(value(Value::Matrix(promql::range(storage, query, from, to, step)?), to))
+    let (query, time) = (form.query()?, max_time(&form)?);
+    if !query.is_scalar_or_vector() {
+        return Err(Failure::parameter(
+            "query",
+            "invalid expression type for range query, must be Scalar or instant Vector",
+        ));
+    }
+    read(&state, identity, time, move |visible, limits| {
+        let series = promql::range_within(visible, &query, (from, to, step), limits)?;
+        Ok(answer(Value::Matrix(series), to, limit))
     })
     .await
 }
 
-pub(super) async fn range_form(
-    state: State<AppState>,
-    identity: Extension<Identity>,
-    Form(given): Form<Range>,
-) -> Answer {
-    range(state, identity, Parameters(given)).await
+/// Clients choose features by Prometheus's version; ours speaks as 3.
+pub(super) async fn build_info() -> Answer {
+    let mut json = Json::default();
+    json.raw(r#"{"version":"3.0.0","revision":"","branch":"","buildUser":"","buildDate":"","goVersion":"","#);
+    json.raw(r#""application":"ioc-watch","applicationVersion":"#);
+    json.text(env!("CARGO_PKG_VERSION"));
+    json.raw("}");
+    Answer::new(json)
 }
 
-pub(super) async fn build_info() -> Json<serde_json::Value> {
-    // Clients choose features by Prometheus's version; ours speaks as 3.
-    let data = json!({"version": "3.0.0", "application": "ioc-watch", "applicationVersion": env!("CARGO_PKG_VERSION")});
-    Json(json!({"status": "success", "data": data}))
+/// Grafana asks for them beside a graph. There are none.
+pub(super) async fn exemplars() -> Answer {
+    let mut json = Json::default();
+    json.raw("[]");
+    Answer::new(json)
 }
 
 /// The history as somebody sees it. What they do not see is not there, so that no expression can reach it.
 pub(super) struct Visible<'a> {
-    pub history: crate::history::Reader<'a>,
+    pub history: Reader<'a>,
     pub identity: Identity,
 }
 
 impl Storage for Visible<'_> {
     fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
         let all = self.identity.visible().is_none();
+        let mut seen = Vec::new();
         self.history.select(matchers, from_ms, to_ms, &mut |series| {
             if all || self.identity.sees(series.labels.get("agency")) {
-                each(series);
+                seen.push(series);
             }
         });
+        // As Prometheus reads its blocks, so that what has no order of its own comes in the same one.
+        seen.sort_unstable_by(|a, b| a.labels.cmp(b.labels));
+        seen.into_iter().for_each(each);
     }
 }
 
-async fn evaluate(
-    state: AppState,
+/// The time that the caller grants; at most ours.
+fn max_time(form: &Form) -> Result<Duration, Failure> {
+    Ok(form.duration("timeout")?.map_or(MAX_TIME, |asked| asked.min(MAX_TIME)))
+}
+
+/// Runs `work` on what the caller sees of the history, in its turn and within its time.
+pub(super) async fn read(
+    state: &AppState,
     identity: Identity,
-    text: String,
-    work: impl FnOnce(&dyn Storage, &Query) -> Result<serde_json::Value, QueryError> + Send + 'static,
-) -> Answer {
+    time: Duration,
+    work: impl FnOnce(&Visible<'_>, Limits) -> Result<Answer, QueryError> + Send + 'static,
+) -> Result<Answer, Failure> {
+    let deadline = Instant::now() + time;
+    let turn = tokio::time::timeout(time, state.turns().0.clone().acquire_owned()).await;
+    // The semaphore is never closed.
+    let Some(turn) = turn.ok().and_then(Result::ok).filter(|_| Instant::now() < deadline) else {
+        return Err(Failure::timeout("query timed out in query queue"));
+    };
     let history = state.history().clone();
     let done = tokio::task::spawn_blocking(move || {
-        let query = Query::parse(&text)?;
-        work(&Visible { history: history.read(), identity }, &query)
+        let _turn = turn;
+        let limits = Limits { held: MAX_HELD, deadline: Some(deadline), ..Limits::default() };
+        work(&Visible { history: history.read(), identity }, limits)
     })
     .await;
     match done {
-        Ok(Ok(data)) => (StatusCode::OK, Json(json!({"status": "success", "data": data}))),
-        Ok(Err(error @ QueryError::Execution(_))) => {
-            failed(StatusCode::UNPROCESSABLE_ENTITY, "execution", &error.to_string())
-        }
-        Ok(Err(error)) => bad_data(&error.to_string()),
+        Ok(outcome) => outcome.map_err(|error| match error {
+            QueryError::Timeout => Failure::timeout(&error.to_string()),
+            error => Failure::execution(&error.to_string()),
+        }),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "a query panicked");
-            failed(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the query failed")
+            Err(Failure::internal("the query failed"))
         }
     }
 }
 
-fn bad_data(message: &str) -> Answer {
-    failed(StatusCode::BAD_REQUEST, "bad_data", message)
-}
-
-fn failed(status: StatusCode, kind: &str, message: &str) -> Answer {
-    (status, Json(json!({"status": "error", "errorType": kind, "error": message})))
-}
-
-fn value(value: Value, at_ms: i64) -> serde_json::Value {
-    match value {
-        Value::Scalar(scalar) => json!({"resultType": "scalar", "result": point(at_ms, scalar)}),
-        Value::String(text) => json!({"resultType": "string", "result": [at_ms as f64 / 1e3, text]}),
-        Value::Vector(samples) => {
-            let result: Vec<_> =
-                samples.iter().map(|s| json!({"metric": labels(&s.labels), "value": point(at_ms, s.value)})).collect();
-            json!({"resultType": "vector", "result": result})
-        }
-        Value::Matrix(series) => {
-            let result: Vec<_> = series
-                .iter()
-                .map(|s| {
-                    let values: Vec<_> = s.samples.iter().map(|(at, value)| point(*at, *value)).collect();
-                    json!({"metric": labels(&s.labels), "values": values})
-                })
-                .collect();
-            json!({"resultType": "matrix", "result": result})
-        }
-    }
-}
-
-fn labels(labels: &promql::Labels) -> serde_json::Value {
-    let pairs = labels.iter().map(|(name, value)| (name.to_string(), json!(&**value)));
-    serde_json::Value::Object(pairs.collect::<Map<_, _>>())
-}
-
-fn point(at_ms: i64, value: f64) -> serde_json::Value {
-    let text = if value == f64::INFINITY {
-        "+Inf".to_string()
-    } else if value == f64::NEG_INFINITY {
-        "-Inf".to_string()
-    } else {
-        value.to_string()
+/// The value, cut off at `limit` elements.
+fn answer(mut value: Value, at_ms: i64, limit: Option<usize>) -> Answer {
+    let limit = limit.unwrap_or(usize::MAX);
+    let is_truncated = match &mut value {
+        Value::Vector(samples) => truncate(samples, limit),
+        Value::Matrix(series) => truncate(series, limit),
+        Value::Scalar(_) | Value::String(_) => false,
     };
-    json!([at_ms as f64 / 1e3, text])
+    let mut json = Json::default();
+    json::value(&mut json, &value, at_ms);
+    let answer = Answer::new(json);
+    if is_truncated { answer.truncated() } else { answer }
 }
 
-fn time_ms(text: &str) -> Option<i64> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        // Far enough for any clock, and its milliseconds fit.
-        return (seconds.abs() < 1e12).then(|| (seconds * 1e3).round() as i64);
-    }
-    text.parse::<Timestamp>().ok().map(|time| time.as_millisecond())
-}
-
-fn step_ms(text: &str) -> Option<i64> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds > 0.0 && seconds < 1e9).then(|| (seconds * 1e3).round() as i64);
-    }
-    let mut total: f64 = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let count: f64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].bytes().take_while(u8::is_ascii_lowercase).count();
-        let (scale, after) = (&rest[digits..digits + unit], &rest[digits + unit..]);
-        let scale = match scale {
-            "ms" => 1.0,
-            "s" => 1e3,
-            "m" => 60e3,
-            "h" => 3_600e3,
-            "d" => 86_400e3,
-            "w" => 604_800e3,
-            "y" => 31_536_000e3,
-            _ => return None,
-        };
-        total += count * scale;
-        rest = after;
-    }
-    (total > 0.0 && total < 1e12).then_some(total as i64)
+/// Whether anything was cut off.
+pub(super) fn truncate<T>(list: &mut Vec<T>, limit: usize) -> bool {
+    let is_longer = list.len() > limit;
+    list.truncate(limit);
+    is_longer
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_steps_are_read_as_prometheus_reads_them() {
-        assert_eq!(time_ms("1764000000.5"), Some(1_764_000_000_500));
-        assert_eq!(time_ms("2026-11-23T00:00:00Z"), Some(1_795_392_000_000));
-        assert_eq!((time_ms("x"), time_ms("1e300"), time_ms("NaN")), (None, None, None));
-        let steps = [
-            ("15", Some(15_000)),
-            ("1m30s", Some(90_000)),
-            ("0.5", Some(500)),
-            ("0", None),
-            ("-1", None),
-            ("5x", None),
-            ("", None),
-            ("m", None),
-        ];
-        for (text, expected) in steps {
-            assert_eq!(step_ms(text), expected, "{text}");
-        }
-        assert_eq!(point(1_500, f64::INFINITY), json!([1.5, "+Inf"]));
-    }
-}
+#[path = "query_tests.rs"]
+mod tests;

@@ -86,10 +86,12 @@ async fn a_silence_is_made_seen_changed_and_ended() {
 
     incidents.tick(Timestamp::now()).await.unwrap();
     let (_, page) = (0, ask(&house, as_user(get("/incidents?lang=vi"), "viewer")).await.2);
-    assert!(page.contains("nâng cấp") && page.contains("đang tạm tắt thông báo"), "{page}");
+    assert!(page.contains("nâng cấp") && page.contains("Đang tạm tắt thông báo: 1"), "{page}");
     let button = |page: &str| page.contains(&format!("action=\"/silences/{id}"));
+    let page = ask(&house, as_user(get("/silences?lang=vi"), "viewer")).await.2;
+    assert!(page.contains("nâng cấp") && page.contains("◆ đang tắt") && page.contains("ai đó"), "{page}");
     assert!(!button(&page), "a viewer may not end it");
-    assert!(button(&ask(&house, as_user(get("/incidents"), "operator")).await.2));
+    assert!(button(&ask(&house, as_user(get("/silences"), "operator")).await.2));
 
     let other = silence(&id, matcher("alertname", "B"), 60);
     let (_, changed) = send(&house, "operator", post("/api/v2/silences"), Some(other)).await;
@@ -147,6 +149,8 @@ async fn who_is_bound_to_an_agency_silences_and_sees_its_own_only() {
     let everybodys = made["silenceID"].as_str().unwrap();
     let own = silence("", matcher("agency", "tam-ky"), 60);
     assert_eq!(send(&house, "operator-tk", post("/api/v2/silences"), Some(own)).await.0, 200);
+    let page = ask(&house, as_user(get("/silences"), "viewer-tk")).await.2;
+    assert!(page.contains("agency=") && !page.contains("area="), "{page}");
     let (_, seen) = send(&house, "viewer-tk", get("/api/v2/silences"), None).await;
     assert_eq!(seen.as_array().map(Vec::len), Some(1), "{seen}");
     assert_eq!(send(&house, "viewer-tk", get(&format!("/api/v2/silence/{everybodys}")), None).await.0, 404);

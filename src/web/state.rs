@@ -1,11 +1,13 @@
 //! What the routes work with.
 
 use super::credentials::Door;
+use super::query::Turns;
 use crate::attribution::Ledger;
 use crate::config::Config;
 use crate::config::site::Language;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::rules::RulesBoard;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub history: Arc<History>,
+    /// How the rules stand.
+    pub rules: RulesBoard,
     pub store: Store,
     pub ledger: Ledger,
     /// Set by the daemon once everything runs.
@@ -36,13 +40,14 @@ pub struct AppState(Arc<Inner>);
 struct Inner {
     config: RwLock<Arc<Config>>,
     door: Door,
+    turns: Turns,
     parts: Parts,
 }
 
 impl AppState {
     pub fn new(parts: Parts) -> AppState {
         let door = Door::new(parts.store.clone(), parts.metrics.clone());
-        AppState(Arc::new(Inner { config: RwLock::new(parts.config.clone()), door, parts }))
+        AppState(Arc::new(Inner { config: RwLock::new(parts.config.clone()), door, turns: Turns::default(), parts }))
     }
 
     /// The configuration in force.
@@ -70,6 +75,14 @@ impl AppState {
 
     pub fn history(&self) -> &Arc<History> {
         &self.0.parts.history
+    }
+
+    pub fn rules(&self) -> &RulesBoard {
+        &self.0.parts.rules
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     pub fn store(&self) -> &Store {

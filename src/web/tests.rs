@@ -42,7 +42,7 @@ pub(super) struct House {
 }
 
 /// A daemon's web room with something to show.
-async fn house() -> House {
+pub(super) async fn house() -> House {
     house_with(CONFIG, &[]).await
 }
 
@@ -73,7 +73,8 @@ pub(super) async fn house_with(text: &str, files: &[(&str, &str)]) -> House {
     });
     let history = Arc::new(History::new(&config.history));
     let ready = Arc::new(AtomicBool::new(false));
-    let state = AppState::new(Parts { config, metrics, history, store, ledger, ready, reload, status });
+    let rules = crate::rules::RulesBoard::default();
+    let state = AppState::new(Parts { config, metrics, history, rules, store, ledger, ready, reload, status });
     // As the alert API comes: nested, with a state of its own.
     let extra = Router::new().route("/api/v2/secret", axum::routing::get(|| async { "never" }));
     House { router: router(state.clone(), extra), state, dir }
@@ -156,6 +157,7 @@ async fn every_page_answers_in_both_languages_and_escapes() {
         ("/", "đơn vị có gián đoạn", "agencies with an outage"),
         ("/incidents", "nghiêm trọng", "critical"),
         ("/incidents/7", "Diễn biến", "Timeline"),
+        ("/silences", "Không có thông báo nào đang tạm tắt", "Nothing is silenced"),
         ("/reports", "Đánh giá tuần", "Weekly evaluation"),
         ("/reports/2026-W47", "Chi tiết và lý do", "Details and reasons"),
         ("/status", "chờ khởi động lại", "waits to restart"),
@@ -284,6 +286,76 @@ async fn readiness_reload_scrape_and_api() {
     assert_eq!(cards["scorecards"][0]["underperforming"], true);
     let (_, _, body) = ask(&house, request(Method::GET, "/api/ioc/v1/incidents")).await;
     assert!(body.contains(r#""id":7"#), "{body}");
+}
+
+/// The list of incidents by what its links choose, and by what programs ask; and page after page.
+#[tokio::test]
+async fn incidents_are_found_by_what_they_are() {
+    let house = house().await;
+    let us = crate::store::micros(Timestamp::now());
+    let hour = 3_600_000_000;
+    let mut tx = house.state.store().begin().await.unwrap();
+    for (id, agency, area, severity, resolved) in [
+        (8, "hoi-an", "camera", "warning", "NULL".to_owned()),
+        (9, "hoi-an", "service", "critical", (us - 48 * hour).to_string()),
+        (10, "tam-ky", "service", "warning", (us - hour).to_string()),
+    ] {
+        let opened = us - 72 * hour;
+        let excused = if id == 8 { format!("{us}, 'maintenance', 'sửa'") } else { "NULL, NULL, NULL".into() };
+        let insert = format!(
+            "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, mails, told, excused_us, excused_why, excused_by) VALUES ({id}, 'k{id}', '{agency}', '{area}', '{severity}', 'số {id}', {opened}, {resolved}, 1, '[]', {excused})"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(insert)).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let day_ago = (Timestamp::now() - jiff::SignedDuration::from_hours(24)).to_string();
+    let since = format!("since={day_ago}");
+    let rows: [(&str, &[i64], Option<i64>); 12] = [
+        ("", &[10, 9, 8, 7], None),
+        ("agency=hoi-an", &[9, 8], None),
+        ("area=service", &[10, 9, 7], None),
+        ("severity=critical", &[9, 7], None),
+        ("state=open", &[8, 7], None),
+        ("state=excused", &[8], None),
+        ("state=resolved", &[10, 9], None),
+        (&since, &[10, 8, 7], None),
+        ("agency=hoi-an&state=resolved&area=", &[9], None),
+        ("limit=2", &[10, 9], Some(9)),
+        ("limit=2&before=9", &[8, 7], None),
+        ("limit=3&severity=critical&before=9", &[7], None),
+    ];
+    for (query, expected, next) in rows {
+        let path = format!("/api/ioc/v1/incidents?{query}");
+        let (status, _, body) = ask(&house, request(Method::GET, &path)).await;
+        assert_eq!(status, StatusCode::OK, "{query}: {body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let ids: Vec<i64> = answer["incidents"].as_array().unwrap().iter().filter_map(|i| i["id"].as_i64()).collect();
+        assert_eq!((ids.as_slice(), answer["next"].as_i64()), (expected, next), "{query}");
+    }
+    for query in ["area=x", "severity=page", "state=x", "since=x", "before=-1", "limit=0", "limit=201", "who=x"] {
+        let path = format!("/api/ioc/v1/incidents?{query}");
+        let (status, _, body) = ask(&house, request(Method::GET, &path)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {body}");
+        assert!(body.starts_with("{\"error\":"), "{query}: {body}");
+    }
+    let page = async |query: &str| {
+        let path = format!("/incidents?lang=vi&{query}");
+        ask(&house, request(Method::GET, &path)).await.2.replace("&#x2f;", "/")
+    };
+    let all = page("").await;
+    for id in 7..=10 {
+        assert!(all.contains(&format!("href=\"/incidents/{id}?lang=vi\"")), "{id}:\n{all}");
+    }
+    let some = page("state=resolved&agency=hoi-an").await;
+    assert!(some.contains("số 9") && !some.contains("số 10") && !some.contains("số 8"), "{some}");
+    // The links keep what was chosen, and one takes the agency away.
+    assert!(
+        some.contains("href=\"/incidents?state=resolved&amp;severity=critical&amp;agency=hoi-an&amp;lang=vi\""),
+        "{some}"
+    );
+    assert!(some.contains("href=\"/incidents?state=resolved&amp;lang=vi\""), "{some}");
+    assert!(page("state=x&before=y&severity=%00").await.contains("số 10"), "what cannot be read is not chosen");
+    assert!(page("before=9").await.contains("số 8") && !page("before=9").await.contains("số 9"));
 }
 
 /// Serves the sample for a look with a browser: `IOC_WATCH_SHOW=127.0.0.1:9999 cargo test --lib web::tests::show`.

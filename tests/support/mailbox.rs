@@ -1,4 +1,5 @@
-//! A real SMTP server (Debian's aiosmtpd) that keeps what it received as a Maildir, and a reader of it.
+//! A real SMTP server (Debian's aiosmtpd) that keeps what it received as a Maildir, and a reader of it. It can be told to
+//! misbehave as servers do.
 
 use super::{Process, free_port, wait_for, wait_for_port};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,44 @@ pub struct MailServer {
     pub port: u16,
     dir: PathBuf,
     certificate: Option<(PathBuf, PathBuf)>,
+    /// What it does beside taking mails, as [`SCRIPT`] reads it.
+    manners: Option<String>,
     process: Option<Process>,
 }
+
+/// A server with manners, given as JSON: `refuse` (recipients that begin so are refused), `grey` (a recipient is refused
+/// for now, so many times), `slow` (seconds over each mail), `hang_up` (the ordinals, from 1, of the contents after which
+/// it closes the connection without an answer), `keeps` (whether it keeps those).
+const SCRIPT: &str = r#"
+import asyncio, json, sys
+from aiosmtpd.handlers import Mailbox
+from aiosmtpd.smtp import SMTP
+manners, asked, contents = json.loads(sys.argv[3]), {}, 0
+class Handler(Mailbox):
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith(tuple(manners.get("refuse", []))):
+            return "550 5.1.1 <%s>: no such user" % address
+        asked[address] = asked.get(address, 0) + 1
+        if asked[address] <= manners.get("grey", 0):
+            return "451 4.7.1 <%s>: greylisted, come again" % address
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+    async def handle_DATA(self, server, session, envelope):
+        global contents
+        contents += 1
+        await asyncio.sleep(manners.get("slow", 0))
+        if contents in manners.get("hang_up", []):
+            if manners.get("keeps"):
+                await super().handle_DATA(server, session, envelope)
+            server.transport.abort()
+            return "451 gone"
+        return await super().handle_DATA(server, session, envelope)
+async def main():
+    handler = Handler(sys.argv[2])
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(handler, hostname="mx"), "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+asyncio.run(main())
+"#;
 
 /// A mail as the server kept it.
 #[derive(Debug, Clone)]
@@ -43,19 +80,40 @@ impl Mail {
 impl MailServer {
     /// With a certificate it offers (and requires) STARTTLS.
     pub fn start(dir: &Path, certificate: Option<(PathBuf, PathBuf)>) -> MailServer {
-        let mut server = MailServer { port: free_port(), dir: dir.to_path_buf(), certificate, process: None };
+        let (port, dir) = (free_port(), dir.to_path_buf());
+        let mut server = MailServer { port, dir, certificate, manners: None, process: None };
         server.resume();
         server
     }
 
+    /// In the clear, with the manners of [`SCRIPT`].
+    pub fn start_with(dir: &Path, manners: &str) -> MailServer {
+        let manners = Some(manners.to_owned());
+        let (port, dir) = (free_port(), dir.to_path_buf());
+        let mut server = MailServer { port, dir, certificate: None, manners, process: None };
+        server.resume();
+        server
+    }
+
+    /// Where it keeps what it received.
+    pub fn maildir(&self) -> PathBuf {
+        self.dir.join("maildir")
+    }
+
     pub fn resume(&mut self) {
         let mut command = Command::new("/usr/bin/python3");
-        command.args(["-W", "ignore", "-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"]);
-        command.args(["-l", &format!("127.0.0.1:{}", self.port)]);
-        if let Some((certificate, key)) = &self.certificate {
-            command.arg("--tlscert").arg(certificate).arg("--tlskey").arg(key);
+        command.args(["-W", "ignore"]);
+        if let Some(manners) = &self.manners {
+            command.args(["-c", SCRIPT, &self.port.to_string()]).arg(self.maildir()).arg(manners);
+        } else {
+            command.args(["-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"]);
+            command.args(["-l", &format!("127.0.0.1:{}", self.port)]);
+            if let Some((certificate, key)) = &self.certificate {
+                command.arg("--tlscert").arg(certificate).arg("--tlskey").arg(key);
+            }
+            command.arg(self.maildir());
         }
-        command.arg(self.dir.join("maildir")).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(Process(command.spawn().expect("python3-aiosmtpd is installed")));
         wait_for_port("aiosmtpd", self.port);
     }
@@ -66,7 +124,7 @@ impl MailServer {
 
     /// Everything received so far, in order of arrival.
     pub fn mails(&self) -> Vec<Mail> {
-        let Ok(entries) = std::fs::read_dir(self.dir.join("maildir/new")) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(self.maildir().join("new")) else { return Vec::new() };
         let mut files: Vec<(std::time::SystemTime, PathBuf)> = entries
             .flatten()
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))

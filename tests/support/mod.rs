@@ -2,9 +2,11 @@
 //! what they kept. One file a server.
 #![allow(dead_code, reason = "each test binary uses some of the servers")]
 
+pub mod alertmanager;
 pub mod certificates;
 pub mod daemon;
 pub mod hostile;
+pub mod judge;
 pub mod mailbox;
 pub mod nginx;
 pub mod prometheus;
@@ -82,6 +84,18 @@ pub fn post(port: u16, path: &str, kind: &str, body: &str) -> std::io::Result<(u
             body.len()
         ),
     )
+}
+
+/// Any request over plain HTTP on loopback, with a body of JSON if there is one: status and body.
+pub fn send(port: u16, method: &str, path: &str, body: Option<&str>) -> std::io::Result<(u16, String)> {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    match body {
+        None => request(port, &format!("{head}\r\n")),
+        Some(body) => {
+            let length = body.len();
+            request(port, &format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"))
+        }
+    }
 }
 
 fn request(port: u16, text: &str) -> std::io::Result<(u16, String)> {

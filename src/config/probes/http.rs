@@ -247,7 +247,7 @@ fn json_path(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(String, String)>>
     Some(expectations)
 }
 
-fn http_url(cx: &mut Context<'_>, node: &Node) -> Option<url::Url> {
+pub(in crate::config) fn http_url(cx: &mut Context<'_>, node: &Node) -> Option<url::Url> {
     let url = node.as_text().and_then(|text| url::Url::parse(text).ok());
     let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) else {
         cx.expected(node, "an http:// or https:// URL with a host");
@@ -260,7 +260,7 @@ fn http_url(cx: &mut Context<'_>, node: &Node) -> Option<url::Url> {
     Some(url)
 }
 
-fn headers(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(String, String)>> {
+pub(in crate::config) fn headers(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(String, String)>> {
     let Some(entries) = node.as_mapping() else {
         cx.expected(node, "a mapping of header names and values");
         return None;

@@ -27,7 +27,7 @@ impl Engine {
         }
     }
 
-    fn schemes(self) -> [&'static str; 2] {
+    pub(in crate::config) fn schemes(self) -> [&'static str; 2] {
         match self {
             Engine::Postgres => ["postgres", "postgresql"],
             Engine::Mysql => ["mysql", "mariadb"],
@@ -58,7 +58,7 @@ pub enum SslMode {
 }
 
 impl SslMode {
-    const WORDS: [(&'static str, SslMode); 5] = [
+    pub(in crate::config) const WORDS: [(&'static str, SslMode); 5] = [
         ("disable", SslMode::Disable),
         ("prefer", SslMode::Prefer),
         ("require", SslMode::Require),
@@ -199,14 +199,14 @@ impl Newest {
 }
 
 /// What a URL says.
-struct Target {
-    host: Host<String>,
-    port: u16,
-    user: String,
-    database: Option<String>,
+pub(in crate::config) struct Target {
+    pub host: Host<String>,
+    pub port: u16,
+    pub user: String,
+    pub database: Option<String>,
 }
 
-fn target(cx: &mut Context<'_>, node: &Node, engine: Engine) -> Option<Target> {
+pub(in crate::config) fn target(cx: &mut Context<'_>, node: &Node, engine: Engine) -> Option<Target> {
     let [scheme, other] = engine.schemes();
     let text = decode::text(cx, node)?;
     let parsed = Url::parse(&text).ok();
@@ -254,7 +254,7 @@ fn target(cx: &mut Context<'_>, node: &Node, engine: Engine) -> Option<Target> {
 }
 
 /// One statement that reads.
-fn query(cx: &mut Context<'_>, node: &Node) -> Option<String> {
+pub(in crate::config) fn query(cx: &mut Context<'_>, node: &Node) -> Option<String> {
     const MAX: usize = 16 * 1024;
     let text = decode::text(cx, node)?;
     let text = text.trim().trim_end_matches(';').trim_end();

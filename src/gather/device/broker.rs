@@ -4,12 +4,13 @@
 //! reader. The worker takes what has gathered in one go, holding the fleet's lock once a batch.
 
 use super::DeviceError;
-use super::decode::{self, Malformed, Readings};
-use super::fleet::{Fleet, Found, Now, Session};
+use super::decode::Readings;
+use super::fleet::{Fleet, Now};
 use super::link::{Event, Link, Lost, MAX_PACKET, Message};
+use super::message::handle;
 use super::outcome::{Counters, Outcome, Tally};
 use super::queue::{Pushed, Queue};
-use super::topic::{Captures, Decoder, Topic, Topics};
+use super::topic::Topics;
 use crate::config::mqtt::Broker;
 use crate::metrics::{Row, columns};
 use std::collections::VecDeque;
@@ -302,104 +303,5 @@ impl Worker {
             metrics.table(columns::broker::TABLE).set(self.row, columns::broker::UNLISTED, n_unlisted);
         }
         self.counters.add(metrics, &mut self.tally);
-    }
-}
-
-/// Applies one message to the fleet.
-pub(super) fn handle(
-    topics: &Topics,
-    readings: &mut Readings,
-    session: &mut Session<'_>,
-    message: &Message,
-) -> Outcome {
-    let Ok(name) = std::str::from_utf8(&message.topic) else { return Outcome::Malformed };
-    let Some((topic, captures)) = topics.find(name) else { return Outcome::UnknownTopic };
-    if message.retain && !topic.retained_status {
-        return Outcome::RetainedIgnored;
-    }
-    let Some(device) = captures.device else { return handle_source(topic, &captures, readings, session, message) };
-    let device = topic.device(device);
-    let found = match session.find(captures.agency, captures.kind, &device, topic.kind_hint) {
-        Ok(found) => found,
-        Err(outcome) => return outcome,
-    };
-    let read = match &topic.decoder {
-        Decoder::Status(status) => {
-            return match decode::read_status(status, &message.payload) {
-                Ok(Some(online)) => {
-                    session.status(found, topic.source, online, message.retain);
-                    Outcome::Ok
-                }
-                Ok(None) => Outcome::Ok,
-                Err(Malformed) => Outcome::Malformed,
-            };
-        }
-        Decoder::Json(mapping) | Decoder::Each(mapping, _) => mapping.read(found.kind(), &message.payload, readings),
-        Decoder::Value(mapping) => mapping.read_values(found.kind(), &message.payload, readings),
-    };
-    match read {
-        Ok(()) => take(topic, found, readings, session, message.retain),
-        Err(Malformed) => Outcome::Malformed,
-    }
-}
-
-/// Applies what was read of one device.
-fn take(topic: &Topic, found: Found, readings: &Readings, session: &mut Session<'_>, is_retained: bool) -> Outcome {
-    if is_retained {
-        let Some(online) = readings.online() else { return Outcome::RetainedIgnored };
-        session.status(found, topic.source, online, true);
-    } else {
-        session.telemetry(found, topic.source, readings);
-    }
-    if readings.n_bad > 0 { Outcome::BadValue } else { Outcome::Ok }
-}
-
-/// A message whose topic names no device: of a recorder or bridge about itself, or about several devices.
-fn handle_source(
-    topic: &Topic,
-    captures: &Captures<'_>,
-    readings: &mut Readings,
-    session: &mut Session<'_>,
-    message: &Message,
-) -> Outcome {
-    match &topic.decoder {
-        Decoder::Status(status) => match decode::read_status(status, &message.payload) {
-            Ok(online) => {
-                if let (Some(source), Some(false)) = (topic.source, online) {
-                    session.source_gone(source);
-                }
-                Outcome::Ok
-            }
-            Err(Malformed) => Outcome::Malformed,
-        },
-        Decoder::Each(mapping, each) => {
-            let Ok(tree) = serde_json::from_slice::<serde_json::Value>(&message.payload) else {
-                return Outcome::Malformed;
-            };
-            let Some(devices) = decode::each(each, &tree) else { return Outcome::Malformed };
-            // The message counts once: as good if anything in it was, else as what the first of it was.
-            let mut outcome = Outcome::Ok;
-            let mut n_good = 0;
-            for (name, part) in devices {
-                let found =
-                    name.map(|name| session.find(captures.agency, captures.kind, &topic.device(name), topic.kind_hint));
-                let one = match found {
-                    Some(Ok(found)) => match mapping.read_part(found.kind(), part, readings) {
-                        Ok(()) => take(topic, found, readings, session, message.retain),
-                        Err(Malformed) => Outcome::BadValue,
-                    },
-                    Some(Err(outcome)) => outcome,
-                    None => Outcome::BadValue,
-                };
-                n_good += usize::from(one == Outcome::Ok);
-                // A bad value is told even where others are good.
-                if one != Outcome::Ok && (outcome == Outcome::Ok || one == Outcome::BadValue) {
-                    outcome = one;
-                }
-            }
-            if n_good > 0 && outcome != Outcome::BadValue { Outcome::Ok } else { outcome }
-        }
-        // The configuration's reader refuses both.
-        Decoder::Json(_) | Decoder::Value(_) => Outcome::UnknownTopic,
     }
 }

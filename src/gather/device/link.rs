@@ -149,6 +149,13 @@ impl Link {
         }
     }
 
+    /// The session ends with the connection, also over version 5, whose sessions last for days otherwise.
+    pub fn forget_session(&mut self) {
+        if let Link::V5 { events, .. } = self {
+            events.options.set_session_expiry_interval(None);
+        }
+    }
+
     /// Drops the connection. Version 3.1.1 keeps no session for who connected with a clean one, so after clearing it
     /// connects once more.
     pub fn drop_connection(&mut self) {

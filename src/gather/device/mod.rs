@@ -9,8 +9,10 @@
 mod broker;
 pub mod decode;
 pub mod fleet;
+pub mod guest;
 pub mod inventory;
 mod link;
+mod message;
 mod outcome;
 mod presence;
 mod queue;
@@ -22,6 +24,7 @@ mod strangers_tests;
 
 pub use fleet::{Fleet, Now, Settings};
 pub use inventory::Inventory;
+pub use message::Hearer;
 pub use outcome::Outcome;
 
 use crate::config::{Id, mqtt::Broker};

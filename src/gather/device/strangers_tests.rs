@@ -1,11 +1,11 @@
 //! What other makers' devices publish, read by configuration alone: each sample is written after the sender's own
 //! documentation, which is named beside it.
 
-use super::broker::handle;
 use super::decode::Readings;
 use super::fleet::{Fleet, Now, Settings};
 use super::inventory::{Inventory, Life, Listing};
 use super::link::Message;
+use super::message::handle;
 use super::outcome::Outcome;
 use super::topic::Topics;
 use crate::attribution::Ledger;

@@ -13,8 +13,13 @@ mod judging;
 mod ledger;
 mod life;
 mod mismatch;
+mod owner;
+#[cfg(test)]
+mod push_tests;
 mod register;
 mod row;
+#[cfg(test)]
+mod samples_tests;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -28,7 +33,7 @@ pub use mismatch::{
 pub use row::{Channel, PaymentRow, Record, Side, reference_of};
 
 use crate::config::feeds::Payments;
-use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{Doing, StoreError, Tx, micros};
 use classify::{Limits, settlement_due};
 use fees::Fees;
@@ -140,12 +145,25 @@ impl Rules {
 impl Gatherer for SideGatherer {
     type Row = PaymentRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         row::COLUMNS
     }
 
     fn parse(&self, cells: &Cells<'_>, now: Timestamp) -> Result<PaymentRow, Rejection> {
         PaymentRow::parse(self.side, cells, &self.rules.place.org, now)
+    }
+
+    fn agency<'r>(&self, row: &'r PaymentRow) -> &'r str {
+        &row.record.agency
+    }
+
+    async fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&PaymentRow],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        owner::foreign(tx, self.side, rows, may).await
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, _now: Timestamp) -> Result<(), StoreError> {

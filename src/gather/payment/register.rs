@@ -3,7 +3,7 @@
 
 use super::ledger::{self, KEYS, placeholders};
 use super::row::{Channel, bounded, resolve};
-use crate::feed::{Cells, Gatherer, Need, Rejection, value};
+use crate::feed::{Cells, Gatherer, Names, Need, Rejection, value};
 use crate::org::Org;
 use crate::store::{Doing, StoreError, Tx};
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ pub(super) struct RegisterGatherer {
 impl Gatherer for RegisterGatherer {
     type Row = (String, Registered);
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         &[
             ("dossier", Need::Required),
             ("agency", Need::Optional),
@@ -46,6 +46,21 @@ impl Gatherer for RegisterGatherer {
         let agency = resolve(&self.org, &cells.text(1)?, now)?;
         let procedure = value::fold(&bounded(cells.text(2)?, "procedure")?);
         Ok((dossier, Registered { agency, procedure, channel: Channel::parse(&cells.text(3)?) }))
+    }
+
+    fn agency<'r>(&self, row: &'r Self::Row) -> &'r str {
+        &row.1.agency
+    }
+
+    async fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&Self::Row],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        let known = read(tx, &rows.iter().map(|(dossier, _)| dossier.as_str()).collect::<Vec<_>>()).await?;
+        let is_foreign = |dossier: &String| known.get(dossier).is_some_and(|known| !may(&known.agency));
+        Ok(rows.iter().enumerate().filter(|(_, (dossier, _))| is_foreign(dossier)).map(|(index, _)| index).collect())
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<Self::Row>, _now: Timestamp) -> Result<(), StoreError> {

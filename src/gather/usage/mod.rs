@@ -15,7 +15,7 @@ pub use tables::{ActiveUsers, DossierCount, active_users, dossier_counts};
 
 use crate::config::Id;
 use crate::config::feeds::{UsageRows, UsageSource};
-use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Need, Place, Polled, Rejection};
+use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -40,7 +40,7 @@ struct AppGatherer {
 impl Gatherer for AppGatherer {
     type Row = UsageRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         rows::USAGE_COLUMNS
     }
 
@@ -48,6 +48,20 @@ impl Gatherer for AppGatherer {
         // A panic while holding it leaves at worst one name too many.
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         UsageRow::parse(&self.app, cells, &self.place.org, &mut events)
+    }
+
+    fn agency<'r>(&self, row: &'r UsageRow) -> &'r str {
+        &row.agency
+    }
+
+    /// A count's key holds its agency: no row can reach another's.
+    async fn foreign(
+        &self,
+        _tx: &mut Tx,
+        _rows: &[&UsageRow],
+        _may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<UsageRow>, _now: Timestamp) -> Result<(), StoreError> {
@@ -63,12 +77,26 @@ struct DossierGatherer {
 impl Gatherer for DossierGatherer {
     type Row = DossierRow;
 
-    fn columns(&self) -> &'static [(&'static str, Need)] {
+    fn columns(&self) -> Names {
         rows::DOSSIER_COLUMNS
     }
 
     fn parse(&self, cells: &Cells<'_>, _now: Timestamp) -> Result<DossierRow, Rejection> {
         DossierRow::parse(cells, &self.place.org)
+    }
+
+    fn agency<'r>(&self, row: &'r DossierRow) -> &'r str {
+        &row.agency
+    }
+
+    /// A count's key holds its agency: no row can reach another's.
+    async fn foreign(
+        &self,
+        _tx: &mut Tx,
+        _rows: &[&DossierRow],
+        _may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<DossierRow>, _now: Timestamp) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use super::extra::Kind;
 use crate::config::site::Language;
 use crate::format;
+use crate::incident::life;
 use crate::incident::who::Role;
 
 pub(super) fn role(role: Role, language: Language) -> &'static str {
@@ -38,6 +39,17 @@ pub(super) fn others(kind: Kind, firing: usize, all: usize, language: Language) 
         (_, _) if firing < 2 => String::new(),
         (_, Language::Vi) => format!("và {} cảnh báo khác", firing - 1),
         (_, Language::En) => format!("and {} more", firing - 1),
+    }
+}
+
+/// Of what comes and goes.
+pub(super) fn flapping(count: usize, language: Language) -> String {
+    let steady = format::duration(life::STEADY.unsigned_abs(), language);
+    match language {
+        Language::Vi => format!("chập chờn: tái diễn {count} lần trong một giờ, chỉ báo kết thúc khi đã yên {steady}"),
+        Language::En => {
+            format!("flapping: back {count} times within an hour; its end is told once it is quiet for {steady}")
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Desk, Extra, Kind, LINE, Occasion, Part, Parts, Recipient, annotatio
 use crate::config::site::Language;
 use crate::format;
 use crate::incident::address::Severity;
-use crate::incident::life::Member;
+use crate::incident::life::{Incident, Member};
 use crate::incident::words;
 use crate::mail::message::{one_line, shorten};
 use crate::mail::templates::{AcknowledgedView, IncidentView, NextView, RowView};
@@ -39,10 +39,13 @@ impl Desk {
             let (name, content_type) = (format!("{name}.csv"), "text/csv; charset=utf-8");
             parts.attached.push(Part { name, content_type, bytes: format::csv(rows) });
         }
+        let (curve, curve_says) = self.picture(occasion, parts);
         IncidentView {
+            curve,
+            curve_says,
             news: kind.as_str(),
             headline: first.map_or_else(String::new, |alert| self.summary(alert, language)),
-            others: phrases::others(kind, n_firing, members.len(), language),
+            others: others(incident, phrases::others(kind, n_firing, members.len(), language), kind, language),
             description: first
                 .map(|alert| shorten(annotation(alert, "description", language), DESCRIPTION))
                 .unwrap_or_default(),
@@ -90,6 +93,16 @@ impl Desk {
             url: format!("{}/incidents/{}", self.site.external_url, incident.id),
             site: self.site.name.clone(),
         }
+    }
+
+    /// Puts the picture of the value's course into the mail: its address and what it shows. Who only hears that somebody
+    /// answered needs none.
+    fn picture(&self, occasion: &Occasion<'_>, parts: &mut Parts) -> (String, String) {
+        const NAME: &str = "curve.png";
+        let wanted = occasion.evidence.curve.as_ref().filter(|_| occasion.kind != Kind::Acknowledged);
+        let Some((curve, picture)) = wanted else { return (String::new(), String::new()) };
+        parts.inline.push(Part { name: NAME.into(), content_type: "image/png", bytes: picture.clone() });
+        (format!("cid:{NAME}"), curve.says(occasion.recipient.told.language, &self.site.timezone))
     }
 
     /// A person's name.
@@ -160,6 +173,15 @@ fn runbook(given: &str, external_url: &str) -> String {
         return format!("{}{given}", external_url.trim_end_matches('/'));
     }
     given
+}
+
+/// What stands beside the headline, and that it comes and goes.
+fn others(incident: &Incident, others: String, kind: Kind, language: Language) -> String {
+    if !incident.is_flapping() || matches!(kind, Kind::Acknowledged | Kind::Resolved) {
+        return others;
+    }
+    let flapping = phrases::flapping(incident.flaps.len(), language);
+    if others.is_empty() { flapping } else { format!("{others}; {flapping}") }
 }
 
 fn told_names(recipients: &[Recipient], extra: &Extra, language: Language) -> Vec<String> {

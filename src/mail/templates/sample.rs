@@ -1,6 +1,6 @@
 //! One mail of every kind with everything a mail can hold, made up: to try templates out and to show them.
 
-use super::{AcknowledgedView, IncidentView, NextView, RowView};
+use super::{AcknowledgedView, HandoverRow, HandoverView, IncidentView, NextView, RowView, SummaryRow, SummaryView};
 use crate::config::site::Language::{self, En, Vi};
 
 /// Kinds of mail about an incident.
@@ -16,6 +16,98 @@ pub fn views(language: Language) -> Vec<(&'static str, IncidentView)> {
     views
 }
 
+/// One mail in the place of many, by kind.
+pub fn summaries(language: Language) -> Vec<(&'static str, SummaryView)> {
+    let say = |vi: &str, en: &str| word(&[(Vi, vi), (En, en)], language);
+    let row = |what: String, at: &str, count: String, number: u32| SummaryRow {
+        what,
+        at: at.into(),
+        count,
+        url: format!("https://ioc.vn.example/incidents/{number}"),
+    };
+    let digest = SummaryView {
+        is_digest: true,
+        headline: say("Bản tin: 4 thư về 2 sự cố", "Digest: 4 mails about 2 incidents"),
+        rows: vec![
+            row(
+                say("[Cảnh báo] Camera chợ Hà Lam mất tín hiệu", "[Warning] Camera of Hà Lam market is silent"),
+                "27/03/2022 16:20",
+                say("3 thư", "3 mails"),
+                12,
+            ),
+            row(
+                say("[Đã khắc phục] Ổ đĩa gần đầy", "[Resolved] A disk is nearly full"),
+                "27/03/2022 18:05",
+                String::new(),
+                13,
+            ),
+        ],
+        more: String::new(),
+        url: "https://ioc.vn.example/incidents".into(),
+        site: "IOC huyện Thăng Bình".into(),
+    };
+    let limit = SummaryView {
+        is_digest: false,
+        headline: say("Gộp 312 thư về 52 sự cố", "312 mails in one about 52 incidents"),
+        more: say("và 2 sự cố nữa", "and 2 more"),
+        ..digest.clone()
+    };
+    vec![("digest", digest), ("summary", limit)]
+}
+
+/// The mails when duty changes hands, by kind.
+pub fn handovers(language: Language) -> [(&'static str, HandoverView); 3] {
+    let say = |vi: &str, en: &str| word(&[(Vi, vi), (En, en)], language);
+    let rows = vec![
+        HandoverRow {
+            what: say("Cổng dịch vụ công TP. Tam Kỳ bị treo (+2)", "The portal of Tam Kỳ is hanging (+2)"),
+            severity: say("Nghiêm trọng", "Critical"),
+            since: "28/03/2022 06:33".into(),
+            lasted: say("1 giờ 27 phút", "1 hour 27 minutes"),
+            answered: String::new(),
+            ack_url: "https://ioc.vn.example/ack/0123456789abcdef".into(),
+            url: "https://ioc.vn.example/incidents/12".into(),
+        },
+        HandoverRow {
+            what: say("3 camera Thôn 1 không trực tuyến", "3 cameras of Thôn 1 are offline"),
+            severity: say("Cảnh báo", "Warning"),
+            since: "27/03/2022 21:10".into(),
+            lasted: say("10 giờ 50 phút", "10 hours 50 minutes"),
+            answered: say(
+                "Cán bộ CNTT TP. Tam Kỳ đã tiếp nhận, có hiệu lực đến 28/03/2022 13:05",
+                "acknowledged by the IT officer of Tam Kỳ until 28/03/2022 13:05",
+            ),
+            ack_url: String::new(),
+            url: "https://ioc.vn.example/incidents/9".into(),
+        },
+    ];
+    let on = HandoverView {
+        comes_on: true,
+        agency: "UBND TP. Tam Kỳ".into(),
+        other: say("Cán bộ CNTT TP. Tam Kỳ", "IT officer of Tam Kỳ"),
+        from: "28/03/2022 08:00".into(),
+        until: "04/04/2022 08:00".into(),
+        count: 22,
+        unanswered: 1,
+        rows,
+        more: say("và 20 nữa", "and 20 more"),
+        url: "https://ioc.vn.example/incidents".into(),
+        site: "IOC huyện Thăng Bình".into(),
+    };
+    let mut off = HandoverView { comes_on: false, more: String::new(), count: 2, ..on.clone() };
+    off.rows.iter_mut().for_each(|row| row.ack_url.clear());
+    // Nothing to hand over, and nobody to hand it to.
+    let quiet = HandoverView {
+        other: String::new(),
+        until: String::new(),
+        count: 0,
+        unanswered: 0,
+        rows: Vec::new(),
+        ..off.clone()
+    };
+    [("handover-on", on), ("handover-off", off), ("handover-quiet", quiet)]
+}
+
 fn of_kind(full: &IncidentView, kind: &'static str, language: Language) -> IncidentView {
     let mut view = IncidentView { news: kind, ..full.clone() };
     if kind != "acknowledged" {
@@ -28,6 +120,8 @@ fn of_kind(full: &IncidentView, kind: &'static str, language: Language) -> Incid
             view.others = word(&others, language);
         }
         "acknowledged" => {
+            view.curve.clear();
+            view.curve_says.clear();
             view.next.clear();
             view.ack_url.clear();
         }
@@ -125,6 +219,11 @@ fn full(language: Language) -> IncidentView {
         more: say(
             "và 37 nữa; danh sách đầy đủ trong tệp đính kèm su-co-12.csv",
             "and 37 more; the whole list is in the attached incident-12.csv",
+        ),
+        curve: "cid:curve.png".into(),
+        curve_says: say(
+            "Thời gian trả lời từ 27/03/2022 01:39 đến 27/03/2022 07:39: thấp nhất 0,6 giây, cao nhất 9,7 giây, cuối cùng 9,7 giây",
+            "Response time from 27/03/2022 01:39 to 27/03/2022 07:39: lowest 0.6 s, highest 9.7 s, last 9.7 s",
         ),
         affected: say("3 dịch vụ, 12 camera", "3 services, 12 cameras"),
         evidence: vec!["H47.22-220327-0004: 125.000 đ".into(), "H47.22-220327-0011: 50.000 đ".into()],

@@ -16,6 +16,8 @@ pub(in crate::rules) struct Memory {
 #[derive(Default)]
 struct Inner {
     input: Vec<Stored>,
+    /// Samples after this time are not there yet.
+    until_ms: Option<i64>,
     /// By owner and labels.
     recorded: BTreeMap<(String, Labels), Stored>,
 }
@@ -44,15 +46,22 @@ impl Stored {
 }
 
 impl Memory {
-    /// Adds an input series with a sample every `interval_ms`.
-    pub fn add(&self, labels: Labels, values: &[Option<f64>], interval_ms: i64) {
+    /// Adds an input series with a sample every `interval_ms` from `start_ms` on.
+    pub fn add(&self, labels: Labels, values: &[Option<f64>], (start_ms, interval_ms): (i64, i64)) {
         let mut stored = Stored::new(labels);
         for (index, value) in values.iter().enumerate() {
             if let Some(value) = value {
-                stored.push(index as i64 * interval_ms, *value);
+                stored.push(start_ms.saturating_add(interval_ms.saturating_mul(index as i64)), *value);
             }
         }
         self.inner.borrow_mut().input.push(stored);
+    }
+}
+
+impl Memory {
+    /// Hides what comes after `until_ms`, as promtool loads its input step by step.
+    pub fn show_until(&self, until_ms: i64) {
+        self.inner.borrow_mut().until_ms = Some(until_ms);
     }
 }
 
@@ -87,7 +96,9 @@ impl Storage for Inner {
                 matchers.or_matchers.iter().any(|list| all(list, &stored.labels))
             };
             if matches {
-                each(Series { labels: &stored.labels, ticks: &stored.ticks, runs: &stored.runs });
+                let until = self.until_ms.unwrap_or(i64::MAX);
+                let ticks = &stored.ticks[..stored.ticks.partition_point(|tick| *tick <= until)];
+                each(Series { labels: &stored.labels, ticks, runs: &stored.runs });
             }
         }
     }

@@ -1,20 +1,23 @@
 //! promtool's unit tests of rules (`promtool test rules`), run on this ruler: input series, the alerts expected at a
 //! time, the results of queries. Groups are evaluated at every `evaluation_interval` from 0 on, whatever interval they
-//! name, as promtool does.
+//! name, as promtool does. The rules need not be fit for incidents: any rule file can be tested.
 //!
-//! Not supported, and refused: `group_eval_order`, patterns in `rule_files`, native histograms.
+//! Not supported, and refused: native histograms.
 
 pub(super) mod memory;
+mod print;
+mod read;
 mod series;
 
-use super::{Engine, RuleSet, Ruler, load, parse_duration};
+use super::{Engine, RuleSet, Ruler, load_plain};
 use crate::config::Problems;
-use crate::config::node::{Node, quote};
+use crate::config::node::Node;
 use crate::promql::{Labels, Query, Value};
 use jiff::Timestamp;
 use memory::Memory;
+use regex::Regex;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 type LabelMap = BTreeMap<String, String>;
@@ -29,39 +32,57 @@ const MAX_EVALUATIONS: i64 = 1_000_000;
 pub struct Report {
     /// Expectations that were compared.
     pub n_checked: usize,
-    /// Those that did not hold, and rules that could not be evaluated.
+    /// Those that did not hold, and rules that could not be evaluated; in promtool's words.
     pub failures: Vec<String>,
+    /// Patterns of rule files that match nothing.
+    pub unmatched: Vec<String>,
 }
 
-/// Runs a file of unit tests. What is wrong with the file or with its rule files goes to `problems`.
-pub fn run(file: &Path, problems: &mut Problems) -> Report {
-    let mut report = Report::default();
-    let Some(node) = Node::read_file(file, problems) else { return report };
-    let mut reader = Reader { file, problems };
-    let interval = reader.duration(&node, "evaluation_interval").unwrap_or(Duration::from_secs(60));
-    if let Some(order) = node.get("group_eval_order") {
-        reader.at(order, "group_eval_order is not supported");
+/// Runs the tests of a file whose name `wanted` matches; all without it. What is wrong with the file or with its rule
+/// files goes to `problems`.
+pub fn run(file: &Path, wanted: Option<&Regex>, problems: &mut Problems) -> Report {
+    match Node::read_file(file, problems) {
+        Some(node) => run_node(file, &node, wanted, problems),
+        None => Report::default(),
     }
-    reader.keys(&node, &["rule_files", "evaluation_interval", "group_eval_order", "tests"]);
-    let files: Vec<PathBuf> = reader
-        .list(&node, "rule_files")
-        .iter()
-        .filter_map(|node| Some(file.parent().unwrap_or(Path::new("")).join(node.as_text()?)))
-        .collect();
-    let n_before = reader.problems.len();
-    let rules = load(&files, interval, reader.problems);
-    let tests: Vec<Test> = reader.list(&node, "tests").iter().filter_map(|node| reader.test(node, interval)).collect();
-    if problems.len() > n_before {
+}
+
+/// [`run`], with the content of the file given.
+pub fn run_text(file: &Path, text: &str, problems: &mut Problems) -> Report {
+    match Node::read(file, text, problems) {
+        Some(node) => run_node(file, &node, None, problems),
+        None => Report::default(),
+    }
+}
+
+fn run_node(file: &Path, node: &Node, wanted: Option<&Regex>, problems: &mut Problems) -> Report {
+    let read = read::read(file, node, problems);
+    let mut report = Report { unmatched: read.unmatched, ..Report::default() };
+    let mut rules = load_plain(&read.rule_files, read.interval, problems);
+    if !problems.is_empty() {
         return report;
     }
-    for test in tests {
-        run_test(&test, &rules, interval, &mut report);
+    let place = |name: &str| read.group_order.iter().position(|other| other == name).unwrap_or(0);
+    rules.groups.sort_by_key(|group| place(&group.name));
+    rules.set_default_step(read.interval);
+    let tests = read.tests.into_iter();
+    let is_wanted = |test: &Test| {
+        let name = if test.name.is_empty() { &test.index } else { &test.name };
+        wanted.is_none_or(|wanted| wanted.is_match(name))
+    };
+    for test in tests.filter(is_wanted) {
+        Run { test: &test, interval: read.interval, fuzzy: read.fuzzy, report: &mut report }.all(&rules);
     }
     report
 }
 
 struct Test {
+    /// May be empty.
     name: String,
+    /// What it is called without a name.
+    index: String,
+    /// All times of the test count from here, in milliseconds since 1970.
+    start_ms: i64,
     memory: Memory,
     external_labels: LabelMap,
     external_url: String,
@@ -77,199 +98,123 @@ struct AlertTest {
 
 struct QueryTest {
     at_ms: i64,
-    query: Query,
+    text: String,
+    /// One that cannot be read fails when its turn comes.
+    query: Result<Query, String>,
     expected: Vec<(Labels, f64)>,
 }
 
-fn run_test(test: &Test, rules: &RuleSet, interval: Duration, report: &mut Report) {
-    let interval_ms = millis(interval).max(1);
-    let start = Timestamp::UNIX_EPOCH;
-    let mut ruler = Ruler::new(rules.clone(), &test.external_url, test.external_labels.clone(), start);
-    let times = test.alerts.iter().map(|alert| alert.at_ms).chain(test.queries.iter().map(|query| query.at_ms));
-    let last = times.max().unwrap_or(0).min(interval_ms.saturating_mul(MAX_EVALUATIONS));
-    for at_ms in (0..=last).step_by(usize::try_from(interval_ms).unwrap_or(usize::MAX)) {
-        let Ok(now) = Timestamp::from_millisecond(at_ms) else { break };
+/// One run of one test.
+struct Run<'a> {
+    test: &'a Test,
+    interval: Duration,
+    /// Numbers may differ in their last bit.
+    fuzzy: bool,
+    report: &'a mut Report,
+}
+
+impl Run<'_> {
+    fn all(&mut self, rules: &RuleSet) {
+        let Test { start_ms, memory, alerts, queries, .. } = self.test;
+        let interval_ms = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let times = alerts.iter().map(|alert| alert.at_ms).chain(queries.iter().map(|query| query.at_ms));
+        let last = times.max().unwrap_or(0);
+        if last / interval_ms > MAX_EVALUATIONS {
+            self.fail(format!("    the test needs more than {MAX_EVALUATIONS} evaluations"));
+            return;
+        }
+        let start = Timestamp::from_millisecond(*start_ms).unwrap_or_default();
+        let labels = self.test.external_labels.clone();
+        let mut ruler = Ruler::new(rules.clone(), &self.test.external_url, labels, start);
+        for passed_ms in (0..=last).step_by(usize::try_from(interval_ms).unwrap_or(usize::MAX)) {
+            let Ok(now) = Timestamp::from_millisecond(start_ms.saturating_add(passed_ms)) else { break };
+            memory.show_until(now.as_millisecond());
+            if !self.evaluate(&mut ruler, now) {
+                return;
+            }
+            let due = |test: &&AlertTest| passed_ms <= test.at_ms && test.at_ms < passed_ms + interval_ms;
+            for expected in alerts.iter().filter(due) {
+                self.compare_alerts(expected, &ruler);
+            }
+        }
+        for expected in queries {
+            self.compare_samples(expected);
+        }
+    }
+
+    /// Whether every rule could be evaluated.
+    fn evaluate(&mut self, ruler: &mut Ruler, now: Timestamp) -> bool {
+        let mut failures = Vec::new();
         for group in 0..ruler.groups().len() {
-            for failure in ruler.evaluate(group, &test.memory, now).failures {
-                report.failures.push(format!("{}: {}: {}", test.name, failure.rule, failure.message));
-            }
+            failures.extend(ruler.evaluate(group, &self.test.memory, now).failures);
         }
-        for expected in test.alerts.iter().filter(|test| at_ms <= test.at_ms && test.at_ms < at_ms + interval_ms) {
-            compare_alerts(&test.name, expected, &ruler, report);
+        // A template that fails becomes the text of its failure, which the expectation sees.
+        failures.retain(|failure| !failure.is_template);
+        for failure in &failures {
+            let since = print::go_duration(now.as_millisecond());
+            self.fail(format!("    rule: {}, time: {since}, err: {}", failure.rule, failure.message));
         }
-    }
-    for expected in &test.queries {
-        compare_samples(&test.name, expected, &test.memory, report);
-    }
-}
-
-fn compare_alerts(test: &str, expected: &AlertTest, ruler: &Ruler, report: &mut Report) {
-    report.n_checked += 1;
-    let mut found = ruler.firing(&expected.alertname);
-    let mut wanted = expected.expected.clone();
-    found.sort();
-    wanted.sort();
-    if found != wanted {
-        report.failures.push(format!(
-            "{test}: alert {} at {} s\n  expected {wanted:#?}\n  found {found:#?}",
-            expected.alertname,
-            expected.at_ms / 1000
-        ));
-    }
-}
-
-fn compare_samples(test: &str, expected: &QueryTest, memory: &Memory, report: &mut Report) {
-    report.n_checked += 1;
-    let at = Timestamp::from_millisecond(expected.at_ms).unwrap_or_default();
-    let mut found = match memory.instant(&expected.query, at) {
-        Ok(Value::Vector(samples)) => samples.into_iter().map(|sample| (sample.labels, sample.value)).collect(),
-        Ok(Value::Scalar(value)) => vec![(Labels::new([]), value)],
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            report.failures.push(format!("{test}: {}: {error}", expected.query.text()));
-            return;
-        }
-    };
-    let mut wanted = expected.expected.clone();
-    found.sort_by(|left, right| left.0.cmp(&right.0));
-    wanted.sort_by(|left, right| left.0.cmp(&right.0));
-    let near = |left: f64, right: f64| {
-        left == right || left.is_nan() && right.is_nan() || (left - right).abs() <= 1e-9 * left.abs().max(right.abs())
-    };
-    let same = found.len() == wanted.len()
-        && found.iter().zip(&wanted).all(|(left, right)| left.0 == right.0 && near(left.1, right.1));
-    if !same {
-        let text = expected.query.text();
-        report.failures.push(format!("{test}: {text}\n  expected {wanted:?}\n  found {found:?}"));
-    }
-}
-
-fn millis(length: Duration) -> i64 {
-    i64::try_from(length.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Decodes the file.
-struct Reader<'a> {
-    file: &'a Path,
-    problems: &'a mut Problems,
-}
-
-impl Reader<'_> {
-    fn test(&mut self, node: &Node, default_interval: Duration) -> Option<Test> {
-        let keys = [
-            "name",
-            "interval",
-            "input_series",
-            "alert_rule_test",
-            "promql_expr_test",
-            "external_labels",
-            "external_url",
-        ];
-        self.keys(node, &keys);
-        let interval = self.duration(node, "interval").unwrap_or(default_interval);
-        let memory = Memory::default();
-        for series in self.list(node, "input_series") {
-            self.series(series, &memory, millis(interval));
-        }
-        let alerts = self.list(node, "alert_rule_test").iter().filter_map(|node| self.alert(node)).collect();
-        let queries = self.list(node, "promql_expr_test").iter().filter_map(|node| self.query(node)).collect();
-        let name = node.get("name").and_then(Node::as_text).map_or_else(
-            || format!("the test in line {}", node.place.line),
-            |name| format!("{name} (line {})", node.place.line),
-        );
-        let external_labels = map(node.get("external_labels"));
-        let external_url = node.get("external_url").and_then(Node::as_text).unwrap_or_default().to_owned();
-        Some(Test { name, memory, external_labels, external_url, alerts, queries })
+        failures.is_empty()
     }
 
-    fn series(&mut self, node: &Node, memory: &Memory, interval_ms: i64) {
-        self.keys(node, &["series", "values"]);
-        let text = |key: &str| node.get(key).and_then(Node::as_text).unwrap_or_default();
-        let read = series::labels(text("series")).and_then(|labels| Ok((labels, series::values(text("values"))?)));
-        match read {
-            Ok((labels, values)) => memory.add(labels, &values, interval_ms),
-            Err(message) => self.at(node, message),
+    fn compare_alerts(&mut self, expected: &AlertTest, ruler: &Ruler) {
+        self.report.n_checked += 1;
+        let mut found = ruler.firing(&expected.alertname);
+        let mut wanted = expected.expected.clone();
+        found.sort_by(print::alert_order);
+        wanted.sort_by(print::alert_order);
+        if found != wanted {
+            let name =
+                if self.test.name.is_empty() { String::new() } else { format!("    name: {},\n", self.test.name) };
+            let time = print::duration(Duration::from_millis(expected.at_ms.unsigned_abs()));
+            self.fail(format!(
+                "{name}    alertname: {}, time: {time}, \n        exp:{}, \n        got:{}",
+                expected.alertname,
+                print::alerts(&wanted),
+                print::alerts(&found)
+            ));
         }
     }
 
-    fn alert(&mut self, node: &Node) -> Option<AlertTest> {
-        self.keys(node, &["eval_time", "alertname", "exp_alerts"]);
-        let at_ms = millis(self.duration(node, "eval_time").unwrap_or_default());
-        let Some(alertname) = node.get("alertname").and_then(Node::as_text).map(str::to_owned) else {
-            self.at(node, "an alert_rule_test needs alertname");
-            return None;
+    fn compare_samples(&mut self, expected: &QueryTest) {
+        self.report.n_checked += 1;
+        let time = print::duration(Duration::from_millis(expected.at_ms.unsigned_abs()));
+        let mut found = match self.ask(expected) {
+            Ok(found) => found,
+            Err(error) => return self.fail(format!("    expr: {:?}, time: {time}, err: {error}", expected.text)),
         };
-        let mut expected = Vec::new();
-        for node in self.list(node, "exp_alerts") {
-            self.keys(node, &["exp_labels", "exp_annotations"]);
-            let mut labels = map(node.get("exp_labels"));
-            labels.insert("alertname".to_owned(), alertname.clone());
-            expected.push((labels, map(node.get("exp_annotations"))));
-        }
-        Some(AlertTest { at_ms, alertname, expected })
-    }
-
-    fn query(&mut self, node: &Node) -> Option<QueryTest> {
-        self.keys(node, &["expr", "eval_time", "exp_samples"]);
-        let at_ms = millis(self.duration(node, "eval_time").unwrap_or_default());
-        let query = match Query::parse(node.get("expr").and_then(Node::as_text).unwrap_or_default()) {
-            Ok(query) => query,
-            Err(error) => {
-                self.at(node, format!("expr: {error}"));
-                return None;
-            }
-        };
-        let mut expected = Vec::new();
-        for node in self.list(node, "exp_samples") {
-            self.keys(node, &["labels", "value"]);
-            let text = |key: &str| node.get(key).and_then(Node::as_text).unwrap_or_default();
-            match (series::labels(text("labels")), text("value").parse()) {
-                (Ok(labels), Ok(value)) => expected.push((labels, value)),
-                (Err(message), _) => self.at(node, message),
-                (_, Err(_)) => self.at(node, format!("value is a number, found {}", quote(text("value")))),
-            }
-        }
-        Some(QueryTest { at_ms, query, expected })
-    }
-
-    fn keys(&mut self, node: &Node, keys: &[&str]) {
-        let Some(entries) = node.as_mapping() else {
-            self.at(node, format!("a mapping of {} is needed, found {}", keys.join(", "), node.found()));
-            return;
-        };
-        for entry in entries.iter().filter(|entry| !keys.contains(&entry.key.as_str())) {
-            let message = format!("unknown key {}; allowed are {}", quote(&entry.key), keys.join(", "));
-            self.problems.add(self.file, entry.place.line, entry.place.column, message);
+        let mut wanted = expected.expected.clone();
+        found.sort_by(|left, right| left.0.cmp(&right.0));
+        wanted.sort_by(|left, right| left.0.cmp(&right.0));
+        let same = found.len() == wanted.len()
+            && found.iter().zip(&wanted).all(|(left, right)| left.0 == right.0 && self.near(left.1, right.1));
+        if !same {
+            self.fail(format!(
+                "    expr: {:?}, time: {time},\n        exp: {}\n        got: {}",
+                expected.text,
+                print::samples(&wanted),
+                print::samples(&found)
+            ));
         }
     }
 
-    fn list<'n>(&mut self, node: &'n Node, key: &str) -> &'n [Node] {
-        match node.get(key) {
-            Some(value) if !value.is_null() => value.as_sequence().unwrap_or_else(|| {
-                self.at(value, format!("{key} is a list, found {}", value.found()));
-                &[]
-            }),
-            _ => &[],
+    fn ask(&self, expected: &QueryTest) -> Result<Vec<(Labels, f64)>, String> {
+        let query = expected.query.clone()?.with_default_step(self.interval);
+        let at = Timestamp::from_millisecond(self.test.start_ms.saturating_add(expected.at_ms)).unwrap_or_default();
+        match self.test.memory.instant(&query, at).map_err(|error| error.to_string())? {
+            Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
+            Value::Scalar(value) => Ok(vec![(Labels::new([]), value)]),
+            Value::String(_) | Value::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),
         }
     }
 
-    fn duration(&mut self, node: &Node, key: &str) -> Option<Duration> {
-        let value = node.get(key)?;
-        let length = value.as_text().and_then(parse_duration);
-        if length.is_none() {
-            self.at(value, format!("{key} is a duration such as 30s or 5m, found {}", value.found()));
-        }
-        length
+    /// As promtool, for which NaN is nothing's equal; but the order in which numbers were added is no failure.
+    fn near(&self, left: f64, right: f64) -> bool {
+        let tolerance = if self.fuzzy { 1e-9 } else { 1e-12 };
+        left == right || (left - right).abs() <= tolerance * left.abs().max(right.abs())
     }
 
-    fn at(&mut self, node: &Node, message: impl Into<String>) {
-        node.problem(self.file, self.problems, message);
+    fn fail(&mut self, message: String) {
+        self.report.failures.push(message);
     }
-}
-
-/// A mapping of texts, without empty values, which a label set does not have.
-fn map(node: Option<&Node>) -> LabelMap {
-    let entries = node.and_then(Node::as_mapping).unwrap_or_default();
-    let texts = entries.iter().map(|entry| (entry.key.clone(), entry.value.as_text().unwrap_or_default().to_owned()));
-    texts.filter(|(_, text)| !text.is_empty()).collect()
 }

@@ -35,6 +35,15 @@ CREATE INDEX payment_transactions_dossier ON payment_transactions (dossier) WHER
 CREATE INDEX payment_transactions_due ON payment_transactions (due_us) WHERE due_us IS NOT NULL;
 CREATE INDEX payment_transactions_portal_refund ON payment_transactions (portal_refund_of) WHERE portal_refund_of <> '';
 CREATE INDEX payment_transactions_gateway_refund ON payment_transactions (gateway_refund_of) WHERE gateway_refund_of <> '';
+-- One row a side, for whoever asks of a side alone.
+CREATE VIEW payment_rows AS
+SELECT txn_ref, 'portal' AS side, portal_agency AS agency, portal_dossier AS dossier, portal_amount AS amount,
+    portal_status AS status, portal_us AS at_us, portal_refund_of AS refund_of
+FROM payment_transactions WHERE portal_status <> ''
+UNION ALL
+SELECT txn_ref, 'gateway' AS side, gateway_agency AS agency, gateway_dossier AS dossier, gateway_amount AS amount,
+    gateway_status AS status, gateway_us AS at_us, gateway_refund_of AS refund_of
+FROM payment_transactions WHERE gateway_status <> '';
 -- Codes that so many payments bear that they cannot be one dossier ("N/A"): their transactions are judged one by one.
 CREATE TABLE payment_crowds (
     dossier TEXT PRIMARY KEY

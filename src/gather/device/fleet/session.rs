@@ -2,6 +2,7 @@
 
 use super::super::decode::Readings;
 use super::super::inventory::Life;
+use super::super::message::Hearer;
 use super::super::outcome::Outcome;
 use super::super::presence::Sign;
 use super::unit::Unit;
@@ -40,28 +41,6 @@ impl<'f> Session<'f> {
         Session { fleet, inner, link, now }
     }
 
-    /// The device that a topic names; `hint` is the kind of a candidate whose topic does not say it.
-    pub fn find(
-        &mut self,
-        agency: Option<&str>,
-        kind: Option<DeviceKind>,
-        device: &str,
-        hint: Option<DeviceKind>,
-    ) -> Result<Found, Outcome> {
-        let Some(&index) = self.inner.by_id.get(device) else { return self.candidate(agency, kind.or(hint), device) };
-        let unit = &self.inner.units[index as usize];
-        if agency.is_some_and(|agency| *agency != *unit.agency) {
-            return Err(Outcome::AgencyMismatch);
-        }
-        if kind.is_some_and(|kind| kind != unit.kind) {
-            return Err(Outcome::KindMismatch);
-        }
-        if unit.life == Life::Retired {
-            return Err(Outcome::Retired);
-        }
-        Ok(Found::Known(index, unit.kind))
-    }
-
     fn candidate(&mut self, agency: Option<&str>, kind: Option<DeviceKind>, device: &str) -> Result<Found, Outcome> {
         let settings = &self.inner.settings;
         let agency = match agency {
@@ -97,39 +76,6 @@ impl<'f> Session<'f> {
         }
     }
 
-    /// The device sent telemetry.
-    pub fn telemetry(&mut self, found: Found, source: Option<u16>, readings: &Readings) {
-        let index = self.admit(found);
-        self.heard_over(index, source);
-        let gone = readings.online() == Some(false);
-        self.sign(index, if gone { Sign::Gone } else { Sign::Alive }, "said that it is offline");
-        self.inner.units[index as usize].take(readings, self.now.wall, &self.fleet.metrics);
-        self.inner.touch(index);
-    }
-
-    /// The device's status topic said so. A retained word is the broker's memory: it is no sign of life now, so it does
-    /// not count as being seen; nor does the offline word, which the broker speaks for a device that is gone.
-    pub fn status(&mut self, found: Found, source: Option<u16>, online: bool, retained: bool) {
-        let index = self.admit(found);
-        self.heard_over(index, source);
-        self.sign(index, if online { Sign::Alive } else { Sign::Gone }, "said that it is offline");
-        if online && !retained {
-            self.inner.units[index as usize].take(&Readings::default(), self.now.wall, &self.fleet.metrics);
-            self.inner.touch(index);
-        }
-    }
-
-    /// A recorder or bridge said, or the broker in its name, that it is gone: so is whatever was heard through it.
-    pub fn source_gone(&mut self, source: u16) {
-        let heard = Some((self.link, source));
-        for index in 0..self.inner.units.len() as u32 {
-            let unit = &self.inner.units[index as usize];
-            if unit.source == heard && unit.presence.state != State::Down {
-                self.sign(index, Sign::Gone, "what it was heard through is gone");
-            }
-        }
-    }
-
     fn heard_over(&mut self, index: u32, source: Option<u16>) {
         if let Some(source) = source {
             self.inner.units[index as usize].source = Some((self.link, source));
@@ -143,5 +89,62 @@ impl<'f> Session<'f> {
         let reason = if sign == Sign::Gone { gone } else { "speaks" };
         unit.change(presence, &self.fleet.metrics, &self.fleet.ledger, self.now.wall, reason);
         self.inner.queue(index);
+    }
+}
+
+impl Hearer for Session<'_> {
+    /// The device that a topic names; `hint` is the kind of a candidate whose topic does not say it.
+    fn find(
+        &mut self,
+        agency: Option<&str>,
+        kind: Option<DeviceKind>,
+        device: &str,
+        hint: Option<DeviceKind>,
+    ) -> Result<Found, Outcome> {
+        let Some(&index) = self.inner.by_id.get(device) else { return self.candidate(agency, kind.or(hint), device) };
+        let unit = &self.inner.units[index as usize];
+        if agency.is_some_and(|agency| *agency != *unit.agency) {
+            return Err(Outcome::AgencyMismatch);
+        }
+        if kind.is_some_and(|kind| kind != unit.kind) {
+            return Err(Outcome::KindMismatch);
+        }
+        if unit.life == Life::Retired {
+            return Err(Outcome::Retired);
+        }
+        Ok(Found::Known(index, unit.kind))
+    }
+
+    /// The device sent telemetry.
+    fn telemetry(&mut self, found: Found, source: Option<u16>, readings: &Readings) {
+        let index = self.admit(found);
+        self.heard_over(index, source);
+        let gone = readings.online() == Some(false);
+        self.sign(index, if gone { Sign::Gone } else { Sign::Alive }, "said that it is offline");
+        self.inner.units[index as usize].take(readings, self.now.wall, &self.fleet.metrics);
+        self.inner.touch(index);
+    }
+
+    /// The device's status topic said so. A retained word is the broker's memory: it is no sign of life now, so it does
+    /// not count as being seen; nor does the offline word, which the broker speaks for a device that is gone.
+    fn status(&mut self, found: Found, source: Option<u16>, online: bool, retained: bool) {
+        let index = self.admit(found);
+        self.heard_over(index, source);
+        self.sign(index, if online { Sign::Alive } else { Sign::Gone }, "said that it is offline");
+        if online && !retained {
+            self.inner.units[index as usize].take(&Readings::default(), self.now.wall, &self.fleet.metrics);
+            self.inner.touch(index);
+        }
+    }
+
+    /// A recorder or bridge said, or the broker in its name, that it is gone: so is whatever was heard through it.
+    fn source_gone(&mut self, source: u16) {
+        let heard = Some((self.link, source));
+        for index in 0..self.inner.units.len() as u32 {
+            let unit = &self.inner.units[index as usize];
+            if unit.source == heard && unit.presence.state != State::Down {
+                self.sign(index, Sign::Gone, "what it was heard through is gone");
+            }
+        }
     }
 }

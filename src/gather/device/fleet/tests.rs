@@ -1,8 +1,8 @@
 //! The fleet through the messages of a broker: what a scrape and the ledger show afterwards.
 
-use super::super::broker::handle;
 use super::super::inventory::{Inventory, Life, Listing};
 use super::super::link::Message;
+use super::super::message::handle;
 use super::super::topic::Topics;
 use super::super::{Outcome, decode::Readings};
 use super::{Fleet, Now, Settings};
