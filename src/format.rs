@@ -106,6 +106,27 @@ pub fn date(date: jiff::civil::Date) -> String {
     date.strftime("%d/%m/%Y").to_string()
 }
 
+/// A cell that no spreadsheet takes for a formula: what one would compute begins with an apostrophe, which makes it text.
+/// Control characters become spaces.
+pub fn safe_cell(cell: &str) -> String {
+    let cell: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let is_formula = cell.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    if is_formula { format!("'{cell}") } else { cell }
+}
+
+/// Rows as a file for a spreadsheet: UTF-8 with a byte order mark, which Excel needs to see, every cell in quotes and
+/// [safe](safe_cell).
+pub fn csv(rows: &[Vec<String>]) -> Vec<u8> {
+    let mut text = String::from("\u{feff}");
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().map(|cell| format!("\"{}\"", safe_cell(cell).replace('"', "\"\""))).collect();
+        text.push_str(&cells.join(","));
+        text.push_str("\r\n");
+    }
+    text.into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,6 +46,8 @@ mod hostile;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;
+#[path = "e2e/payments.rs"]
+mod payments;
 #[path = "e2e/query_api.rs"]
 mod query_api;
 #[path = "e2e/reload.rs"]

@@ -5,6 +5,7 @@ pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod evaluate;
+mod explain;
 mod hash_password;
 mod init;
 mod mail_preview;
@@ -37,7 +38,7 @@ enum Command {
     /// Everything, simulated on real sockets; prints the URLs and tells its story
     #[cfg(feature = "demo")]
     Demo(demo::Demo),
-    /// Reconcile two payment files once
+    /// Reconcile two payment files once, or explain a payment
     Reconcile(reconcile::Reconcile),
     /// Run unit tests of rules, as promtool test rules does
     TestRules(test_rules::TestRules),

@@ -5,7 +5,8 @@ use crate::config::site::Language;
 use crate::feed::value::TimeFormat;
 use crate::format;
 use crate::gather::payment::files::{Exception, Options, Outcome, Reconciliation};
-use crate::gather::payment::{Fact, Kind, Side, guess};
+use crate::gather::payment::guess::{self, Given};
+use crate::gather::payment::{Fact, Kind, Side};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,15 +18,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Compares a portal's payments with a gateway's, from two CSV files
+/// Compares a portal's payments with a gateway's, from two files; or explains a payment that the daemon knows
 #[derive(Args)]
 pub struct Reconcile {
     /// The portal's file: CSV, UTF-8, columns found by their headers
-    #[arg(long, value_name = "FILE")]
-    portal: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "explain")]
+    portal: Option<PathBuf>,
     /// The gateway's file
-    #[arg(long, value_name = "FILE")]
-    gateway: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "explain")]
+    gateway: Option<PathBuf>,
+    /// Prints what both sides say of a transaction or dossier, and the whole life of its mismatches
+    #[arg(long, value_name = "REF", requires = "config", conflicts_with_all = ["portal", "gateway", "out"])]
+    explain: Option<String>,
+    /// The daemon's configuration, for --explain
+    #[arg(long, short, value_name = "FILE", requires = "explain")]
+    config: Option<PathBuf>,
     /// Writes every mismatch to FILE (.csv or .xlsx)
     #[arg(long, value_name = "FILE", value_parser = out_file)]
     out: Option<PathBuf>,
@@ -35,14 +42,23 @@ pub struct Reconcile {
     /// How late the gateway's file may be, in working days
     #[arg(long, default_value = "1d", value_parser = duration)]
     settlement_lag: Duration,
+    /// How far apart the two records of one payment may be if a side has no reference
+    #[arg(long, default_value = "1d", value_parser = duration)]
+    match_window: Duration,
+    /// The portal's columns, where their headers are not understood: txn_ref=Mã GD,amount=Số tiền
+    #[arg(long, value_name = "COLUMN=HEADER,…", value_parser = Given::parse)]
+    portal_columns: Option<Given>,
+    /// The gateway's columns
+    #[arg(long, value_name = "COLUMN=HEADER,…", value_parser = Given::parse)]
+    gateway_columns: Option<Given>,
     /// Judges as of this time (ISO 8601) instead of now
     #[arg(long, value_name = "TIME", value_parser = time)]
     as_of: Option<Timestamp>,
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Language of the summary
-    #[arg(long, value_enum, default_value = "vi")]
-    language: Words,
+    /// Language of what is printed; Vietnamese, or for --explain the site's, if not given
+    #[arg(long, value_enum)]
+    language: Option<Words>,
     /// Exits with 1 if there is any mismatch
     #[arg(long)]
     fail_on_mismatch: bool,
@@ -58,6 +74,15 @@ enum Format {
 enum Words {
     Vi,
     En,
+}
+
+impl Words {
+    fn language(self) -> Language {
+        match self {
+            Words::Vi => Language::Vi,
+            Words::En => Language::En,
+        }
+    }
 }
 
 fn out_file(text: &str) -> Result<PathBuf, String> {
@@ -83,6 +108,10 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 /// Runs the subcommand.
 pub fn run(arguments: &Reconcile) -> ExitCode {
+    if let (Some(reference), Some(config)) = (&arguments.explain, &arguments.config) {
+        let language = arguments.language.map(Words::language);
+        return super::explain::run(config, reference, language, arguments.format == Format::Json);
+    }
     match try_run(arguments) {
         Ok(outcome) if arguments.fail_on_mismatch && !outcome.exceptions.is_empty() => ExitCode::from(1),
         Ok(_) => ExitCode::SUCCESS,
@@ -97,18 +126,25 @@ fn try_run(arguments: &Reconcile) -> anyhow::Result<Outcome> {
     let options = Options {
         grace: arguments.grace,
         settlement_lag: arguments.settlement_lag,
+        match_window: arguments.match_window,
         as_of: arguments.as_of.unwrap_or_else(Timestamp::now),
         zone: zone(),
     };
-    let (portal, gateway) = (Input::open(&arguments.portal)?, Input::open(&arguments.gateway)?);
+    let (Some(portal), Some(gateway)) = (&arguments.portal, &arguments.gateway) else {
+        bail!("--portal and --gateway are needed");
+    };
+    let (portal, gateway) = (Input::open(portal)?, Input::open(gateway)?);
     let bar = progress(portal.length + gateway.length);
     let mut reconciliation = Reconciliation::new(options, portal.expected_rows);
-    for (side, input) in [(Side::Portal, portal), (Side::Gateway, gateway)] {
+    let sides =
+        [(Side::Portal, portal, &arguments.portal_columns), (Side::Gateway, gateway, &arguments.gateway_columns)];
+    for (side, input, given) in sides {
+        let given = given.clone().unwrap_or_default();
         let counted = Counted { file: input.file, bar: &bar };
         let mapped = |mapping: &guess::Mapping| {
             bar.suspend(|| eprintln!("{}: {}", side.as_str(), mapping.describe()));
         };
-        reconciliation.read(side, counted, input.delimiter, mapped)?;
+        reconciliation.read(side, counted, input.delimiter, &given, mapped)?;
     }
     bar.finish_and_clear();
     let outcome = reconciliation.finish();
@@ -120,13 +156,7 @@ fn try_run(arguments: &Reconcile) -> anyhow::Result<Outcome> {
     }
     let text = match arguments.format {
         Format::Json => format!("{}\n", json(&outcome)),
-        Format::Text => summary(
-            &outcome,
-            match arguments.language {
-                Words::Vi => Language::Vi,
-                Words::En => Language::En,
-            },
-        ),
+        Format::Text => summary(&outcome, arguments.language.unwrap_or(Words::Vi).language()),
     };
     // A reader that has gone (`| head`) is no error of ours.
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -263,7 +293,8 @@ fn cells(exception: &Exception) -> [String; 9] {
         }
     };
     let ([p1, p2, p3], [g1, g2, g3]) = (side(exception.portal), side(exception.gateway));
-    [exception.kind.to_string(), exception.dossier.clone(), exception.txn_ref.clone(), p1, p2, p3, g1, g2, g3]
+    let (dossier, txn_ref) = (format::safe_cell(&exception.dossier), format::safe_cell(&exception.txn_ref));
+    [exception.kind.to_string(), dossier, txn_ref, p1, p2, p3, g1, g2, g3]
 }
 
 fn write_out(path: &Path, exceptions: &[Exception]) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ pub use values::{AmountScale, Column};
 
 use super::decode::{self, Context, DAY, MINUTE, Section};
 use super::node::Node;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -24,8 +25,21 @@ pub struct Payments {
     pub grace: Duration,
     /// How late the gateway's file may be. Default 1 d.
     pub settlement_lag: Duration,
+    /// How far apart the two records of one payment may be if a side has no reference. Default 1 d.
+    pub match_window: Duration,
+    pub fees: Option<FeeTable>,
+    /// Registers of dossiers; empty: nobody knows which dossiers there are.
+    pub dossiers: Vec<Feed>,
     pub portal: Vec<Feed>,
     pub gateway: Vec<Feed>,
+}
+
+/// What procedures cost. The file itself is read by `gather/payment`.
+#[derive(Debug, Clone)]
+pub struct FeeTable {
+    pub file: PathBuf,
+    /// The share of the fee that who files online need not pay; `None`: nothing is reduced.
+    pub online_reduction: Option<f64>,
 }
 
 /// Canonical columns of a kind of feed; those of `required` must be given.
@@ -49,16 +63,33 @@ const PAYMENT: Canonical = Canonical {
         "method",
         "refund_of",
     ],
-    required: &["txn_ref", "amount", "status", "time"],
+    required: &["amount", "status", "time"],
     statuses: &["paid", "settled", "pending", "failed", "refunded", "reversed"],
 };
 
+const REGISTER: Canonical =
+    Canonical { columns: &["dossier", "agency", "procedure", "channel"], required: &["dossier"], statuses: &[] };
+
 impl Payments {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Payments> {
-        const KEYS: &[&str] = &["grace", "settlement_lag", "portal", "gateway"];
-        let section = Section::open(cx, node, "payments", KEYS, &["fees"])?;
+        const KEYS: &[&str] = &["grace", "settlement_lag", "match_window", "fees", "dossiers", "portal", "gateway"];
+        let section = Section::open(cx, node, "payments", KEYS, &[])?;
         let grace = section.optional(cx, "grace", decode::duration(Duration::ZERO..=7 * DAY)).unwrap_or(15 * MINUTE);
         let lag = section.optional(cx, "settlement_lag", decode::duration(Duration::ZERO..=31 * DAY)).unwrap_or(DAY);
+        let window = section.optional(cx, "match_window", decode::duration(Duration::ZERO..=31 * DAY)).unwrap_or(DAY);
+        let fees = section.optional(cx, "fees", FeeTable::decode);
+        let mut number = 0;
+        let dossiers = section.optional(
+            cx,
+            "dossiers",
+            decode::list(|cx: &mut Context<'_>, node| {
+                number += 1;
+                Feed::decode(cx, node, format!("register-{number}"), &REGISTER)
+            }),
+        );
+        if dossiers.iter().flatten().any(|feed: &Feed| matches!(feed.source, Source::Push)) {
+            cx.error(section.place, "payments: \"dossiers\" cannot be pushed; use csv, http or sql");
+        }
         let mut side = |name: &'static str| {
             let mut number = 0;
             section.required(
@@ -76,11 +107,28 @@ impl Payments {
                 cx.error(section.place, format!("payments: \"{name}\" is empty, so nothing could be reconciled"));
             }
         }
-        Some(Payments { grace, settlement_lag: lag, portal: portal?, gateway: gateway? })
+        Some(Payments {
+            grace,
+            settlement_lag: lag,
+            match_window: window,
+            fees,
+            dossiers: dossiers.unwrap_or_default(),
+            portal: portal?,
+            gateway: gateway?,
+        })
     }
 
-    /// Of both sides.
-    pub(super) fn feeds(&self) -> impl Iterator<Item = &Feed> {
-        self.portal.iter().chain(&self.gateway)
+    /// Of both sides, and the registers'.
+    pub fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.portal.iter().chain(&self.gateway).chain(&self.dossiers)
+    }
+}
+
+impl FeeTable {
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<FeeTable> {
+        let section = Section::open(cx, node, "fees", &["file", "online_reduction"], &[])?;
+        let file = section.required(cx, "file", decode::readable_file);
+        let online_reduction = section.optional(cx, "online_reduction", decode::number(0.0..=1.0));
+        Some(FeeTable { file: file?, online_reduction })
     }
 }

@@ -131,8 +131,10 @@ fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, doubts: &servic
     };
     let every = config.history.tick.min(FEED_POLL);
     if let Some(payments) = config.payments.clone() {
-        let (place, zone) = (place.clone(), config.site.timezone.clone());
-        group.spawn("payments", move |stop| payment::run(payments.clone(), zone.clone(), place.clone(), every, stop));
+        let (place, fees, zone) = (place.clone(), Arc::clone(&prepared.fees), config.site.timezone.clone());
+        group.spawn("payments", move |stop| {
+            payment::run(payments.clone(), fees.clone(), zone.clone(), place.clone(), every, stop)
+        });
     }
     if !config.usage.is_empty() {
         let sources = config.usage.clone();

@@ -4,6 +4,7 @@
 use crate::config::site::Evaluate;
 use crate::config::{self, Config, Problem, Problems};
 use crate::gather::device::inventory::{self, Inventory};
+use crate::gather::payment::fees::{self, Fees};
 use crate::mail::templates::Templates;
 use crate::org::Org;
 use crate::promql::Query;
@@ -19,6 +20,7 @@ pub struct Prepared {
     pub org: Arc<Org>,
     pub rules: RuleSet,
     pub inventory: Inventory,
+    pub fees: Arc<Fees>,
     /// How far back rules and indicators look.
     pub ranges: Vec<(Matchers, Duration)>,
 }
@@ -34,6 +36,7 @@ pub fn prepare(file: &Path) -> Result<Prepared, Vec<Problem>> {
         (_, false) => rules::load(&config.rules.files, config.history.tick, &mut problems),
     };
     let inventory = inventory::of(&config, &mut problems);
+    let fees = fees::of(&config, &mut problems);
     let own = queries(&config, &mut problems);
     if let Some(dir) = config.email.as_ref().and_then(|email| email.templates.as_ref()) {
         // Each mail's reader takes them up anew; here it is seen that they can be used.
@@ -44,7 +47,7 @@ pub fn prepare(file: &Path) -> Result<Prepared, Vec<Problem>> {
     }
     let ranges = rules.queries().chain(&own).flat_map(Query::lookback).collect();
     let org = Arc::new(Org::new(&config));
-    Ok(Prepared { config: Arc::new(config), org, rules, inventory, ranges })
+    Ok(Prepared { config: Arc::new(config), org, rules, inventory, fees: Arc::new(fees), ranges })
 }
 
 /// The queries that stand in the configuration itself: of the indicators, and the selectors of `history.keep`.

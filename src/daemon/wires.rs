@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What mails say beside the alerts: the dossiers behind payment alerts, the course of values.
 pub struct Known {
@@ -24,20 +25,41 @@ pub struct Known {
     pub zone: TimeZone,
 }
 
+/// Dossiers that a mail names; all of them, up to [`ATTACHED`], are attached.
+const NAMED: usize = 20;
+/// Rows of the attached list: some 400 KB. The page `/payments` has them all.
+const ATTACHED: u32 = 5_000;
+
 impl incident::Evidence for Known {
-    fn lines<'a>(&'a self, alerts: &'a [Alert], language: Language) -> BoxFuture<'a, Vec<String>> {
+    fn of<'a>(&'a self, alerts: &'a [Alert], language: Language, now: Timestamp) -> BoxFuture<'a, incident::Exhibits> {
         Box::pin(async move {
-            let mut lines = Vec::new();
+            let (mut lines, mut rows) = (Vec::new(), Vec::new());
             for alert in alerts {
                 let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == alert.label("kind"));
                 let (Some(kind), true) = (kind, alert.label("area") == Area::Payment.as_str()) else { continue };
-                match payment::evidence(&self.store, alert.label("agency"), kind).await {
-                    Ok(evidence) => lines.extend(self.words(&evidence, language)),
+                match payment::evidence(&self.store, alert.label("agency"), kind, ATTACHED).await {
+                    Ok(evidence) => {
+                        lines.extend(self.words(&evidence, language, now));
+                        rows.extend(evidence.first.iter().map(|mismatch| self.row(mismatch, language, now)));
+                    }
                     // The mail must go even when the dossiers cannot be read.
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no dossiers for a mail"),
                 }
             }
-            lines
+            if rows.is_empty() {
+                return incident::Exhibits { lines, table: None };
+            }
+            let (name, head) = match language {
+                Language::Vi => (
+                    "ho-so-chenh-lech",
+                    ["Mã hồ sơ", "Mã giao dịch", "Chênh lệch", "Số tiền (đồng)", "Từ lúc", "Đã kéo dài", "Đơn vị"],
+                ),
+                Language::En => {
+                    ("mismatches", ["Dossier", "Transaction", "Mismatch", "Amount (dong)", "Since", "For", "Agency"])
+                }
+            };
+            rows.insert(0, head.map(str::to_string).to_vec());
+            incident::Exhibits { lines, table: Some((name.to_string(), rows)) }
         })
     }
 
@@ -52,10 +74,9 @@ impl incident::Evidence for Known {
 }
 
 impl Known {
-    fn words(&self, evidence: &payment::Evidence, language: Language) -> Vec<String> {
-        let mut lines: Vec<String> = evidence
-            .first
-            .iter()
+    fn words(&self, evidence: &payment::Evidence, language: Language, now: Timestamp) -> Vec<String> {
+        let shown = evidence.first.iter().take(NAMED);
+        let mut lines: Vec<String> = shown
             .map(|mismatch| {
                 let dossier = match (mismatch.dossier.as_str(), language) {
                     ("", Language::Vi) => format!("Giao dịch {}", mismatch.txn_ref),
@@ -64,19 +85,36 @@ impl Known {
                     (dossier, Language::En) => format!("Dossier {dossier}"),
                 };
                 let amount = format::dong(mismatch.amount, language);
-                format!("{dossier}: {amount}, {}", format::date_time(mismatch.since, &self.zone))
+                let (since, age) = (format::date_time(mismatch.since, &self.zone), age(mismatch, language, now));
+                format!("{dossier}: {amount}, {since} ({age})")
             })
             .collect();
-        let rest = evidence.total - evidence.first.len() as i64;
+        let rest = evidence.total - lines.len() as i64;
         if rest > 0 {
             let count = format::integer(rest, language);
             lines.push(match language {
-                Language::Vi => format!("và {count} hồ sơ nữa"),
-                Language::En => format!("and {count} more"),
+                Language::Vi => format!("và {count} hồ sơ nữa trong tệp đính kèm"),
+                Language::En => format!("and {count} more in the attached file"),
             });
         }
         lines
     }
+
+    fn row(&self, mismatch: &payment::MismatchInfo, language: Language, now: Timestamp) -> Vec<String> {
+        vec![
+            mismatch.dossier.clone(),
+            mismatch.txn_ref.clone(),
+            mismatch.kind.title(language).to_string(),
+            mismatch.amount.to_string(),
+            format::date_time(mismatch.since, &self.zone),
+            age(mismatch, language, now),
+            mismatch.agency.clone(),
+        ]
+    }
+}
+
+fn age(mismatch: &payment::MismatchInfo, language: Language, now: Timestamp) -> String {
+    format::duration(Duration::try_from(now.duration_since(mismatch.since)).unwrap_or_default(), language)
 }
 
 /// Puts the weekly reports into the outbox.

@@ -320,7 +320,7 @@ mod tests {
             for (txn_ref, opened, closed) in
                 [("T1", 1, None), ("T2", 1, Some(9)), ("T3", 1, Some(200)), ("T4", 169, None)]
             {
-                let sql = "INSERT INTO payment_mismatches VALUES ($1, $2, 'amount', 'tam-ky', '', 1, 0, '[]', $3, '')";
+                let sql = "INSERT INTO payment_mismatches VALUES ($1, $2, 'amount', 'tam-ky', '', 1, 0, '[]', $3, '', '', '')";
                 let query = sqlx::query(sql).bind(txn_ref).bind(micros(hour(opened)));
                 query.bind(closed.map(|closed| micros(hour(closed)))).execute(&mut *tx).await.unwrap();
             }

@@ -12,6 +12,7 @@ mod directory;
 mod footer;
 mod http;
 mod late;
+pub mod listing;
 mod positions;
 pub mod push;
 mod reader;
@@ -26,6 +27,7 @@ pub mod value;
 mod watch;
 
 pub use columns::{Cells, Names, Need};
+pub use reader::hex;
 pub use rejected::{Keeper, RejectedRow, rejected_dir};
 pub use run::{Feed, bind, run};
 
@@ -274,7 +276,7 @@ pub struct Place {
 /// Ends the series of feeds that `config` no longer names. For the daemon, at a reload: payment and usage share the
 /// tables, so neither can do it.
 pub fn retain(metrics: &Metrics, pushes: &push::Pushes, config: &Config) {
-    let payments = config.payments.iter().flat_map(|payments| payments.portal.iter().chain(&payments.gateway));
+    let payments = config.payments.iter().flat_map(feeds::Payments::feeds);
     let feeds: Vec<&feeds::Feed> = payments.chain(usage_feeds(&config.usage)).collect();
     // Access logs have an id, too.
     let logs = config.usage.iter().map(UsageSource::feed_id);

@@ -44,7 +44,8 @@ const LINE: usize = 300;
 /// transaction is open: an implementation reads through `Store::reader` and never begins one. Dossier codes only, no
 /// personal data.
 pub trait Evidence: Send + Sync {
-    fn lines<'a>(&'a self, alerts: &'a [Alert], language: Language) -> BoxFuture<'a, Vec<String>>;
+    /// What is known about those of `alerts` that fire, as of `now`.
+    fn of<'a>(&'a self, alerts: &'a [Alert], language: Language, now: Timestamp) -> BoxFuture<'a, Exhibits>;
 
     /// The course of the value that an alert is about, until `now`; `None` if it is not known.
     fn curve<'a>(&'a self, _alert: &'a Alert, _now: Timestamp) -> BoxFuture<'a, Option<Curve>> {
@@ -52,13 +53,22 @@ pub trait Evidence: Send + Sync {
     }
 }
 
+/// What is known about some alerts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exhibits {
+    /// For the mail itself.
+    pub lines: Vec<String>,
+    /// The whole list, attached as a CSV file: its name (ASCII, without the ending) and its rows, the header first.
+    pub table: Option<(String, Vec<Vec<String>>)>,
+}
+
 /// Knows nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct NoEvidence;
 
 impl Evidence for NoEvidence {
-    fn lines<'a>(&'a self, _: &'a [Alert], _: Language) -> BoxFuture<'a, Vec<String>> {
-        Box::pin(std::future::ready(Vec::new()))
+    fn of<'a>(&'a self, _: &'a [Alert], _: Language, _: Timestamp) -> BoxFuture<'a, Exhibits> {
+        Box::pin(std::future::ready(Exhibits::default()))
     }
 }
 
@@ -101,8 +111,8 @@ pub(super) struct Round {
 /// the value that the first alert is about.
 #[derive(Debug, Default)]
 pub(super) struct EvidenceLines {
-    pub vi: Vec<String>,
-    pub en: Vec<String>,
+    pub vi: Exhibits,
+    pub en: Exhibits,
     pub affected: BTreeMap<SubjectKind, usize>,
     /// With its picture.
     pub curve: Option<(Curve, Vec<u8>)>,
@@ -291,9 +301,12 @@ fn is_urgent(incident: &Incident, kind: Kind) -> bool {
 }
 
 impl EvidenceLines {
+    fn exhibits(&self, language: Language) -> &Exhibits {
+        if language == Language::Vi { &self.vi } else { &self.en }
+    }
+
     fn of(&self, language: Language) -> Vec<String> {
-        let lines = if language == Language::Vi { &self.vi } else { &self.en };
-        lines.iter().map(|line| shorten(&one_line(line), LINE)).collect()
+        self.exhibits(language).lines.iter().map(|line| shorten(&one_line(line), LINE)).collect()
     }
 }
 

@@ -33,7 +33,7 @@ pub use acts::{Deed, Done};
 pub use address::Severity;
 pub use curve::{Curve, Measure, sample as sample_curve};
 pub use excuse::PlacedDevice;
-pub use letter::{Evidence, NoEvidence, handover_subject};
+pub use letter::{Evidence, Exhibits, NoEvidence, handover_subject};
 pub use life::{Excused, Incident, Member, News, Why};
 pub use link::{BadLink, Claim};
 pub use quiet::Listed;

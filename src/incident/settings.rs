@@ -107,8 +107,8 @@ impl Settings {
             };
             EvidenceLines {
                 curve,
-                vi: self.evidence.lines(&alerts, Language::Vi).await,
-                en: self.evidence.lines(&alerts, Language::En).await,
+                vi: self.evidence.of(&alerts, Language::Vi, now).await,
+                en: self.evidence.of(&alerts, Language::En, now).await,
                 affected: BTreeMap::new(),
             }
         };

@@ -72,6 +72,10 @@ impl Org {
         self.by_id.get(id).map(|index| &self.agencies[*index])
     }
 
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
+    }
+
     /// In the order of the file.
     pub fn agencies(&self) -> &[Agency] {
         &self.agencies

@@ -43,6 +43,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (29, "heartbeats", include_str!("migrations/0029_heartbeats.sql")),
     (30, "feeds", include_str!("migrations/0030_feeds.sql")),
     (31, "payments", include_str!("migrations/0031_payments.sql")),
+    (34, "payment transactions", include_str!("migrations/0034_transactions.sql")),
+    (35, "life of mismatches", include_str!("migrations/0035_mismatch_life.sql")),
     (32, "feed positions", include_str!("migrations/0032_feed_positions.sql")),
     (33, "feed pushes", include_str!("migrations/0033_feed_pushes.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),

@@ -25,6 +25,7 @@ mod maintenance;
 pub mod outbox;
 mod overview;
 mod pages;
+mod payments;
 mod posted_v2;
 pub mod push;
 mod query;
@@ -89,6 +90,7 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/openapi.json", get(api::openapi))
         .route("/api/ioc/v1/incidents", get(incidents_api::list))
         .route("/api/ioc/v1/incidents/{id}", get(incidents_api::one))
+        .route("/api/ioc/v1/mismatches", get(payments::mismatches))
         .route("/api/ioc/v1/scorecards", get(api::scorecards))
         .route("/api/ioc/v1/availability", get(attribution::availability))
         .route("/api/ioc/v1/dependencies", get(attribution::dependencies))
@@ -98,6 +100,7 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/overrides/{id}", axum::routing::delete(attribution::withdraw_override))
         .route("/", get(pages::overview))
         .route("/agencies/{id}", get(agency::page))
+        .route("/payments", get(payments::page))
         .route("/maintenance", get(maintenance::page).post(maintenance::send))
         .route("/incidents", get(incident_pages::list))
         .route("/incidents/{id}", get(incident_pages::one))
@@ -164,6 +167,8 @@ mod attribution_tests;
 mod door_tests;
 #[cfg(test)]
 mod openapi_tests;
+#[cfg(test)]
+mod payments_tests;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]

@@ -133,6 +133,8 @@ async fn answers_are_as_described() {
     let asked: Vec<(String, Value, u16)> = vec![
         ("GET openapi.json".into(), Value::Null, 200),
         ("GET agencies".into(), Value::Null, 200),
+        ("GET mismatches?state=all".into(), Value::Null, 200),
+        ("GET mismatches?kind=lost".into(), Value::Null, 400),
         ("GET services".into(), Value::Null, 200),
         ("GET incidents".into(), Value::Null, 200),
         ("GET incidents?limit=1".into(), Value::Null, 200),

@@ -110,6 +110,7 @@ fn templates() -> &'static Environment<'static> {
             ("incident.html", include_str!("templates/incident.html")),
             ("silences.html", include_str!("templates/silences.html")),
             ("maintenance.html", include_str!("templates/maintenance.html")),
+            ("payments.html", include_str!("templates/payments.html")),
             ("reports.html", include_str!("templates/reports.html")),
             ("status.html", include_str!("templates/status.html")),
             ("runbook.html", include_str!("templates/runbook.html")),

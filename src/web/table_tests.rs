@@ -49,6 +49,7 @@ POST   /api/ioc/v1/heartbeats/{id}      ? -+--+ -++ ----- -
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
 GET    /api/ioc/v1/incidents/{id}       ? +++++ +++ ---+- +
 POST   /api/ioc/v1/incidents/{id}/{action} ? -++-+ -++ -+--- +
+GET    /api/ioc/v1/mismatches           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/scorecards           ? +++++ +++ ---+- +
 GET    /api/ioc/v1/availability         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/dependencies         ? +++++ +++ ---+- +
@@ -72,6 +73,7 @@ GET    /silences                        ? +++++ +++ ----- -
 POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /ack/{token}                     + +++++ +++ +++++ +
 POST   /ack/{token}                     + +++++ +++ +++++ +
+GET    /payments                        ? +++++ +++ ----- -
 GET    /maintenance                     ? +++++ +++ ----- -
 POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -

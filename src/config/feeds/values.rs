@@ -51,6 +51,10 @@ pub(super) fn columns(
             columns.insert(entry.key.clone(), column);
         }
     }
+    let has = |name: &str| node.get(name).is_some();
+    if complete && canonical.columns.contains(&"txn_ref") && !has("txn_ref") && !has("dossier") {
+        cx.error(node.place, "columns: neither \"txn_ref\" nor \"dossier\" is given, so no payment could be matched");
+    }
     for name in canonical.required {
         if complete && node.get(name).is_none() {
             cx.error(node.place, format!("columns: the column \"{name}\" is missing"));

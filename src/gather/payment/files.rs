@@ -1,23 +1,26 @@
 //! Reconciles two files in memory: the engine of the one-off command.
 //!
-//! Every transaction is one entry of 64 bytes, a cache line, with its key inside; rows are read as bytes and nothing is
-//! allocated per row. Columns are guessed from Vietnamese and English headers.
+//! Rows are read as bytes and nothing is allocated per row. Columns are guessed from Vietnamese and English headers.
 //!
-//! Beside what [`classify`] finds it finds what only a look over all rows shows: the second payment of a dossier. It
-//! cannot know which dossiers exist, which refunds are owed or what fee was due, so those kinds stay empty.
+//! Transactions are compared one by one as the daemon does it; where two sides differ, all transactions of the dossier
+//! are judged together, as there. Two files do not tell which dossiers exist or what fee was due, so those kinds stay
+//! empty.
 
-use super::classify::{Fact, Kind, Limits, Status, Verdict, classify, settlement_due};
-use super::guess::{self, Mapping};
-use super::row::Side;
+mod entries;
+
+use super::classify::{Back, Fact, Kind, Limits, Standing, Status, Verdict, compare, settlement_due, span_us};
+use super::dossier::{self, Dossier, Member};
+use super::guess::{self, Given, Mapping};
+use super::row::{MAX_KEY, Side, key_of, nameless_key, reference_of};
 use crate::config::feeds::AmountScale;
 use crate::feed::csv::{CsvError, Place, Record, Records};
 use crate::feed::value::{self, TimeFormat};
 use crate::feed::{Reason, Rejection};
-use hashbrown::{DefaultHashBuilder, HashTable};
+use entries::{Entries, Entry};
+use hashbrown::DefaultHashBuilder;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::io::Read;
 use std::time::Duration;
 
@@ -35,6 +38,8 @@ pub enum FilesError {
 pub struct Options {
     pub grace: Duration,
     pub settlement_lag: Duration,
+    /// How far apart the two records of one payment may be if a side has no reference.
+    pub match_window: Duration,
     pub as_of: Timestamp,
     /// Of times without an offset; also of the settlement lag's days.
     pub zone: TimeZone,
@@ -73,45 +78,25 @@ impl Outcome {
 
 /// Rejected rows that are shown.
 const SHOWN: usize = 10;
-/// Keys up to this length stand in the entry.
-const INLINE: usize = 21;
-const NO_STATUS: u8 = u8::MAX;
 /// The time of a row without one: older than everything.
 const LONG_AGO: i64 = i64::MIN / 2;
-
-/// One transaction, 64 bytes.
-#[derive(Clone, Copy)]
-struct Entry {
-    portal_amount: i64,
-    gateway_amount: i64,
-    portal_us: i64,
-    gateway_us: i64,
-    dossier_at: u32,
-    dossier_length: u16,
-    /// Of the key; above [`INLINE`] the key stands in the arena and `key` begins with its place.
-    length: u16,
-    key: [u8; INLINE],
-    /// As an index in [`Status::ALL`], or [`NO_STATUS`].
-    portal_status: u8,
-    gateway_status: u8,
-}
 
 /// All transactions of both files.
 pub struct Reconciliation {
     options: Options,
-    entries: Vec<Entry>,
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-    /// Dossier codes and long keys.
-    arena: Vec<u8>,
+    entries: Entries,
+    /// What rows of their own give back, by reference.
+    back: HashMap<Vec<u8>, Back, DefaultHashBuilder>,
     time: TimeFormat,
     outcome: Outcome,
 }
 
 /// A row, typed.
 struct Row<'a> {
+    /// Empty: the row has none, and is known by its dossier.
     key: &'a [u8],
     dossier: &'a [u8],
+    refund_of: &'a [u8],
     fact: Fact,
 }
 
@@ -121,10 +106,8 @@ impl Reconciliation {
         let time = TimeFormat { format: None, zone: options.zone.clone() };
         Reconciliation {
             options,
-            entries: Vec::with_capacity(expected),
-            index: HashTable::with_capacity(expected),
-            hasher: DefaultHashBuilder::default(),
-            arena: Vec::new(),
+            entries: Entries::new(expected),
+            back: HashMap::default(),
             time,
             outcome: Outcome::default(),
         }
@@ -136,12 +119,13 @@ impl Reconciliation {
         side: Side,
         input: impl Read,
         delimiter: u8,
+        given: &Given,
         mut mapped: impl FnMut(&Mapping),
     ) -> Result<(), FilesError> {
         let failed = |error| FilesError::Read(side.as_str(), error);
         let mut records = Records::new(input, delimiter, Place::START);
         let mapping = match records.read().map_err(failed)? {
-            Some(header) => Mapping::guess(&header).map_err(|error| FilesError::Header(side.as_str(), error))?,
+            Some(header) => Mapping::find(&header, given).map_err(|error| FilesError::Header(side.as_str(), error))?,
             None => {
                 let rejection = Rejection::new(Reason::FileHeader, "the file is empty");
                 return Err(FilesError::Header(side.as_str(), rejection));
@@ -152,9 +136,11 @@ impl Reconciliation {
         while let Some(record) = records.read().map_err(failed)? {
             n_rows += 1;
             match typed(side, &record, &mapping, &self.time) {
-                Ok(row) => {
-                    put(&mut self.entries, &mut self.index, &self.hasher, &mut self.arena, side, &row)?;
+                Ok(row) if !row.refund_of.is_empty() => give_back(&mut self.back, side, &row),
+                Ok(row) if row.key.is_empty() || row.key[0] == b'?' => {
+                    self.entries.add(side, unusual_key(&row).as_bytes(), row.dossier, row.fact)?;
                 }
+                Ok(row) => self.entries.add(side, row.key, row.dossier, row.fact)?,
                 Err(rejection) => {
                     self.outcome.rejected += 1;
                     if self.outcome.first_rejected.len() < SHOWN {
@@ -163,6 +149,7 @@ impl Reconciliation {
                 }
             }
         }
+        self.entries.flush(side)?;
         match side {
             Side::Portal => self.outcome.portal_rows += n_rows,
             Side::Gateway => self.outcome.gateway_rows += n_rows,
@@ -173,183 +160,180 @@ impl Reconciliation {
     /// Judges every transaction.
     pub fn finish(mut self) -> Outcome {
         let mut outcome = std::mem::take(&mut self.outcome);
-        let zone = self.options.zone.clone();
-        let date_of = |us: i64| crate::store::from_micros(us).to_zoned_datetime(zone.clone()).date();
         let is_working = |date: jiff::civil::Date| {
             !matches!(date.weekday(), jiff::civil::Weekday::Saturday | jiff::civil::Weekday::Sunday)
         };
-        let lag = self.options.settlement_lag;
+        // What the gateway's file has passed over will not come with it any more.
+        let covered_us = self.entries.list().iter().filter_map(Entry::gateway).map(|fact| fact.at_us).max();
+        let covered_us = covered_us.unwrap_or(LONG_AGO);
+        let (grace_us, lag, zone) = (span_us(self.options.grace), self.options.settlement_lag, &self.options.zone);
         let due = |at_us: i64| {
-            if at_us <= LONG_AGO { at_us } else { settlement_due(at_us, lag, &date_of, &is_working) }
+            if at_us <= covered_us || at_us <= LONG_AGO {
+                at_us.saturating_add(grace_us)
+            } else {
+                settlement_due(at_us, lag, zone, &is_working)
+            }
         };
-        let limits = Limits { grace: self.options.grace, settlement_due: &due };
-        let now_us = crate::store::micros(self.options.as_of);
-        let mut found: Vec<(u32, Kind)> = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
-            match classify(entry.portal(), entry.gateway(), now_us, &limits) {
-                Verdict::Matched => outcome.matched += 1,
-                Verdict::Waiting { .. } => outcome.waiting += 1,
-                Verdict::Mismatch { kind, .. } => found.push((index as u32, kind)),
+        let limits =
+            Limits { grace: self.options.grace, settlement_due: &due, match_window: self.options.match_window };
+        let mut found: Vec<(u32, Standing)> = Vec::new();
+        for (index, entry) in self.entries.list().iter().enumerate() {
+            match compare(entry.portal(), entry.gateway(), self.back(entry), &limits) {
+                Standing::Matched => outcome.matched += 1,
+                standing => found.push((index as u32, standing)),
             }
         }
-        self.find_paid_twice(&mut found);
-        outcome.exceptions = found
-            .into_iter()
-            .map(|(index, kind)| {
-                let entry = &self.entries[index as usize];
-                Exception {
-                    kind,
-                    txn_ref: String::from_utf8_lossy(self.key(entry)).into_owned(),
-                    dossier: String::from_utf8_lossy(self.dossier(entry)).into_owned(),
-                    portal: entry.portal(),
-                    gateway: entry.gateway(),
+        self.judge_together(&mut found, &mut outcome.matched, &limits);
+        let now_us = crate::store::micros(self.options.as_of);
+        for (index, standing) in found {
+            let kind = match standing.at(now_us) {
+                // Of two that were paired one is counted.
+                Verdict::Matched => {
+                    outcome.matched += u64::from(standing == Standing::Matched);
+                    continue;
                 }
-            })
-            .collect();
+                Verdict::Waiting { .. } => {
+                    outcome.waiting += 1;
+                    continue;
+                }
+                Verdict::Mismatch { kind, .. } => kind,
+            };
+            let entry = self.entry(index);
+            outcome.exceptions.push(Exception {
+                kind,
+                txn_ref: reference_of(&String::from_utf8_lossy(self.entries.key(entry))).to_string(),
+                dossier: String::from_utf8_lossy(self.entries.dossier(entry)).into_owned(),
+                portal: entry.portal(),
+                gateway: entry.gateway(),
+            });
+        }
         outcome
     }
 
-    /// An unrecorded payment is a second one if the same dossier has another of the same amount that is recorded, or
-    /// that came before it.
-    fn find_paid_twice(&self, found: &mut [(u32, Kind)]) {
-        #[derive(Default)]
-        struct Group {
-            is_recorded: bool,
-            first: Option<(i64, u32)>,
-        }
-        let key = |entry: &Entry| (self.dossier(entry), entry.gateway_amount);
-        let mut groups: HashMap<(&[u8], i64), Group, DefaultHashBuilder> = HashMap::default();
-        let is_candidate = |kind: Kind, entry: &Entry| kind == Kind::PaidNotRecorded && entry.dossier_length > 0;
-        for &(index, kind) in found.iter() {
-            let entry = &self.entries[index as usize];
-            if is_candidate(kind, entry) {
-                let group = groups.entry(key(entry)).or_default();
-                let this = (entry.gateway_us, index);
-                group.first = Some(group.first.map_or(this, |first| first.min(this)));
+    /// Judges the dossiers of what was found together with their other transactions. `n_matched` counts those that stand
+    /// not in `found`.
+    fn judge_together(&self, found: &mut Vec<(u32, Standing)>, n_matched: &mut u64, limits: &Limits<'_>) {
+        /// As many as the daemon judges together.
+        const TOGETHER: usize = 200;
+        let mut groups: HashMap<&[u8], Vec<u32>, DefaultHashBuilder> = HashMap::default();
+        for (index, standing) in found.iter() {
+            let entry = self.entry(*index);
+            if entry.has_dossier() && matches!(standing, Standing::Differs { .. }) {
+                groups.entry(self.entries.dossier(entry)).or_default();
             }
         }
         if groups.is_empty() {
             return;
         }
-        for entry in &self.entries {
-            let both = [entry.portal(), entry.gateway()].iter().all(|fact| fact.is_some_and(|f| f.status.has_money()));
-            if both && let Some(group) = groups.get_mut(&key(entry)) {
-                group.is_recorded = true;
-            }
+        // Nearly all dossiers are none of these, which a bit tells sooner than the map.
+        let mut seen = vec![0_u64; SEEN / 64];
+        for dossier in groups.keys() {
+            let bit = bit_of(dossier);
+            seen[bit / 64] |= 1 << (bit % 64);
         }
-        for (index, kind) in found.iter_mut() {
-            let entry = &self.entries[*index as usize];
-            if is_candidate(*kind, entry)
-                && let Some(group) = groups.get(&key(entry))
-                && (group.is_recorded || group.first.is_some_and(|(_, first)| first != *index))
+        for (index, entry) in self.entries.list().iter().enumerate() {
+            let dossier = self.entries.dossier(entry);
+            let bit = bit_of(dossier);
+            if seen[bit / 64] & 1 << (bit % 64) != 0
+                && entry.has_dossier()
+                && let Some(group) = groups.get_mut(dossier)
+                && group.len() <= TOGETHER
             {
-                *kind = Kind::PaidTwice;
+                group.push(index as u32);
             }
+        }
+        // By position, as `found` is.
+        let mut judged: Vec<(u32, Standing)> = Vec::new();
+        for mut group in groups.into_values().filter(|group| (2..=TOGETHER).contains(&group.len())) {
+            // Ties are decided by this order, as in the daemon.
+            group.sort_unstable_by(|a, b| self.entries.key(self.entry(*a)).cmp(self.entries.key(self.entry(*b))));
+            let members: Vec<Member> = group.iter().map(|index| self.member(*index)).collect();
+            judged.extend(group.into_iter().zip(dossier::judge(&members, Dossier::default(), limits)));
+        }
+        judged.sort_unstable_by_key(|(index, _)| *index);
+        let before: Vec<(u32, Standing)> = std::mem::take(found);
+        let mut before = before.into_iter().peekable();
+        for (index, standing) in judged {
+            while let Some(other) = before.next_if(|(other, _)| *other < index) {
+                found.push(other);
+            }
+            // It was counted as matched, and is now counted by its standing.
+            if before.next_if(|(other, _)| *other == index).is_none() {
+                *n_matched -= 1;
+            }
+            found.push((index, standing));
+        }
+        found.extend(before);
+    }
+
+    fn entry(&self, index: u32) -> &Entry {
+        &self.entries.list()[index as usize]
+    }
+
+    fn member(&self, index: u32) -> Member {
+        let entry = self.entry(index);
+        Member {
+            portal: entry.portal(),
+            gateway: entry.gateway(),
+            back: self.back(entry),
+            is_refund: false,
+            is_nameless: is_nameless_key(self.entries.key(entry)),
         }
     }
 
-    fn key<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
-        entry.key(&self.arena)
-    }
-
-    fn dossier(&self, entry: &Entry) -> &[u8] {
-        let at = entry.dossier_at as usize;
-        &self.arena[at..at + usize::from(entry.dossier_length)]
+    fn back(&self, entry: &Entry) -> Back {
+        if self.back.is_empty() {
+            Back::default()
+        } else {
+            self.back.get(self.entries.key(entry)).copied().unwrap_or_default()
+        }
     }
 }
 
-impl Entry {
-    fn key<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
-        let length = usize::from(self.length);
-        if length <= INLINE {
-            return &self.key[..length];
-        }
-        let at = u32::from_le_bytes([self.key[0], self.key[1], self.key[2], self.key[3]]) as usize;
-        &arena[at..at + length]
-    }
+/// A power of two, a few bits for each of many dossiers.
+const SEEN: usize = 1 << 20;
 
-    fn portal(&self) -> Option<Fact> {
-        let status = *Status::ALL.get(usize::from(self.portal_status))?;
-        Some(Fact { status, amount: self.portal_amount, at_us: self.portal_us })
-    }
-
-    fn gateway(&self) -> Option<Fact> {
-        let status = *Status::ALL.get(usize::from(self.gateway_status))?;
-        Some(Fact { status, amount: self.gateway_amount, at_us: self.gateway_us })
-    }
-
-    /// Of several rows of one side the latest counts, of equal times the last.
-    fn take(&mut self, side: Side, fact: Fact) {
-        let status = fact.status as u8;
-        match side {
-            Side::Portal if self.portal_status == NO_STATUS || fact.at_us >= self.portal_us => {
-                (self.portal_status, self.portal_amount, self.portal_us) = (status, fact.amount, fact.at_us);
-            }
-            Side::Gateway if self.gateway_status == NO_STATUS || fact.at_us >= self.gateway_us => {
-                (self.gateway_status, self.gateway_amount, self.gateway_us) = (status, fact.amount, fact.at_us);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn put(
-    entries: &mut Vec<Entry>,
-    index: &mut HashTable<u32>,
-    hasher: &DefaultHashBuilder,
-    arena: &mut Vec<u8>,
-    side: Side,
-    row: &Row<'_>,
-) -> Result<(), FilesError> {
-    let hash = hasher.hash_one(row.key);
-    let at = match index.find(hash, |&at| entries[at as usize].key(arena) == row.key) {
-        Some(&at) => at,
-        None => {
-            let at = u32::try_from(entries.len()).map_err(|_| FilesError::TooMuch)?;
-            entries.push(new_entry(arena, row.key)?);
-            index.insert_unique(hash, at, |&at| hasher.hash_one(entries[at as usize].key(arena)));
-            at
-        }
+/// Below [`SEEN`]; made of the ends of a code, where codes differ.
+fn bit_of(dossier: &[u8]) -> usize {
+    let word = |text: &[u8]| {
+        let mut word = [0; 8];
+        word[..text.len()].copy_from_slice(text);
+        u64::from_le_bytes(word)
     };
-    let entry = &mut entries[at as usize];
-    entry.take(side, row.fact);
-    if entry.dossier_length == 0 && !row.dossier.is_empty() {
-        entry.dossier_at = append(arena, row.dossier)?;
-        entry.dossier_length = row.dossier.len() as u16;
-    }
-    Ok(())
+    let (head, tail) = (dossier.first_chunk::<8>(), dossier.last_chunk::<8>());
+    let mixed = match (head, tail) {
+        (Some(head), Some(tail)) => u64::from_le_bytes(*head).rotate_left(23) ^ u64::from_le_bytes(*tail),
+        _ => word(&dossier[..dossier.len().min(7)]),
+    };
+    // Fibonacci's multiplier; the upper bits depend on all others.
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as usize & (SEEN - 1)
 }
 
-fn new_entry(arena: &mut Vec<u8>, text: &[u8]) -> Result<Entry, FilesError> {
-    let mut key = [0; INLINE];
-    if text.len() <= INLINE {
-        key[..text.len()].copy_from_slice(text);
-    } else {
-        key[..4].copy_from_slice(&append(arena, text)?.to_le_bytes());
+/// As the daemon makes it.
+fn unusual_key(row: &Row<'_>) -> String {
+    if row.key.is_empty() {
+        return nameless_key(&String::from_utf8_lossy(row.dossier), row.fact.amount, row.fact.at_us);
     }
-    Ok(Entry {
-        portal_amount: 0,
-        gateway_amount: 0,
-        portal_us: 0,
-        gateway_us: 0,
-        dossier_at: 0,
-        dossier_length: 0,
-        // A record, and so a key, is at most 64 KiB; `typed` refuses far shorter ones.
-        length: text.len() as u16,
-        key,
-        portal_status: NO_STATUS,
-        gateway_status: NO_STATUS,
-    })
+    key_of(&String::from_utf8_lossy(row.key)).into_owned()
 }
 
-fn append(arena: &mut Vec<u8>, text: &[u8]) -> Result<u32, FilesError> {
-    let at = u32::try_from(arena.len()).map_err(|_| FilesError::TooMuch)?;
-    arena.extend_from_slice(text);
-    Ok(at)
+fn is_nameless_key(key: &[u8]) -> bool {
+    key.starts_with(super::row::NAMELESS.as_bytes())
+}
+
+fn give_back(back: &mut HashMap<Vec<u8>, Back, DefaultHashBuilder>, side: Side, row: &Row<'_>) {
+    if !row.fact.status.has_money() && !row.fact.status.gave_back() {
+        return;
+    }
+    let back = back.entry(row.refund_of.to_vec()).or_default();
+    let (sum, latest) = match side {
+        Side::Portal => (&mut back.portal, &mut back.portal_us),
+        Side::Gateway => (&mut back.gateway, &mut back.gateway_us),
+    };
+    (*sum, *latest) = (sum.saturating_add(row.fact.amount), row.fact.at_us.max(*latest));
 }
 
 fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeFormat) -> Result<Row<'a>, Rejection> {
-    const MAX_KEY: usize = 200;
     if record.damaged {
         return Err(Rejection::new(Reason::Quoting, "a quotation mark is never closed"));
     }
@@ -358,11 +342,12 @@ fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeForm
         return Err(Rejection::new(Reason::Fields, detail));
     }
     let field = |index: Option<usize>| index.and_then(|index| record.get(index)).unwrap_or_default().trim_ascii();
-    let (key, dossier) = (field(Some(mapping.txn_ref)), field(mapping.dossier));
-    if key.is_empty() || key.len() > MAX_KEY || dossier.len() > MAX_KEY {
-        let detail = format!("the transaction's reference is empty, or a code is longer than {MAX_KEY} bytes");
+    let (key, dossier, refund_of) = (field(mapping.txn_ref), field(mapping.dossier), field(mapping.refund_of));
+    if (key.is_empty() && dossier.is_empty()) || key.len() > MAX_KEY || dossier.len() > MAX_KEY {
+        let detail = format!("neither a reference nor a dossier, or one longer than {MAX_KEY} bytes");
         return Err(Rejection::new(Reason::Missing, detail));
     }
+    let refund_of = if refund_of == key { &[] } else { refund_of };
     let status = match mapping.status {
         Some(index) => guess::status(field(Some(index)))?,
         None if side == Side::Portal => Status::Paid,
@@ -383,10 +368,10 @@ fn typed<'a>(side: Side, record: &Record<'a>, mapping: &Mapping, time: &TimeForm
         Some(amount) => amount,
         None => value::amount(utf8(cell)?, AmountScale::Dong)?,
     };
-    if amount < 0 && !status.gave_back() {
+    if amount < 0 && !status.gave_back() && refund_of.is_empty() {
         return Err(Rejection::new(Reason::Amount, format!("{amount} is negative")));
     }
-    Ok(Row { key, dossier, fact: Fact { status, amount: amount.saturating_abs(), at_us } })
+    Ok(Row { key, dossier, refund_of, fact: Fact { status, amount: amount.saturating_abs(), at_us } })
 }
 
 /// The number that a short cell of digits alone is.
@@ -412,18 +397,14 @@ mod tests {
         let options = Options {
             grace: Duration::from_secs(900),
             settlement_lag: Duration::from_secs(86_400),
+            match_window: Duration::from_secs(86_400),
             as_of: "2026-11-25T00:00:00Z".parse().unwrap(),
             zone: TimeZone::fixed(jiff::tz::offset(7)),
         };
         let mut reconciliation = Reconciliation::new(options, 4);
-        reconciliation.read(Side::Portal, portal.as_bytes(), b',', |_| {}).unwrap();
-        reconciliation.read(Side::Gateway, gateway.as_bytes(), b',', |_| {}).unwrap();
+        reconciliation.read(Side::Portal, portal.as_bytes(), b',', &Given::default(), |_| {}).unwrap();
+        reconciliation.read(Side::Gateway, gateway.as_bytes(), b',', &Given::default(), |_| {}).unwrap();
         reconciliation.finish()
-    }
-
-    #[test]
-    fn an_entry_is_a_cache_line() {
-        assert_eq!(size_of::<Entry>(), 64);
     }
 
     #[test]
@@ -459,5 +440,56 @@ mod tests {
         assert_eq!((outcome.portal_rows, outcome.gateway_rows), (7, 8));
         assert_eq!((outcome.matched, outcome.waiting, outcome.rejected), (2, 2, 1));
         assert_eq!((outcome.first_rejected[0].1, outcome.first_rejected[0].2.reason), (8, Reason::Amount));
+    }
+
+    #[test]
+    fn a_side_without_references_parts_and_refunds_are_understood() {
+        let portal = "Mã hồ sơ,Số tiền,Thời gian\n\
+            D1,100,2026-11-18T08:00:00Z\n\
+            D2,80,2026-11-18T08:00:00Z\n\
+            D3,70,2026-11-18T08:00:00Z\n";
+        let gateway = "ref,Mã hồ sơ,amount,status,time,refund_of\n\
+            G1,D1,100,settled,2026-11-18T09:00:00Z,\n\
+            G2,D2,50,settled,2026-11-18T08:00:00Z,\n\
+            G3,D2,30,settled,2026-11-19T08:00:00Z,\n\
+            G4,D4,60,settled,2026-11-18T08:00:00Z,\n\
+            R4,,-60,refunded,2026-11-19T08:00:00Z,G4\n";
+        let outcome = reconcile(portal, gateway);
+        let found: Vec<(&str, &str, Kind)> =
+            outcome.exceptions.iter().map(|e| (e.dossier.as_str(), e.txn_ref.as_str(), e.kind)).collect();
+        assert_eq!(found, [("D3", "", Kind::RecordedNotPaid)]);
+        assert_eq!((outcome.matched, outcome.waiting, outcome.rejected), (5, 0, 0));
+    }
+
+    #[test]
+    fn columns_are_guessed_or_given_and_what_is_missing_is_said() {
+        let header = |text: &'static str, given: &Given| {
+            let mut records = Records::new(text.as_bytes(), b',', Place::START);
+            Mapping::find(&records.read().unwrap().unwrap(), given).map(|mapping| mapping.describe())
+        };
+        let none = Given::default();
+        assert_eq!(
+            header("MÃ GD,Mã HS,Số tiền (đồng),Kết quả,Ngày GD\n", &none).unwrap(),
+            "txn_ref=\"MÃ GD\" dossier=\"Mã HS\" amount=\"Số tiền (đồng)\" status=\"Kết quả\" time=\"Ngày GD\" refund_of=(none)"
+        );
+        let given = Given::parse("txn_ref=Số CT, amount=Phát sinh có").unwrap();
+        let found = header("so ct,Phát sinh có,amount\n", &given).unwrap();
+        assert!(found.starts_with("txn_ref=\"so ct\" dossier=(none) amount=\"Phát sinh có\""), "{found}");
+        for (text, given, expected) in [
+            ("a,b\n", &none, "no column for the amount in [\"a\", \"b\"]"),
+            ("amount\n", &none, "no column for the transaction's reference or the dossier"),
+            ("so ct,b\n", &given, "amount: no column \"Phát sinh có\" in [\"so ct\", \"b\"]"),
+        ] {
+            let error = header(text, given).unwrap_err().detail;
+            assert!(error.starts_with(expected), "{error}");
+        }
+        for (text, expected) in [
+            ("txn=a", "unknown column \"txn\", allowed: txn_ref, dossier, amount, status, time, refund_of"),
+            ("amount", "\"amount\" is not COLUMN=HEADER"),
+            ("amount= ", "amount: the header is empty"),
+            ("amount=a,amount=b", "amount stands here twice"),
+        ] {
+            assert_eq!(Given::parse(text).unwrap_err(), expected);
+        }
     }
 }

@@ -6,21 +6,59 @@ use crate::feed::csv::Record;
 use crate::feed::value::{TimeFormat, shorten};
 use crate::feed::{Reason, Rejection};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// Where the columns stand, and what their headers say.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    pub txn_ref: usize,
+    /// Without it payments are matched by dossier, amount and time.
+    pub txn_ref: Option<usize>,
     pub amount: usize,
     pub dossier: Option<usize>,
     /// Without it every row counts as paid.
     pub status: Option<usize>,
     /// Without it every row counts as old.
     pub time: Option<usize>,
+    pub refund_of: Option<usize>,
     pub n_fields: usize,
     pub headers: Vec<String>,
 }
+
+/// Headers that the operator names, by canonical column.
+#[derive(Debug, Clone, Default)]
+pub struct Given(BTreeMap<&'static str, String>);
+
+impl Given {
+    /// Reads `txn_ref=Mã GD,amount=Số tiền`.
+    pub fn parse(text: &str) -> Result<Given, String> {
+        let mut given = BTreeMap::new();
+        for pair in text.split(',') {
+            let (name, header) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not COLUMN=HEADER"))?;
+            let Some((name, _)) = COLUMNS.iter().find(|(known, _)| *known == name.trim()) else {
+                let allowed: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+                return Err(format!("unknown column {:?}, allowed: {}", name.trim(), allowed.join(", ")));
+            };
+            if plain(header).is_empty() {
+                return Err(format!("{name}: the header is empty"));
+            }
+            if given.insert(*name, header.trim().to_string()).is_some() {
+                return Err(format!("{name} stands here twice"));
+            }
+        }
+        Ok(Given(given))
+    }
+}
+
+/// Canonical columns, and the headers they are known by.
+const COLUMNS: [(&str, &[&str]); 6] = [
+    ("txn_ref", TXN_REF),
+    ("dossier", DOSSIER),
+    ("amount", AMOUNT),
+    ("status", STATUS),
+    ("time", TIME),
+    ("refund_of", REFUND_OF),
+];
 
 const TXN_REF: &[&str] = &[
     "txnref",
@@ -97,6 +135,9 @@ const TIME: &[&str] = &[
     "date",
 ];
 
+const REFUND_OF: &[&str] =
+    &["refundof", "originaltxnref", "originaltransactionid", "giaodichgoc", "magiaodichgoc", "magdgoc"];
+
 const WORDS: &[(Status, &[&str])] = &[
     (
         Status::Paid,
@@ -162,8 +203,9 @@ fn plain(text: &str) -> String {
 }
 
 impl Mapping {
-    /// Finds the columns in a header; `Err` says which one is missing.
-    pub fn guess(header: &Record<'_>) -> Result<Mapping, Rejection> {
+    /// Finds the columns in a header, those that are given by their header and the others by what they are usually
+    /// called; `Err` says which one is missing.
+    pub fn find(header: &Record<'_>, given: &Given) -> Result<Mapping, Rejection> {
         if header.raw.contains(&0) {
             let detail = "the file is UTF-16 or binary; export it as UTF-8";
             return Err(Rejection::new(Reason::FileEncoding, detail));
@@ -174,26 +216,42 @@ impl Mapping {
             return Err(Rejection::new(Reason::FileEncoding, "the header is not UTF-8; export the file as UTF-8"));
         };
         let folded: Vec<String> = headers.iter().map(|header| plain(header)).collect();
-        let find = |names: &[&str]| names.iter().find_map(|name| folded.iter().position(|header| header == name));
-        let need = |names: &[&str], what: &str| {
-            find(names).ok_or_else(|| {
-                let detail = format!("no column for the {what} in {:?}; known headers: {}", headers, names.join(", "));
-                Rejection::new(Reason::FileHeader, detail)
-            })
+        let mut found = [None; COLUMNS.len()];
+        for (place, (name, known)) in found.iter_mut().zip(COLUMNS) {
+            *place = match given.0.get(name) {
+                Some(wanted) => {
+                    let place = folded.iter().position(|header| *header == plain(wanted)).ok_or_else(|| {
+                        Rejection::new(Reason::FileHeader, format!("{name}: no column {wanted:?} in {headers:?}"))
+                    })?;
+                    Some(place)
+                }
+                None => known.iter().find_map(|name| folded.iter().position(|header| header == name)),
+            };
+        }
+        let [txn_ref, dossier, amount, status, time, refund_of] = found;
+        let missing = |what: &str, names: &[&str]| {
+            let known = names.join(", ");
+            Rejection::new(
+                Reason::FileHeader,
+                format!("no column for the {what} in {headers:?}; known headers: {known}"),
+            )
         };
-        let (txn_ref, amount) = (need(TXN_REF, "transaction's reference")?, need(AMOUNT, "amount")?);
-        let (dossier, status, time) = (find(DOSSIER), find(STATUS), find(TIME));
-        Ok(Mapping { txn_ref, amount, dossier, status, time, n_fields: header.len(), headers })
+        let amount = amount.ok_or_else(|| missing("amount", AMOUNT))?;
+        if txn_ref.is_none() && dossier.is_none() {
+            return Err(missing("transaction's reference or the dossier", TXN_REF));
+        }
+        Ok(Mapping { txn_ref, amount, dossier, status, time, refund_of, n_fields: header.len(), headers })
     }
 
     /// `txn_ref="Mã GD" amount="Số tiền" …`
     pub fn describe(&self) -> String {
         let columns = [
-            ("txn_ref", Some(self.txn_ref)),
+            ("txn_ref", self.txn_ref),
             ("dossier", self.dossier),
             ("amount", Some(self.amount)),
             ("status", self.status),
             ("time", self.time),
+            ("refund_of", self.refund_of),
         ];
         let shown = columns.map(|(name, index)| match index {
             Some(index) => format!("{name}={:?}", self.headers[index]),

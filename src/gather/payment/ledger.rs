@@ -1,206 +1,181 @@
-//! The payment ledger: rows as last seen, and reconciliation of the transactions a batch touches.
+//! The payment ledger: the latest record of each transaction on each side.
 //!
-//! The result depends on the rows alone, not on how they were cut into batches: a transaction is always judged by
-//! everything the ledger holds about it.
+//! Rows are taken in without being judged; what they touch is marked as due in the same transaction. So a crash between
+//! the two loses nothing, and when both sides have much to read, nothing is judged by one of them alone. Judging is
+//! `judging`'s.
 
-use super::classify::{Limits, Status, Verdict, classify};
-use super::mismatch::{self, Finding};
-use super::row::{PaymentRow, Side};
-use crate::store::{Doing, Store, StoreError, Tx};
+use super::classify::Status;
+use super::row::{Channel, PaymentRow, Record, Side};
+use crate::store::{Doing, StoreError, Tx};
+use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys in one statement: well below the parameters either database allows.
-const KEYS: usize = 400;
-/// Rows of eight parameters in one statement.
+pub(super) const KEYS: usize = 400;
+/// Transactions of twenty parameters in one statement.
 const ROWS: usize = 400;
+const COLUMNS: &str = "txn_ref, dossier, due_us, portal_status, portal_amount, portal_us, portal_agency, \
+                       portal_dossier, portal_refund_of, portal_procedure, portal_channel, gateway_status, \
+                       gateway_amount, gateway_us, gateway_agency, gateway_dossier, gateway_refund_of, \
+                       gateway_procedure, gateway_channel";
+const N_COLUMNS: usize = 19;
+/// Judged again at once.
+pub(super) const AT_ONCE: i64 = 0;
 
-/// What reconciliation needs to know beside the rows.
-pub(super) struct Judge<'a> {
-    pub now_us: i64,
-    pub limits: Limits<'a>,
-    /// Owns what nobody else owns.
-    pub site: &'a str,
+/// One transaction as the ledger holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Transaction {
+    pub key: String,
+    pub due_us: Option<i64>,
+    pub portal: Option<Record>,
+    pub gateway: Option<Record>,
+}
+
+impl Transaction {
+    fn new(key: String) -> Transaction {
+        Transaction { key, due_us: None, portal: None, gateway: None }
+    }
+
+    pub fn side(&self, side: Side) -> Option<&Record> {
+        match side {
+            Side::Portal => self.portal.as_ref(),
+            Side::Gateway => self.gateway.as_ref(),
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut Option<Record> {
+        match side {
+            Side::Portal => &mut self.portal,
+            Side::Gateway => &mut self.gateway,
+        }
+    }
+
+    /// The portal's word, else the gateway's, else nothing.
+    pub fn first(&self, text: impl Fn(&Record) -> &str) -> &str {
+        let sides = self.portal.iter().chain(&self.gateway);
+        sides.map(text).find(|text| !text.is_empty()).unwrap_or("")
+    }
+
+    pub fn dossier(&self) -> &str {
+        self.first(|record| &record.dossier)
+    }
 }
 
 /// `$1, $2 …`
 pub(super) fn placeholders(from: usize, count: usize) -> String {
-    (from..from + count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+    let mut text = String::with_capacity(count * 6);
+    for n in from..from + count {
+        if n > from {
+            text.push_str(", ");
+        }
+        text.push('$');
+        text.push_str(&n.to_string());
+    }
+    text
 }
 
-/// Takes rows into the ledger and judges the transactions they touch.
-pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, judge: &Judge<'_>) -> Result<(), StoreError> {
-    let refs: BTreeSet<String> = rows.iter().map(|row| row.txn_ref.clone()).collect();
-    let mut known: HashMap<(String, Side), PaymentRow> = HashMap::new();
-    for row in read_rows(tx, "txn_ref", &refs.into_iter().collect::<Vec<_>>()).await? {
-        known.insert((row.txn_ref.clone(), row.side), row);
+/// Takes rows into the ledger and marks as due what they touch. Gives how many transactions it read or wrote. `site` owns
+/// what nobody else owns.
+pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Result<u64, StoreError> {
+    let keys: BTreeSet<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+    let keys: Vec<String> = keys.into_iter().map(str::to_string).collect();
+    // By key, so that the database walks its index once.
+    let mut known: BTreeMap<String, Transaction> = BTreeMap::new();
+    for transaction in read(tx, "txn_ref", &keys).await? {
+        known.insert(transaction.key.clone(), transaction);
     }
-    let mut changed: BTreeSet<(String, Side)> = BTreeSet::new();
-    let mut touched: BTreeSet<String> = BTreeSet::new();
+    let n_read = known.len();
+    let mut changed: BTreeSet<String> = BTreeSet::new();
     let mut counts: BTreeMap<(String, Side, Status), i64> = BTreeMap::new();
-    for row in rows {
-        let key = (row.txn_ref.clone(), row.side);
-        let old = known.get(&key);
-        if old.is_some_and(|old| !row.supersedes(old) || *old == row) {
+    let mut left: BTreeSet<String> = BTreeSet::new();
+    let mut given_back: BTreeSet<String> = BTreeSet::new();
+    for PaymentRow { side, key, record } in rows {
+        let transaction = known.entry(key).or_insert_with_key(|key| Transaction::new(key.clone()));
+        let old = transaction.side(side);
+        if old.is_some_and(|old| !record.supersedes(old) || *old == record) {
             continue;
         }
-        if old.is_none_or(|old| old.status != row.status) {
-            let agency = if row.agency.is_empty() { judge.site.to_string() } else { row.agency.clone() };
-            *counts.entry((agency, row.side, row.status)).or_default() += 1;
+        if old.is_none_or(|old| old.status != record.status) {
+            let agency = if record.agency.is_empty() { site } else { &record.agency };
+            *counts.entry((agency.to_string(), side, record.status)).or_default() += 1;
         }
         // What it no longer gives back must be judged again too.
-        touched.extend(old.map(|old| old.refund_of.clone()));
-        touched.extend([row.txn_ref.clone(), row.refund_of.clone()]);
-        changed.insert(key.clone());
-        known.insert(key, row);
+        given_back.extend(old.map(|old| old.refund_of.clone()));
+        given_back.insert(record.refund_of.clone());
+        let before = transaction.dossier().to_string();
+        *transaction.side_mut(side) = Some(record);
+        if before != transaction.dossier() {
+            left.insert(before);
+        }
+        transaction.due_us = Some(AT_ONCE);
+        changed.insert(transaction.key.clone());
     }
-    let rows: Vec<&PaymentRow> = changed.iter().filter_map(|key| known.get(key)).collect();
-    write_rows(tx, &rows).await?;
+    let transactions: Vec<&Transaction> = changed.iter().filter_map(|key| known.get(key)).collect();
+    let n_written = transactions.len();
+    write(tx, &transactions).await?;
     for ((agency, side, status), count) in counts {
         count_records(tx, &agency, side, status, count).await?;
     }
-    touched.remove("");
-    reconcile(tx, &touched.into_iter().collect::<Vec<_>>(), judge).await
+    for set in [&mut left, &mut given_back] {
+        set.remove("");
+    }
+    let n_marked = wake(tx, "txn_ref", &given_back).await? + wake_one_of_each(tx, &left).await?;
+    Ok((n_read + n_written) as u64 + n_marked)
 }
 
-/// Judges the waiting transactions whose time has come; gives how many there were.
-pub(super) async fn take_due(store: &Store, judge: &Judge<'_>) -> Result<usize, StoreError> {
-    let mut tx = store.begin().await?;
-    let sql = "SELECT txn_ref FROM payment_due WHERE due_us <= $1 ORDER BY due_us LIMIT 1000";
-    let refs: Vec<String> = sqlx::query_scalar(sql)
-        .bind(judge.now_us)
-        .fetch_all(&mut *tx)
-        .await
-        .doing("reading the payments that are due")?;
-    if refs.is_empty() {
-        return Ok(0);
-    }
-    reconcile(&mut tx, &refs, judge).await?;
-    tx.commit().await?;
-    Ok(refs.len())
-}
-
-/// Makes every waiting transaction due: the limits may have changed since it began to wait.
-pub(super) async fn wake_all(store: &Store) -> Result<(), StoreError> {
-    let mut tx = store.begin().await?;
-    let sql = "UPDATE payment_due SET due_us = 0";
-    sqlx::query(sql).execute(&mut *tx).await.doing("waking the payments that wait")?;
-    tx.commit().await
-}
-
-/// Judges `refs` by all that is known of them and brings mismatches and the due queue in line.
-async fn reconcile(tx: &mut Tx, refs: &[String], judge: &Judge<'_>) -> Result<(), StoreError> {
-    let mut sides: HashMap<&str, Sides> = HashMap::new();
-    let rows = read_rows(tx, "txn_ref", refs).await?;
-    let refunds = read_rows(tx, "refund_of", refs).await?;
-    for row in &rows {
-        let sides = sides.entry(&row.txn_ref).or_default();
-        match row.side {
-            Side::Portal => sides.portal = Some(row),
-            Side::Gateway => sides.gateway = Some(row),
-        }
-    }
-    for row in refunds.iter().filter(|row| row.side == Side::Gateway) {
-        let moved = row.status.gave_back() || row.status.has_money();
-        sides.entry(&row.refund_of).or_default().refunded += if moved { row.amount } else { 0 };
-    }
-    let mut findings: Vec<Finding> = Vec::new();
-    let mut due: Vec<(String, i64)> = Vec::new();
-    for txn_ref in refs {
-        let sides = sides.get(txn_ref.as_str()).cloned().unwrap_or_default();
-        let verdict = sides.verdict(judge);
-        let mut finding = Finding { txn_ref: txn_ref.clone(), ..Finding::default() };
-        match verdict {
-            Verdict::Matched => finding.closed_by = sides.closed_by(),
-            Verdict::Waiting { until_us } => {
-                finding.closed_by = "withdrawn";
-                due.extend(until_us.map(|until_us| (txn_ref.clone(), until_us)));
-            }
-            Verdict::Mismatch { kind, amount, since_us } => {
-                finding.mismatch = Some((kind, amount, since_us));
-                let first = |of: fn(&PaymentRow) -> &String| {
-                    let texts = sides.portal.into_iter().chain(sides.gateway).map(of);
-                    texts.into_iter().find(|text| !text.is_empty()).cloned().unwrap_or_default()
-                };
-                finding.dossier = first(|row| &row.dossier);
-                finding.agency = first(|row| &row.agency);
-            }
-        }
-        findings.push(finding);
-    }
-    name_agencies(tx, &mut findings, judge.site).await?;
-    mismatch::apply(tx, &findings, judge.now_us).await?;
-    write_due(tx, refs, &due).await
-}
-
-#[derive(Default, Clone)]
-struct Sides<'a> {
-    portal: Option<&'a PaymentRow>,
-    gateway: Option<&'a PaymentRow>,
-    /// Đồng given back by rows of their own.
-    refunded: i64,
-}
-
-impl Sides<'_> {
-    fn verdict(&self, judge: &Judge<'_>) -> Verdict {
-        // A row that gives another one back is no payment itself.
-        let is_refund = |row: &&&PaymentRow| !row.refund_of.is_empty();
-        if self.gateway.as_ref().is_some_and(|row| is_refund(&row)) {
-            return Verdict::Matched;
-        }
-        let mut gateway = self.gateway.map(PaymentRow::fact);
-        if let Some(fact) = &mut gateway
-            && fact.status.has_money()
-            && self.refunded > 0
-            && self.refunded >= fact.amount
-        {
-            fact.status = Status::Refunded;
-        }
-        classify(self.portal.map(PaymentRow::fact), gateway, judge.now_us, &judge.limits)
-    }
-
-    fn closed_by(&self) -> &'static str {
-        let money_back = self.refunded > 0 || self.gateway.is_some_and(|row| row.status.gave_back());
-        if money_back { "money_back" } else { "matched" }
-    }
-}
-
-/// A gateway seldom says whose payment it is: then another row of the same dossier does, else it is the site's.
-async fn name_agencies(tx: &mut Tx, findings: &mut [Finding], site: &str) -> Result<(), StoreError> {
-    let unnamed = |finding: &Finding| finding.mismatch.is_some() && finding.agency.is_empty();
-    let dossiers: BTreeSet<String> =
-        findings.iter().filter(|f| unnamed(f) && !f.dossier.is_empty()).map(|f| f.dossier.clone()).collect();
-    let mut agencies: HashMap<String, String> = HashMap::new();
-    for chunk in dossiers.into_iter().collect::<Vec<_>>().chunks(KEYS) {
+/// Marks as due the transactions whose `column` (a name of ours) is one of `keys`; gives how many.
+pub(super) async fn wake(tx: &mut Tx, column: &str, keys: &BTreeSet<String>) -> Result<u64, StoreError> {
+    let mut n_marked = 0;
+    for chunk in keys.iter().collect::<Vec<_>>().chunks(KEYS) {
+        // The second condition lets a partial index be used.
         let sql = format!(
-            "SELECT dossier, MIN(agency) AS agency FROM payment_rows \
-             WHERE dossier <> '' AND agency <> '' AND dossier IN ({}) GROUP BY dossier",
+            "UPDATE payment_transactions SET due_us = {AT_ONCE} WHERE {column} <> '' AND {column} IN ({})",
             placeholders(1, chunk.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for dossier in chunk {
-            query = query.bind(dossier);
+        for key in chunk {
+            query = query.bind(*key);
         }
-        for row in query.fetch_all(&mut **tx).await.doing("looking for the agency of a dossier")? {
-            let (dossier, agency) = (row.try_get("dossier"), row.try_get("agency"));
-            agencies.insert(dossier.doing("reading a dossier")?, agency.doing("reading an agency")?);
-        }
+        n_marked += query.execute(&mut **tx).await.doing("marking payments as due")?.rows_affected();
     }
-    for finding in findings.iter_mut().filter(|finding| unnamed(finding)) {
-        finding.agency = agencies.get(&finding.dossier).cloned().unwrap_or_else(|| site.to_string());
-    }
-    Ok(())
+    Ok(n_marked)
 }
 
-/// The rows whose `column` (a name of ours) is one of `keys`.
-async fn read_rows(tx: &mut Tx, column: &str, keys: &[String]) -> Result<Vec<PaymentRow>, StoreError> {
-    const DOING: &str = "reading payment rows";
-    let mut rows = Vec::new();
-    for chunk in keys.chunks(KEYS) {
-        // The second condition lets the partial index on refund_of be used.
+/// Marks one transaction of each dossier: the others are judged with it. A code that a million payments bear is left by
+/// many, so all of them would be too much.
+async fn wake_one_of_each(tx: &mut Tx, dossiers: &BTreeSet<String>) -> Result<u64, StoreError> {
+    let mut n_marked = 0;
+    for dossier in dossiers {
         let sql = format!(
-            "SELECT txn_ref, side, agency, dossier, amount, status, at_us, refund_of FROM payment_rows \
-             WHERE {column} <> '' AND {column} IN ({})",
+            "UPDATE payment_transactions SET due_us = {AT_ONCE} WHERE txn_ref IN \
+             (SELECT txn_ref FROM payment_transactions WHERE dossier <> '' AND dossier = $1 LIMIT 1)"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(dossier);
+        n_marked += query.execute(&mut **tx).await.doing("marking payments as due")?.rows_affected();
+    }
+    Ok(n_marked)
+}
+
+/// The transactions whose `column` (a name of ours) is one of `keys`.
+pub(super) async fn read(tx: &mut Tx, column: &str, keys: &[String]) -> Result<Vec<Transaction>, StoreError> {
+    read_some(tx, column, keys, None).await
+}
+
+/// As [`read`], at most `limit` for each statement of [`KEYS`] keys.
+pub(super) async fn read_some(
+    tx: &mut Tx,
+    column: &str,
+    keys: &[String],
+    limit: Option<usize>,
+) -> Result<Vec<Transaction>, StoreError> {
+    const DOING: &str = "reading payments";
+    let mut transactions = Vec::new();
+    let limit = limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+    for chunk in keys.chunks(KEYS) {
+        // The first condition lets a partial index be used.
+        let sql = format!(
+            "SELECT {COLUMNS} FROM payment_transactions WHERE {column} <> '' AND {column} IN ({}){limit}",
             placeholders(1, chunk.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -208,64 +183,101 @@ async fn read_rows(tx: &mut Tx, column: &str, keys: &[String]) -> Result<Vec<Pay
             query = query.bind(key);
         }
         for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
-            rows.push(decode(&row).doing(DOING)?);
+            transactions.push(decode(&row).doing(DOING)?);
         }
     }
-    Ok(rows)
+    Ok(transactions)
 }
 
-fn decode(row: &sqlx::any::AnyRow) -> Result<PaymentRow, sqlx::Error> {
-    let side: String = row.try_get("side")?;
-    let status: String = row.try_get("status")?;
-    Ok(PaymentRow {
-        side: if side == Side::Portal.as_str() { Side::Portal } else { Side::Gateway },
-        txn_ref: row.try_get("txn_ref")?,
-        agency: row.try_get("agency")?,
-        dossier: row.try_get("dossier")?,
-        amount: row.try_get("amount")?,
-        // Only `Status::as_str` is ever written.
-        status: Status::parse(&status).unwrap_or(Status::Pending),
-        at_us: row.try_get("at_us")?,
-        refund_of: row.try_get("refund_of")?,
+/// In the order of [`COLUMNS`].
+fn decode(row: &AnyRow) -> Result<Transaction, sqlx::Error> {
+    Ok(Transaction {
+        key: row.try_get(0)?,
+        due_us: row.try_get(2)?,
+        portal: decode_side(row, 3)?,
+        gateway: decode_side(row, 11)?,
     })
 }
 
+fn decode_side(row: &AnyRow, from: usize) -> Result<Option<Record>, sqlx::Error> {
+    // Only `Status::as_str` is ever written.
+    let Some(status) = Status::parse(row.try_get(from)?) else { return Ok(None) };
+    Ok(Some(Record {
+        status,
+        amount: row.try_get(from + 1)?,
+        at_us: row.try_get(from + 2)?,
+        agency: row.try_get(from + 3)?,
+        dossier: row.try_get(from + 4)?,
+        refund_of: row.try_get(from + 5)?,
+        procedure: row.try_get(from + 6)?,
+        channel: Channel::parse(row.try_get(from + 7)?),
+    }))
+}
+
 /// Each key at most once, as PostgreSQL wants it.
-async fn write_rows(tx: &mut Tx, rows: &[&PaymentRow]) -> Result<(), StoreError> {
-    for chunk in rows.chunks(ROWS) {
-        let values: Vec<String> = (0..chunk.len()).map(|n| format!("({})", placeholders(n * 8 + 1, 8))).collect();
+async fn write(tx: &mut Tx, transactions: &[&Transaction]) -> Result<(), StoreError> {
+    const NOTHING: &Record = &Record {
+        agency: String::new(),
+        dossier: String::new(),
+        amount: 0,
+        status: Status::Pending,
+        at_us: 0,
+        refund_of: String::new(),
+        procedure: String::new(),
+        channel: Channel::Unknown,
+    };
+    let updates = COLUMNS.split(',').map(str::trim).skip(1);
+    let updates: Vec<String> = updates.map(|column| format!("{column} = excluded.{column}")).collect();
+    let updates = updates.join(", ");
+    for chunk in transactions.chunks(ROWS) {
+        let values: Vec<String> =
+            (0..chunk.len()).map(|n| format!("({})", placeholders(n * N_COLUMNS + 1, N_COLUMNS))).collect();
         let sql = format!(
-            "INSERT INTO payment_rows (txn_ref, side, agency, dossier, amount, status, at_us, refund_of) VALUES {} \
-             ON CONFLICT (txn_ref, side) DO UPDATE SET agency = excluded.agency, dossier = excluded.dossier, \
-             amount = excluded.amount, status = excluded.status, at_us = excluded.at_us, refund_of = excluded.refund_of",
+            "INSERT INTO payment_transactions ({COLUMNS}) VALUES {} ON CONFLICT (txn_ref) DO UPDATE SET {updates}",
             values.join(", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for row in chunk {
-            query = query.bind(&row.txn_ref).bind(row.side.as_str()).bind(&row.agency).bind(&row.dossier);
-            query = query.bind(row.amount).bind(row.status.as_str()).bind(row.at_us).bind(&row.refund_of);
+        for transaction in chunk {
+            query = query.bind(&transaction.key).bind(transaction.dossier()).bind(transaction.due_us);
+            for side in [&transaction.portal, &transaction.gateway] {
+                let record = side.as_ref().unwrap_or(NOTHING);
+                query = query.bind(if side.is_some() { record.status.as_str() } else { "" });
+                query = query.bind(record.amount).bind(record.at_us).bind(&record.agency).bind(&record.dossier);
+                query = query.bind(&record.refund_of).bind(&record.procedure).bind(record.channel.as_str());
+            }
         }
-        query.execute(&mut **tx).await.doing("writing payment rows")?;
+        query.execute(&mut **tx).await.doing("writing payments")?;
     }
     Ok(())
 }
 
-async fn write_due(tx: &mut Tx, refs: &[String], due: &[(String, i64)]) -> Result<(), StoreError> {
+/// Sets when transactions are judged again; `None`: not before something arrives.
+pub(super) async fn write_due(tx: &mut Tx, due: &[(&str, Option<i64>)]) -> Result<(), StoreError> {
     const DOING: &str = "writing the payments that wait";
-    for chunk in refs.chunks(KEYS) {
-        let sql = format!("DELETE FROM payment_due WHERE txn_ref IN ({})", placeholders(1, chunk.len()));
+    let settled: Vec<&str> = due.iter().filter(|(_, due_us)| due_us.is_none()).map(|(key, _)| *key).collect();
+    for chunk in settled.chunks(KEYS) {
+        let sql = format!(
+            "UPDATE payment_transactions SET due_us = NULL WHERE txn_ref IN ({})",
+            placeholders(1, chunk.len())
+        );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for txn_ref in chunk {
-            query = query.bind(txn_ref);
+        for key in chunk {
+            query = query.bind(*key);
         }
         query.execute(&mut **tx).await.doing(DOING)?;
     }
-    for chunk in due.chunks(ROWS) {
-        let values: Vec<String> = (0..chunk.len()).map(|n| format!("({})", placeholders(n * 2 + 1, 2))).collect();
-        let sql = format!("INSERT INTO payment_due (txn_ref, due_us) VALUES {}", values.join(", "));
+    let waiting: Vec<(&str, i64)> = due.iter().filter_map(|(key, due_us)| Some((*key, (*due_us)?))).collect();
+    for chunk in waiting.chunks(KEYS) {
+        let pair = |n: usize| format!("(CAST(${} AS TEXT), CAST(${} AS BIGINT))", n * 2 + 1, n * 2 + 2);
+        let values: Vec<String> = (0..chunk.len()).map(pair).collect();
+        let sql = format!(
+            "WITH new_due (k, d) AS (VALUES {}) UPDATE payment_transactions SET due_us = new_due.d FROM new_due \
+             WHERE payment_transactions.txn_ref = new_due.k",
+            values.join(", ")
+        );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (txn_ref, due_us) in chunk {
-            query = query.bind(txn_ref).bind(due_us);
+        for (key, due_us) in chunk {
+            query = query.bind(*key).bind(*due_us);
         }
         query.execute(&mut **tx).await.doing(DOING)?;
     }

@@ -1,26 +1,47 @@
 //! The life of mismatches: opened, changed, closed; and what is asked about them.
 
-use super::classify::Kind;
-use super::ledger::placeholders;
+use super::classify::{Fact, Kind};
+use super::ledger::{KEYS, placeholders};
+use super::row::reference_of;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Row};
-use std::collections::{BTreeMap, HashMap};
+use sqlx::{Arguments, AssertSqlSafe, Row};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What a judgement says about one transaction.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Finding {
-    pub txn_ref: String,
+    pub key: String,
     pub agency: String,
     pub dossier: String,
     /// Kind, amount and since when; `None`: there is no mismatch (any more).
     pub mismatch: Option<(Kind, i64, i64)>,
     pub closed_by: &'static str,
+    pub facts: Facts,
+}
+
+/// What both sides said of a transaction at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Facts {
+    pub portal: Option<Fact>,
+    pub gateway: Option<Fact>,
+}
+
+impl Facts {
+    fn json(self) -> serde_json::Value {
+        let side = |fact: Option<Fact>| {
+            fact.map(
+                |fact| serde_json::json!({"status": fact.status.as_str(), "amount": fact.amount, "at": fact.at_us}),
+            )
+        };
+        serde_json::json!({"portal": side(self.portal), "gateway": side(self.gateway)})
+    }
 }
 
 /// One mismatch, open or closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MismatchInfo {
+    /// Empty if the record has no reference.
     pub txn_ref: String,
     /// Dossier code; empty if neither side says.
     pub dossier: String,
@@ -33,6 +54,8 @@ pub struct MismatchInfo {
     /// When it was noticed.
     pub opened: Timestamp,
     pub closed: Option<Timestamp>,
+    /// Empty while it is open; `matched`, `money_back` or `withdrawn`.
+    pub closed_by: String,
 }
 
 /// The mismatches of one agency and kind: the first ones, and how many there are.
@@ -62,15 +85,16 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
     let mut open = read_open(tx, findings).await?;
     // By agency and kind: opened, resolved.
     let mut totals: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
+    let mut opened: Vec<(&Finding, Kind, i64, i64)> = Vec::new();
     for finding in findings {
-        match (open.remove(&finding.txn_ref), finding.mismatch) {
+        match (open.remove(&finding.key), finding.mismatch) {
             (None, None) => {}
             (None, Some((kind, amount, since_us))) => {
-                insert(tx, finding, kind, amount, since_us, now_us).await?;
+                opened.push((finding, kind, amount, since_us));
                 totals.entry((finding.agency.clone(), kind.as_str().into())).or_default().0 += 1;
             }
             (Some(old), None) => {
-                close(tx, &finding.txn_ref, &old, finding.closed_by, now_us).await?;
+                close(tx, finding, &old, now_us).await?;
                 totals.entry((old.agency, old.kind)).or_default().1 += 1;
             }
             (Some(old), Some((kind, amount, since_us))) => {
@@ -87,6 +111,7 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
             }
         }
     }
+    insert(tx, &opened, now_us).await?;
     for ((agency, kind), (opened, resolved)) in totals {
         sqlx::query(
             "INSERT INTO payment_mismatch_totals (agency, kind, opened, resolved) VALUES ($1, $2, $3, $4) \
@@ -107,7 +132,7 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
 async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, Open>, StoreError> {
     const DOING: &str = "reading open payment mismatches";
     let mut open = HashMap::new();
-    for chunk in findings.chunks(400) {
+    for chunk in findings.chunks(KEYS) {
         let sql = format!(
             "SELECT txn_ref, opened_us, kind, agency, dossier, amount, since_us, changes FROM payment_mismatches \
              WHERE closed_us IS NULL AND txn_ref IN ({})",
@@ -115,7 +140,7 @@ async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, 
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for finding in chunk {
-            query = query.bind(&finding.txn_ref);
+            query = query.bind(&finding.key);
         }
         for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
             let decode = || {
@@ -137,43 +162,52 @@ async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, 
     Ok(open)
 }
 
-async fn insert(
-    tx: &mut Tx,
-    finding: &Finding,
-    kind: Kind,
-    amount: i64,
-    since_us: i64,
-    now_us: i64,
-) -> Result<(), StoreError> {
-    // A mismatch that closed and opens again within one microsecond (or after the clock went back) needs a free key.
-    let last: Option<i64> = sqlx::query_scalar(
-        "SELECT opened_us FROM payment_mismatches WHERE txn_ref = $1 ORDER BY opened_us DESC LIMIT 1",
-    )
-    .bind(&finding.txn_ref)
-    .fetch_optional(&mut **tx)
-    .await
-    .doing(DOING)?;
-    sqlx::query(
-        "INSERT INTO payment_mismatches (txn_ref, opened_us, kind, agency, dossier, amount, since_us, changes, \
-         closed_us, closed_by) VALUES ($1, $2, $3, $4, $5, $6, $7, '[]', NULL, '')",
-    )
-    .bind(&finding.txn_ref)
-    .bind(last.map_or(now_us, |last| now_us.max(last + 1)))
-    .bind(kind.as_str())
-    .bind(&finding.agency)
-    .bind(&finding.dossier)
-    .bind(amount)
-    .bind(since_us)
-    .execute(&mut **tx)
-    .await
-    .doing(DOING)?;
+async fn insert(tx: &mut Tx, opened: &[(&Finding, Kind, i64, i64)], now_us: i64) -> Result<(), StoreError> {
+    const COLUMNS: usize = 8;
+    for chunk in opened.chunks(KEYS) {
+        // A mismatch that closed and opens again within one microsecond (or after the clock went back) needs a free key.
+        let sql = format!(
+            "SELECT txn_ref, MAX(opened_us) FROM payment_mismatches WHERE txn_ref IN ({}) GROUP BY txn_ref",
+            placeholders(1, chunk.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (finding, ..) in chunk {
+            query = query.bind(&finding.key);
+        }
+        let mut last: HashMap<String, i64> = HashMap::new();
+        for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
+            last.insert(row.try_get(0).doing(DOING)?, row.try_get(1).doing(DOING)?);
+        }
+        let values = |n: usize| format!("({}, '[]', NULL, '', '')", placeholders(n * COLUMNS + 1, COLUMNS));
+        let sql = format!(
+            "INSERT INTO payment_mismatches (txn_ref, opened_us, kind, agency, dossier, amount, since_us, \
+             opened_facts, changes, closed_us, closed_by, closed_facts) VALUES {}",
+            (0..chunk.len()).map(values).collect::<Vec<_>>().join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (finding, kind, amount, since_us) in chunk {
+            let opened_us = last.get(&finding.key).map_or(now_us, |last| now_us.max(last + 1));
+            query = query.bind(&finding.key).bind(opened_us).bind(kind.as_str()).bind(&finding.agency);
+            query = query.bind(&finding.dossier).bind(amount).bind(since_us).bind(finding.facts.json().to_string());
+        }
+        query.execute(&mut **tx).await.doing(DOING)?;
+    }
     Ok(())
 }
 
-async fn close(tx: &mut Tx, txn_ref: &str, old: &Open, by: &str, now_us: i64) -> Result<(), StoreError> {
-    let sql = "UPDATE payment_mismatches SET closed_us = $1, closed_by = $2 WHERE txn_ref = $3 AND opened_us = $4";
-    let query = sqlx::query(sql).bind(now_us.max(old.opened_us)).bind(by).bind(txn_ref).bind(old.opened_us);
-    query.execute(&mut **tx).await.doing(DOING)?;
+async fn close(tx: &mut Tx, finding: &Finding, old: &Open, now_us: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE payment_mismatches SET closed_us = $1, closed_by = $2, closed_facts = $3 \
+         WHERE txn_ref = $4 AND opened_us = $5",
+    )
+    .bind(now_us.max(old.opened_us))
+    .bind(finding.closed_by)
+    .bind(finding.facts.json().to_string())
+    .bind(&finding.key)
+    .bind(old.opened_us)
+    .execute(&mut **tx)
+    .await
+    .doing(DOING)?;
     Ok(())
 }
 
@@ -188,7 +222,9 @@ async fn change(
 ) -> Result<(), StoreError> {
     // Only we write the list; a damaged one begins anew.
     let mut changes: Vec<serde_json::Value> = serde_json::from_str(&old.changes).unwrap_or_default();
-    changes.push(serde_json::json!({"at": now_us, "kind": old.kind, "agency": old.agency, "amount": old.amount}));
+    changes.push(serde_json::json!({
+        "at": now_us, "kind": old.kind, "agency": old.agency, "amount": old.amount, "facts": finding.facts.json()
+    }));
     let surplus = changes.len().saturating_sub(MAX_CHANGES);
     changes.drain(..surplus);
     sqlx::query(
@@ -201,7 +237,7 @@ async fn change(
     .bind(amount)
     .bind(since_us)
     .bind(serde_json::Value::Array(changes).to_string())
-    .bind(&finding.txn_ref)
+    .bind(&finding.key)
     .bind(old.opened_us)
     .execute(&mut **tx)
     .await
@@ -209,21 +245,22 @@ async fn change(
     Ok(())
 }
 
-const READ: &str =
-    "SELECT txn_ref, dossier, agency, kind, amount, since_us, opened_us, closed_us FROM payment_mismatches";
+const READ: &str = "SELECT txn_ref, dossier, agency, kind, amount, since_us, opened_us, closed_us, closed_by \
+     FROM payment_mismatches";
 const READING: &str = "reading payment mismatches";
 
 fn decode(row: &sqlx::any::AnyRow) -> Result<MismatchInfo, sqlx::Error> {
-    let kind: String = row.try_get("kind")?;
+    let key: String = row.try_get("txn_ref")?;
     Ok(MismatchInfo {
-        txn_ref: row.try_get("txn_ref")?,
+        txn_ref: reference_of(&key).to_string(),
         dossier: row.try_get("dossier")?,
         agency: row.try_get("agency")?,
-        kind: Kind::parse(&kind).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {kind:?}").into()))?,
+        kind: kind_of(row.try_get("kind")?)?,
         amount: row.try_get("amount")?,
         since: from_micros(row.try_get("since_us")?),
         opened: from_micros(row.try_get("opened_us")?),
         closed: row.try_get::<Option<i64>, _>("closed_us")?.map(from_micros),
+        closed_by: row.try_get("closed_by")?,
     })
 }
 
@@ -238,16 +275,148 @@ pub async fn open_mismatches(store: &Store, limit: u32) -> Result<Vec<MismatchIn
     decode_all(&rows.doing(READING)?)
 }
 
-/// The open mismatches behind an alert on one agency and kind, so that a mail can name dossiers.
-pub async fn evidence(store: &Store, agency: &str, kind: Kind) -> Result<Evidence, StoreError> {
-    const FIRST: i64 = 20;
+/// The open mismatches behind an alert on one agency and kind, at most `limit`, so that a mail can name dossiers.
+pub async fn evidence(store: &Store, agency: &str, kind: Kind, limit: u32) -> Result<Evidence, StoreError> {
     const WHERE: &str = "WHERE closed_us IS NULL AND agency = $1 AND kind = $2";
     let sql = format!("{READ} {WHERE} ORDER BY since_us, txn_ref LIMIT $3");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(agency).bind(kind.as_str()).bind(FIRST);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(agency).bind(kind.as_str()).bind(i64::from(limit));
     let first = decode_all(&query.fetch_all(store.reader()).await.doing(READING)?)?;
     let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM payment_mismatches {WHERE}"));
     let total = sqlx::query_scalar(sql).bind(agency).bind(kind.as_str()).fetch_one(store.reader()).await;
     Ok(Evidence { first, total: total.doing(READING)? })
+}
+
+/// Which mismatches are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// `None`: of all agencies.
+    pub agencies: Option<BTreeSet<String>>,
+    pub kind: Option<Kind>,
+    /// `None`: open and closed ones.
+    pub is_open: Option<bool>,
+    /// Only what was opened or closed at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only what comes after this one.
+    pub after: Option<Cursor>,
+}
+
+/// Where a page of mismatches ends: `since` and `opened` in microseconds, and the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    since_us: i64,
+    opened_us: i64,
+    key: String,
+}
+
+impl Cursor {
+    pub fn parse(text: &str) -> Option<Cursor> {
+        let mut parts = text.splitn(3, '.');
+        let mut number = || parts.next()?.parse().ok();
+        let (since_us, opened_us) = (number()?, number()?);
+        Some(Cursor { since_us, opened_us, key: parts.next()?.to_string() })
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.since_us, self.opened_us, self.key)
+    }
+}
+
+/// Mismatches, those of the oldest money first, at most `limit`; and where the next page begins, if there is one.
+pub async fn list(
+    store: &Store,
+    filter: &Filter,
+    limit: u32,
+) -> Result<(Vec<MismatchInfo>, Option<Cursor>), StoreError> {
+    let mut arguments = sqlx::any::AnyArguments::default();
+    let mut n_arguments = 0;
+    let mut next = |arguments: &mut sqlx::any::AnyArguments, value: Bound<'_>| {
+        n_arguments += 1;
+        // Encoding numbers and text cannot fail.
+        let _ = match value {
+            Bound::Text(text) => arguments.add(text.to_string()),
+            Bound::Number(number) => arguments.add(number),
+        };
+        format!("${n_arguments}")
+    };
+    let mut conditions = vec!["1 = 1".to_string()];
+    if let Some(agencies) = &filter.agencies {
+        let places: Vec<String> = agencies.iter().map(|agency| next(&mut arguments, Bound::Text(agency))).collect();
+        conditions.push(if places.is_empty() { "1 = 0".into() } else { format!("agency IN ({})", places.join(", ")) });
+    }
+    if let Some(kind) = filter.kind {
+        conditions.push(format!("kind = {}", next(&mut arguments, Bound::Text(kind.as_str()))));
+    }
+    if let Some(is_open) = filter.is_open {
+        conditions.push(format!("closed_us IS {}", if is_open { "NULL" } else { "NOT NULL" }));
+    }
+    if let Some(since) = filter.since {
+        let place = next(&mut arguments, Bound::Number(micros(since)));
+        conditions.push(format!("(opened_us >= {place} OR closed_us >= {place})"));
+    }
+    if let Some(after) = &filter.after {
+        let since = next(&mut arguments, Bound::Number(after.since_us));
+        let opened = next(&mut arguments, Bound::Number(after.opened_us));
+        let key = next(&mut arguments, Bound::Text(&after.key));
+        conditions.push(format!(
+            "(since_us > {since} OR (since_us = {since} AND (opened_us > {opened} OR \
+             (opened_us = {opened} AND txn_ref > {key}))))"
+        ));
+    }
+    let place = next(&mut arguments, Bound::Number(i64::from(limit) + 1));
+    let sql = format!("{READ} WHERE {} ORDER BY since_us, opened_us, txn_ref LIMIT {place}", conditions.join(" AND "));
+    let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(store.reader()).await.doing(READING)?;
+    let mut mismatches = decode_all(&rows)?;
+    let has_more = mismatches.len() > limit as usize;
+    mismatches.truncate(limit as usize);
+    let last = has_more.then(|| mismatches.len().checked_sub(1).and_then(|last| rows.get(last))).flatten();
+    let cursor = |row: &sqlx::any::AnyRow| -> Result<Cursor, sqlx::Error> {
+        Ok(Cursor {
+            since_us: row.try_get("since_us")?,
+            opened_us: row.try_get("opened_us")?,
+            key: row.try_get("txn_ref")?,
+        })
+    };
+    Ok((mismatches, last.map(cursor).transpose().doing(READING)?))
+}
+
+enum Bound<'a> {
+    Text(&'a str),
+    Number(i64),
+}
+
+/// The open mismatches of one agency and kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub agency: String,
+    pub kind: Kind,
+    pub count: i64,
+    /// Đồng.
+    pub amount: i64,
+    /// When the money of the oldest moved.
+    pub oldest: Timestamp,
+}
+
+/// The open mismatches, counted by agency and kind.
+pub async fn tallies(store: &Store) -> Result<Vec<Tally>, StoreError> {
+    let sql = "SELECT agency, kind, COUNT(*) AS n, CAST(SUM(amount) AS BIGINT) AS amount, MIN(since_us) AS oldest \
+               FROM payment_mismatches WHERE closed_us IS NULL GROUP BY agency, kind";
+    let rows = sqlx::query(sql).fetch_all(store.reader()).await.doing(READING)?;
+    let decode = |row: &sqlx::any::AnyRow| {
+        Ok(Tally {
+            agency: row.try_get("agency")?,
+            kind: kind_of(row.try_get("kind")?)?,
+            count: row.try_get("n")?,
+            amount: row.try_get("amount")?,
+            oldest: from_micros(row.try_get("oldest")?),
+        })
+    };
+    rows.iter().map(decode).collect::<Result<_, sqlx::Error>>().doing(READING)
+}
+
+fn kind_of(text: String) -> Result<Kind, sqlx::Error> {
+    Kind::parse(&text).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {text:?}").into()))
 }
 
 /// The mismatches that were open at some moment of `[from, to)`, oldest first: for the evaluation.

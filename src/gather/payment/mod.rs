@@ -5,13 +5,18 @@
 //! due time. Whether one transaction is in order is [`classify()`]'s to say, and nobody else's.
 
 mod classify;
+mod dossier;
+pub mod fees;
 pub mod files;
 pub mod guess;
+mod judging;
 mod ledger;
+mod life;
 mod mismatch;
 mod owner;
 #[cfg(test)]
 mod push_tests;
+mod register;
 mod row;
 #[cfg(test)]
 mod samples_tests;
@@ -19,18 +24,27 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-pub use classify::{Fact, Kind, Limits, Status, Verdict, classify, settlement_due};
-pub use mismatch::{Evidence, MismatchInfo, evidence, mismatches_between, open_at, open_mismatches};
-pub use row::{PaymentRow, Side};
+pub use classify::{Fact, Kind, Status};
+pub use life::{Life, Stage, TransactionInfo, find};
+pub use mismatch::{
+    Cursor, Evidence, Filter, MismatchInfo, Tally, evidence, list, mismatches_between, open_at, open_mismatches,
+    tallies,
+};
+pub use row::{Channel, PaymentRow, Record, Side, reference_of};
 
 use crate::config::feeds::Payments;
 use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
-use crate::store::{StoreError, Tx, from_micros, micros};
+use crate::store::{Doing, StoreError, Tx, micros};
+use classify::{Limits, settlement_due};
+use fees::Fees;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ledger::Judge;
-use std::sync::Arc;
-use std::time::Duration;
+use judging::Judge;
+use register::RegisterGatherer;
+use sha2::{Digest, Sha256};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -40,25 +54,91 @@ pub enum PaymentError {
     Store(#[from] StoreError),
 }
 
+/// Feeds are read side by side, a batch at a time. While batches follow each other this closely, the other side of a
+/// payment may be in one of the next, and judging waits.
+const QUIET: Duration = Duration::from_secs(1);
+/// But not longer than this: a feed may have much to read, or bring something all the time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Raised when what is judged by the same rows and settings comes out differently.
+const JUDGEMENT: u32 = 1;
+
 /// Reads one side's rows.
 struct SideGatherer {
     side: Side,
     rules: Arc<Rules>,
 }
 
-/// How long either side may lag, and who owns what nobody owns.
+/// How long either side may lag, what was due, and who owns what nobody owns.
 struct Rules {
     place: Place,
     grace: Duration,
     settlement_lag: Duration,
+    match_window: Duration,
+    fees: Arc<Fees>,
+    has_register: bool,
     zone: TimeZone,
+    /// Transactions read or written since the start: what the work costs, whatever the clock says.
+    touched: AtomicU64,
+    /// When rows were last written.
+    written: Mutex<Option<Instant>>,
 }
 
 impl Rules {
-    /// Runs `work` with a judge as of `now`.
     fn settlement_due(&self, at_us: i64) -> i64 {
-        let date_of = |us: i64| from_micros(us).to_zoned_datetime(self.zone.clone()).date();
-        settlement_due(at_us, self.settlement_lag, &date_of, &|date| self.place.org.is_working_day(date))
+        settlement_due(at_us, self.settlement_lag, &self.zone, &|date| self.place.org.is_working_day(date))
+    }
+
+    /// Judges one batch of what is due at `now`; gives how many transactions were read, 0 when nothing is due.
+    async fn judge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let due = |at_us| self.settlement_due(at_us);
+        let limits = Limits { grace: self.grace, settlement_due: &due, match_window: self.match_window };
+        let judge = Judge {
+            now_us: micros(now),
+            limits,
+            fees: &self.fees,
+            has_register: self.has_register,
+            site: self.place.org.site(),
+            zone: &self.zone,
+        };
+        let n_touched = judging::take_due(&self.place.store, &judge).await?;
+        self.count(n_touched);
+        Ok(n_touched)
+    }
+
+    /// Judges what is due and sets the series.
+    async fn judge_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        while self.judge(now).await? > 0 {}
+        series::refresh(&self.place).await
+    }
+
+    /// Waits until nothing has been written for [`QUIET`], but not longer than [`PATIENCE`].
+    async fn quiet(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(written) = written else { return };
+            let quiet_at = (written + QUIET).min(give_up);
+            if quiet_at <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(quiet_at.into()).await;
+        }
+    }
+
+    fn count(&self, n_touched: u64) {
+        self.touched.fetch_add(n_touched, Ordering::Relaxed);
+    }
+
+    /// Everything beside rows and time that a judgement depends on.
+    fn digest(&self, calendar: &crate::config::organisation::Calendar) -> String {
+        let Rules { grace, settlement_lag, match_window, fees, has_register, zone, .. } = self;
+        let fees = fees.describe();
+        let text = format!(
+            "{JUDGEMENT} {grace:?} {settlement_lag:?} {match_window:?} {fees} {has_register} {zone:?} {calendar:?} {}",
+            self.place.org.site()
+        );
+        feed::hex(&Sha256::digest(text))
     }
 }
 
@@ -74,7 +154,7 @@ impl Gatherer for SideGatherer {
     }
 
     fn agency<'r>(&self, row: &'r PaymentRow) -> &'r str {
-        &row.agency
+        &row.record.agency
     }
 
     async fn foreign(
@@ -86,45 +166,69 @@ impl Gatherer for SideGatherer {
         owner::foreign(tx, self.side, rows, may).await
     }
 
-    async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, now: Timestamp) -> Result<(), StoreError> {
-        let due = |at_us| self.rules.settlement_due(at_us);
-        ledger::take(tx, rows, &judge(&self.rules, &due, now)).await
+    async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, _now: Timestamp) -> Result<(), StoreError> {
+        let n_touched = ledger::take(tx, rows, self.rules.place.org.site()).await?;
+        self.rules.count(n_touched);
+        *self.rules.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(())
     }
 }
 
-fn judge<'a>(rules: &'a Rules, due: &'a (dyn Fn(i64) -> i64 + Sync), now: Timestamp) -> Judge<'a> {
-    let limits = Limits { grace: rules.grace, settlement_due: due };
-    Judge { now_us: micros(now), limits, site: rules.place.org.site() }
-}
-
-/// Both sides' feeds and the ledger between them.
+/// Both sides' feeds, the register's, and the ledger between them.
 pub struct Reconciler {
     feeds: Vec<Box<dyn Feed>>,
     rules: Arc<Rules>,
 }
 
 impl Reconciler {
-    /// `zone` is the site's: days of the settlement lag are counted in it.
-    pub fn new(config: &Payments, zone: TimeZone, place: Place) -> Reconciler {
-        let rules = Arc::new(Rules { place, grace: config.grace, settlement_lag: config.settlement_lag, zone });
+    /// `zone` is the site's: days of the settlement lag and of fees are counted in it.
+    pub fn new(config: &Payments, fees: Arc<Fees>, zone: TimeZone, place: Place) -> Reconciler {
+        let org = Arc::clone(&place.org);
+        let rules = Arc::new(Rules {
+            place,
+            grace: config.grace,
+            settlement_lag: config.settlement_lag,
+            match_window: config.match_window,
+            fees,
+            has_register: !config.dossiers.is_empty(),
+            zone,
+            touched: AtomicU64::default(),
+            written: Mutex::default(),
+        });
         let gatherer = |side| Arc::new(SideGatherer { side, rules: Arc::clone(&rules) });
         let (portal, gateway) = (gatherer(Side::Portal), gatherer(Side::Gateway));
-        let feeds = config.portal.iter().map(|feed| feed::bind(feed, Arc::clone(&portal)));
+        let register = Arc::new(RegisterGatherer { org });
+        let registers = config.dossiers.iter().map(|feed| feed::bind(feed, Arc::clone(&register)));
+        let feeds = registers.chain(config.portal.iter().map(|feed| feed::bind(feed, Arc::clone(&portal))));
         let feeds = feeds.chain(config.gateway.iter().map(|feed| feed::bind(feed, Arc::clone(&gateway))));
         Reconciler { feeds: feeds.collect(), rules }
     }
 
-    /// Takes up where the last run stopped: every series is set, and everything that waits is judged anew.
+    /// Takes up where the last run stopped: every series is set; if the settings are others than then, everything is
+    /// judged again.
     pub async fn start(&self) -> Result<(), PaymentError> {
+        let place = &self.rules.place;
         for feed in &self.feeds {
-            feed.start(&self.rules.place);
+            feed.start(place);
         }
-        ledger::wake_all(&self.rules.place.store).await?;
-        Ok(series::refresh(&self.rules.place).await?)
+        let digest = self.rules.digest(place.org.calendar());
+        let mut tx = place.store.begin().await?;
+        const DOING: &str = "comparing the settings of payments";
+        let sql = "SELECT digest FROM payment_settings WHERE id = 1";
+        let known: Option<String> = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await.doing(DOING)?;
+        if known.as_ref() != Some(&digest) {
+            let sql = "UPDATE payment_transactions SET due_us = 0";
+            sqlx::query(sql).execute(&mut *tx).await.doing(DOING)?;
+            let sql = "INSERT INTO payment_settings (id, digest) VALUES (1, $1) \
+                       ON CONFLICT (id) DO UPDATE SET digest = excluded.digest";
+            sqlx::query(sql).bind(digest).execute(&mut *tx).await.doing(DOING)?;
+        }
+        tx.commit().await?;
+        Ok(series::refresh(place).await?)
     }
 
     /// Reads what is new, judges what is due, sets the series. A feed's failure is given beside its id and does not
-    /// stop the others.
+    /// stop the others. Judging comes last, so that a payment whose two sides arrive together is never judged by one.
     pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, PaymentError> {
         let place = &self.rules.place;
         let mut results = Vec::with_capacity(self.feeds.len());
@@ -132,28 +236,26 @@ impl Reconciler {
             let polled = feed.poll(place, now).await;
             results.push((feed.id().to_string(), polled));
         }
-        judge_due(&self.rules, now).await?;
+        self.rules.judge_all(now).await?;
         Ok(results)
     }
-}
 
-/// Judges what is due and sets the series.
-async fn judge_due(rules: &Rules, now: Timestamp) -> Result<(), PaymentError> {
-    let due = |at_us| rules.settlement_due(at_us);
-    // One transaction a thousand, so that others can write in between.
-    while ledger::take_due(&rules.place.store, &judge(rules, &due, now)).await? > 0 {}
-    Ok(series::refresh(&rules.place).await?)
+    /// Transactions read or written since the start.
+    pub fn touched(&self) -> u64 {
+        self.rules.touched.load(Ordering::Relaxed)
+    }
 }
 
 /// Reads and judges until `shutdown`. A feed's failure is its own; `Err` only for the state database.
 pub async fn run(
     config: Payments,
+    fees: Arc<Fees>,
     zone: TimeZone,
     place: Place,
     every: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), PaymentError> {
-    let reconciler = Reconciler::new(&config, zone, place);
+    let reconciler = Reconciler::new(&config, fees, zone, place);
     reconciler.start().await?;
     let Reconciler { feeds, rules } = reconciler;
     let changed = Notify::new();
@@ -166,7 +268,8 @@ pub async fn run(
                 _ = ticks.tick() => {}
                 () = changed.notified() => {}
             }
-            judge_due(&rules, Timestamp::now()).await?;
+            rules.quiet().await;
+            rules.judge_all(Timestamp::now()).await?;
         }
     };
     tokio::select! {

@@ -12,7 +12,8 @@ const SECTIONS: &str = "payments:
 
 async fn bench_of(bench: &Bench) -> Reconciler {
     let zone = bench.config.site.timezone.clone();
-    let reconciler = Reconciler::new(bench.config.payments.as_ref().unwrap(), zone, bench.place.clone());
+    let reconciler =
+        Reconciler::new(bench.config.payments.as_ref().unwrap(), Arc::default(), zone, bench.place.clone());
     reconciler.start().await.unwrap();
     reconciler
 }

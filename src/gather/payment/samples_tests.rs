@@ -3,6 +3,7 @@
 use super::push_tests::send_all;
 use super::*;
 use crate::feed::testing::{Bench, at, windows_1258};
+use crate::store::from_micros;
 use sqlx::Row as _;
 
 /// What the gateway's side of the ledger holds: transaction, dossier, amount, status, time, what it gives back.
@@ -26,7 +27,8 @@ async fn bench_with(gateway: &str) -> (Bench, Reconciler) {
     let bench = Bench::sqlite(&sections).await;
     bench.write("portal/.keep", "");
     let zone = bench.config.site.timezone.clone();
-    let reconciler = Reconciler::new(bench.config.payments.as_ref().unwrap(), zone, bench.place.clone());
+    let reconciler =
+        Reconciler::new(bench.config.payments.as_ref().unwrap(), Arc::default(), zone, bench.place.clone());
     reconciler.start().await.unwrap();
     (bench, reconciler)
 }

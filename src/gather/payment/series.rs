@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 const DOING: &str = "reading payment totals";
 
-/// Sets every payment series. Each agency has each detected kind, zero if nothing is open: alerts can then resolve.
+/// Sets every payment series. Each agency has each kind, zero if nothing is open: alerts can then resolve.
 pub(super) async fn refresh(place: &Place) -> Result<(), StoreError> {
     let open = read_open(place).await?;
     let totals = read_totals(place).await?;
@@ -20,9 +20,6 @@ pub(super) async fn refresh(place: &Place) -> Result<(), StoreError> {
             let key = (agency.to_string(), kind.as_str().to_string());
             let (opened, resolved) = totals.get(&key).copied().unwrap_or_default();
             let now = open.get(&key).copied();
-            if !Kind::DETECTED.contains(&kind) && now.is_none() && opened == 0 {
-                continue;
-            }
             let (count, amount, oldest_us) = now.unwrap_or_default();
             let row = table.row(&[agency, kind.as_str()]);
             table.update(row, |cells| {

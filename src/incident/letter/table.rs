@@ -1,5 +1,4 @@
-//! The whole list of an incident's alerts as a file for a spreadsheet: UTF-8 with a byte order mark, which Excel needs to
-//! see, and no cell that a spreadsheet would take for a formula.
+//! The whole list of an incident's alerts as a file for a spreadsheet.
 
 use super::view::between;
 use super::{Desk, phrases};
@@ -20,7 +19,7 @@ impl Desk {
         if members.len() > ROWS {
             rows.push(vec![phrases::more(members.len() - ROWS, None, language)]);
         }
-        csv(&rows)
+        format::csv(&rows)
     }
 
     fn cells(&self, member: &Member, language: Language, now: Timestamp) -> Vec<String> {
@@ -43,23 +42,6 @@ impl Desk {
     }
 }
 
-fn csv(rows: &[Vec<String>]) -> Vec<u8> {
-    let mut text = String::from("\u{feff}");
-    for row in rows {
-        let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
-    }
-    text.into_bytes()
-}
-
-/// Always in quotes; what a spreadsheet would compute begins with an apostrophe, which makes it text.
-fn quoted(cell: &str) -> String {
-    let cell: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let is_formula = cell.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
-    format!("\"{}{}\"", if is_formula { "'" } else { "" }, cell.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +50,7 @@ mod tests {
     fn no_cell_is_a_formula_and_excel_sees_utf_8() {
         let rows =
             [vec!["=cmd|' /C calc'!A0".to_string(), "Điểm \"1\"".into(), " \t@SUM(1)".into(), "a,b\r\n=c".into()]];
-        let bytes = csv(&rows);
+        let bytes = format::csv(&rows);
         assert!(bytes.starts_with(b"\xef\xbb\xbf"));
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(

@@ -36,6 +36,10 @@ impl Desk {
         let until = incident.resolved.unwrap_or(now);
         let n_firing = if matches!(kind, Kind::Changed | Kind::Resolved) { firing } else { n_named };
         let more = self.rest(&members, incident.id, language, now, parts);
+        if let Some((name, rows)) = &evidence.exhibits(language).table {
+            let (name, content_type) = (format!("{name}.csv"), "text/csv; charset=utf-8");
+            parts.attached.push(Part { name, content_type, bytes: format::csv(rows) });
+        }
         let (curve, curve_says) = self.picture(occasion, parts);
         IncidentView {
             curve,

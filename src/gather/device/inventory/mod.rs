@@ -3,11 +3,10 @@
 //! `id,kind,agency,site,village,name,lat,lon,state[,offline_after]`, columns in any order, separated by `,` or `;`,
 //! UTF-8 with or without a byte order mark. Every problem is reported with its place; a row with a problem is left out.
 
-mod csv;
-
 use crate::config::devices::DeviceKind;
 use crate::config::{Config, Id, Problems};
-use csv::{Cell, Record};
+use crate::feed::listing::{Cell, Record, Records};
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
@@ -146,7 +145,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, text: &str) {
-        let mut records = csv::Records::new(text);
+        let mut records = Records::new(text);
         let Some(header) = records.next() else {
             let message = format!("empty; the first line names the columns: {}", COLUMNS.join(","));
             self.add(1, 1, message);
