@@ -43,11 +43,11 @@ mod feeds;
 mod heartbeats;
 #[path = "e2e/hostile.rs"]
 mod hostile;
-#[path = "e2e/query_api.rs"]
-mod query_api;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;
+#[path = "e2e/query_api.rs"]
+mod query_api;
 #[path = "e2e/reload.rs"]
 mod reload;
 #[path = "e2e/secrets.rs"]
