@@ -59,6 +59,14 @@ pub fn rate(numerator: i64, denominator: i64, language: Language) -> String {
     format!("{} ({counts})", percent(numerator as f64 / denominator as f64, language))
 }
 
+/// By how much a ratio changed: 0.0034 is `+0,34 điểm %`, `+0.34 points`.
+pub fn points(change: f64, language: Language) -> String {
+    let text = decimal(change * 100.0, 2, language);
+    let sign = if change > 0.0 && text.bytes().any(|b| matches!(b, b'1'..=b'9')) { "+" } else { "" };
+    let unit = if language == Language::Vi { "điểm %" } else { "points" };
+    format!("{sign}{text} {unit}")
+}
+
 /// `1.234.567 đ`.
 pub fn dong(amount: i64, language: Language) -> String {
     format!("{} đ", integer(amount, language))
@@ -112,6 +120,9 @@ mod tests {
         assert_eq!(decimal(-0.001, 1, Vi), "0,0");
         assert_eq!(rate(3_234, 15_147, Vi), "21,35 % (3.234/15.147)");
         assert_eq!(rate(0, 0, Vi), "0/0");
+        assert_eq!(points(0.0034, Vi), "+0,34 điểm %");
+        assert_eq!(points(-0.123, En), "-12.30 points");
+        assert_eq!(points(0.00001, Vi), "0,00 điểm %");
         assert_eq!(dong(1_234_567, Vi), "1.234.567 đ");
     }
 

@@ -2,6 +2,7 @@
 //! output, every example is accepted, and no input makes the reader of configurations panic.
 
 use ioc_watch::config;
+use ioc_watch::config::organisation::{Calendar, Holiday};
 use jiff::ToSpan;
 use jiff::civil::{Date, Weekday, date};
 use proptest::prelude::*;
@@ -83,27 +84,86 @@ fn every_example_is_accepted() {
     assert!(minimal.lines().count() <= 12, "the minimal example has {} lines", minimal.lines().count());
 }
 
+/// The calendar of one data file.
+fn calendar(year: i16) -> Calendar {
+    let file = root().join(format!("examples/calendar/vn-{year}.yml"));
+    let config = format!("{SMALL}calendar: {{files: ['{}']}}\n", file.display());
+    config::load_text(Path::new("c.yml"), &config, &|_| None).expect("sound").calendar
+}
+
+fn days_off(calendar: &Calendar) -> BTreeSet<Date> {
+    let days =
+        |holiday: &Holiday| holiday.from.series(1.day()).take_while(|day| *day <= holiday.to).collect::<Vec<_>>();
+    calendar.holidays.iter().flat_map(days).collect()
+}
+
 #[test]
 fn calendars_hold_the_public_holidays_of_their_year() {
-    // The days off, and the first day of the lunar year with the tenth of its third month: two dates that only the moon
-    // at UTC+7 decides.
-    let years = [(2025, 12, date(2025, 1, 29), date(2025, 4, 7)), (2026, 15, date(2026, 2, 17), date(2026, 4, 26))];
-    let years = years.into_iter().chain([(2027, 15, date(2027, 2, 6), date(2027, 4, 16))]);
-    for (year, days, new_year, hung_kings) in years {
-        let calendar = root().join(format!("examples/calendar/vn-{year}.yml"));
-        let config = format!("{SMALL}calendar: {{files: ['{}']}}\n", calendar.display());
-        let config = config::load_text(Path::new("c.yml"), &config, &|_| None).expect("sound");
-        let calendar = &config.calendar;
-        let off: BTreeSet<Date> = calendar
-            .holidays
-            .iter()
-            .flat_map(|holiday| holiday.from.series(1.day()).take_while(|d| *d <= holiday.to))
-            .collect();
-        assert_eq!(off.len(), days, "{year}: {off:?}");
+    // Days off on weekdays, and days worked in exchange.
+    let years = [(2022, 11, 0), (2023, 11, 0), (2024, 12, 1), (2025, 12, 1), (2026, 14, 2), (2027, 12, 0)];
+    for (year, n_weekdays, n_worked) in years {
+        let calendar = calendar(year);
+        let off = days_off(&calendar);
+        let weekdays = off.iter().filter(|day| !is_weekend(**day)).count();
+        assert_eq!((weekdays, calendar.working.len()), (n_weekdays, n_worked), "{year}: {off:?}");
         assert!(off.iter().all(|day| day.year() == year), "{year}");
-        assert!(off.contains(&new_year) && off.contains(&hung_kings), "{year}");
+        let lunar = [config::lunar::new_year(year), config::lunar::hung_kings(year)];
+        assert!(lunar.iter().all(|day| day.is_some_and(|day| off.contains(&day))), "{year}: {lunar:?}");
+        let culture_day = Date::new(year, 11, 24).expect("a date");
+        assert_eq!(off.contains(&culture_day), year >= 2026, "{year}");
         assert!(calendar.working.iter().all(|day| day.year() == year && day.weekday() == Weekday::Saturday), "{year}");
     }
+}
+
+fn is_weekend(day: Date) -> bool {
+    matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday)
+}
+
+/// Swaps that the package does not know, with the decision: a day off for a Saturday.
+const UNKNOWN_TO_THEM: [(Date, Date); 1] =
+    // Letter 12729/VPCP-KGVX of 25 December 2025.
+    [(date(2026, 1, 2), date(2026, 1, 10))];
+
+/// A source of its own: the Python package `holidays`, made by others from other sources.
+#[test]
+fn calendars_agree_with_the_package_holidays() {
+    if std::env::var_os("IOC_WATCH_SKIP_HOLIDAYS").is_some() {
+        eprintln!("skipped: IOC_WATCH_SKIP_HOLIDAYS is set; the calendars were compared with nobody else's");
+        return;
+    }
+    let run = |program: &str, arguments: &[&str]| {
+        let python_path = root().join("target/tools/py/holidays");
+        let output = Command::new(program).args(arguments).current_dir(root()).env("PYTHONPATH", python_path).output();
+        let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(
+            output.status.success(),
+            "THE CALENDARS WERE COMPARED WITH NOBODY ELSE'S: the Python package holidays is not to be had (or set \
+             IOC_WATCH_SKIP_HOLIDAYS):\n{}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    };
+    run("sh", &["scripts/install-tools.sh", "holidays"]);
+    const PROGRAM: &str = "import holidays\n\
+        vn = holidays.country_holidays('VN', years=range(2022, 2027))\n\
+        print('\\n'.join('off ' + str(day) for day in vn))\n\
+        print('\\n'.join('worked ' + str(day) for day in sorted(vn.weekend_workdays) if day.year >= 2022))";
+    let theirs = run("python3", &["-c", PROGRAM]);
+    let days = |word: &str| -> BTreeSet<Date> {
+        let lines = theirs.lines().filter_map(|line| line.strip_prefix(word));
+        lines.map(|day| day.trim().parse().expect("a date")).collect()
+    };
+    // Of weekends it makes no difference what they are called.
+    let mut off: BTreeSet<Date> = days("off ").into_iter().filter(|day| !is_weekend(*day)).collect();
+    let mut worked = days("worked ");
+    for (day_off, saturday) in UNKNOWN_TO_THEM {
+        assert!(off.insert(day_off) && worked.insert(saturday), "they know {day_off} by now");
+    }
+    let ours: Vec<Calendar> = (2022..=2026).map(calendar).collect();
+    let our_days: BTreeSet<Date> = ours.iter().flat_map(days_off).filter(|day| !is_weekend(*day)).collect();
+    assert_eq!(our_days, off);
+    assert_eq!(ours.iter().flat_map(|calendar| calendar.working.clone()).collect::<BTreeSet<_>>(), worked);
+    assert!(off.len() > 60 && worked.len() == 4, "{theirs}");
 }
 
 const SMALL: &str = "\

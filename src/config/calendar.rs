@@ -3,6 +3,7 @@
 use super::Problems;
 use super::decode::{self, Context, Section};
 use super::glob;
+use super::lunar;
 use super::node::Node;
 use super::organisation::{Calendar, Holiday};
 use jiff::civil::{Date, Weekday, time};
@@ -74,8 +75,31 @@ fn read_file(problems: &mut Problems, file: &std::path::Path, zone: &jiff::tz::T
             cx.error(place, format!("working: {date} is a holiday of this file"));
         }
     }
+    check_lunar(&mut cx, section.get("holidays"), &holidays);
     calendar.holidays.extend(holidays);
     calendar.working.extend(working);
+}
+
+/// What a holiday that goes by the moon is called, and its day in a year.
+const LUNAR: [(&str, fn(i16) -> Option<Date>); 2] =
+    [("Tết Nguyên đán", lunar::new_year), ("Giỗ Tổ Hùng Vương", lunar::hung_kings)];
+
+/// The dates of these holidays are worked out anew every year, by hand: a slip would make a working day of Tết.
+fn check_lunar(cx: &mut Context<'_>, node: Option<&Node>, holidays: &[Holiday]) {
+    let nodes = node.and_then(Node::as_sequence).unwrap_or_default();
+    for holiday in holidays {
+        let known = LUNAR.iter().find(|(name, _)| holiday.name.starts_with(name));
+        let Some((name, Some(day))) = known.map(|(name, day)| (name, day(holiday.from.year()))) else { continue };
+        if holiday.from <= day && day <= holiday.to {
+            continue;
+        }
+        let dated = holiday.from.to_string();
+        let is_it = |node: &&Node| node.get("from").and_then(Node::as_text) == Some(dated.as_str());
+        let place = nodes.iter().find(is_it).and_then(|node| node.get("from")).map(|node| node.place);
+        if let Some(place) = place {
+            cx.error(place, format!("from: {name} of {} falls on {day} by the moon at UTC+7", day.year()));
+        }
+    }
 }
 
 impl Holiday {

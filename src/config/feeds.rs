@@ -1,4 +1,4 @@
-//! Sections `payments` and `usage`. The feeds that both read rows from stand in `feeds/`.
+//! Section `payments`. The feeds that it and `usage` read rows from stand in `feeds/`.
 
 mod expect;
 mod feed;
@@ -14,7 +14,6 @@ pub use http::{Http, Next, Paging, Resume};
 pub use sql::{Sql, WATERMARK};
 pub use values::{AmountScale, Column};
 
-use super::Id;
 use super::decode::{self, Context, DAY, MINUTE, Section};
 use super::node::Node;
 use std::time::Duration;
@@ -29,29 +28,12 @@ pub struct Payments {
     pub gateway: Vec<Feed>,
 }
 
-/// One application whose use is counted.
-#[derive(Debug, Clone)]
-pub struct UsageSource {
-    pub app: Id,
-    /// Empty means `all`: the agencies that are expected to use it.
-    pub agencies: Vec<Id>,
-    pub rows: UsageRows,
-}
-
-#[derive(Debug, Clone)]
-pub enum UsageRows {
-    /// Canonical columns `agency, app, active_users, event, count, from, to`.
-    Usage(Feed),
-    /// Canonical columns `agency, procedure, step, channel, outcome, count, from, to`.
-    Dossiers(Feed),
-}
-
 /// Canonical columns of a kind of feed; those of `required` must be given.
-struct Canonical {
-    columns: &'static [&'static str],
-    required: &'static [&'static str],
+pub(super) struct Canonical {
+    pub columns: &'static [&'static str],
+    pub required: &'static [&'static str],
     /// Words that `status_map` may map to; empty: the feed has no status.
-    statuses: &'static [&'static str],
+    pub statuses: &'static [&'static str],
 }
 
 const PAYMENT: Canonical = Canonical {
@@ -69,18 +51,6 @@ const PAYMENT: Canonical = Canonical {
     ],
     required: &["txn_ref", "amount", "status", "time"],
     statuses: &["paid", "settled", "pending", "failed", "refunded", "reversed"],
-};
-
-const USAGE: Canonical = Canonical {
-    columns: &["agency", "app", "active_users", "event", "count", "from", "to"],
-    required: &["agency"],
-    statuses: &[],
-};
-
-const DOSSIERS: Canonical = Canonical {
-    columns: &["agency", "procedure", "step", "channel", "outcome", "count", "from", "to"],
-    required: &["agency", "step"],
-    statuses: &[],
 };
 
 impl Payments {
@@ -112,43 +82,5 @@ impl Payments {
     /// Of both sides.
     pub(super) fn feeds(&self) -> impl Iterator<Item = &Feed> {
         self.portal.iter().chain(&self.gateway)
-    }
-}
-
-/// The feeds of all applications.
-pub fn usage_feeds(usage: &[UsageSource]) -> impl Iterator<Item = &Feed> {
-    usage.iter().map(UsageSource::feed_config)
-}
-
-impl UsageSource {
-    pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<UsageSource> {
-        let section = Section::open(cx, node, "usage", &["app", "agencies", "feed", "dossiers"], &["access_log"])?;
-        let app = section.required(cx, "app", decode::id);
-        let agencies = section.optional(cx, "agencies", |cx, node| match node.as_text() {
-            Some("all") => Some(Vec::new()),
-            Some(_) => {
-                cx.expected(node, "all, or a list of agency ids");
-                None
-            }
-            None => decode::list(decode::agency)(cx, node),
-        });
-        let name = app.as_ref().map_or("usage", |app| app.as_str());
-        let feed = section
-            .optional(cx, "feed", |cx, node| Feed::decode(cx, node, format!("usage-{name}"), &USAGE))
-            .map(UsageRows::Usage);
-        let dossiers = section
-            .optional(cx, "dossiers", |cx, node| Feed::decode(cx, node, format!("dossiers-{name}"), &DOSSIERS))
-            .map(UsageRows::Dossiers);
-        let given = ["feed", "dossiers", "access_log"].iter().filter(|key| section.get(key).is_some()).count();
-        if given != 1 {
-            cx.error(section.place, format!("usage: found {given} of \"feed\" and \"dossiers\", expected one of them"));
-        }
-        Some(UsageSource { app: app?, agencies: agencies.unwrap_or_default(), rows: feed.or(dossiers)? })
-    }
-
-    pub fn feed_config(&self) -> &Feed {
-        match &self.rows {
-            UsageRows::Usage(feed) | UsageRows::Dossiers(feed) => feed,
-        }
     }
 }

@@ -17,6 +17,7 @@ pub mod glob;
 pub mod heartbeat;
 mod id;
 pub mod incidents;
+pub mod lunar;
 pub mod maintenance;
 pub mod mask;
 pub mod mqtt;
@@ -31,6 +32,7 @@ pub mod site;
 pub mod sites;
 pub mod tls;
 mod units;
+pub mod usage;
 pub mod users;
 pub mod webhooks;
 
@@ -62,7 +64,7 @@ pub struct Config {
     pub maintenance: Vec<maintenance::Maintenance>,
     pub services: Vec<services::Service>,
     pub payments: Option<feeds::Payments>,
-    pub usage: Vec<feeds::UsageSource>,
+    pub usage: Vec<usage::UsageSource>,
     pub mqtt: Vec<mqtt::Broker>,
     pub devices: Option<devices::Devices>,
     pub host: Option<site::Host>,
@@ -192,7 +194,8 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let maintenance = root.optional(cx, "maintenance", decode::list(maintenance::Maintenance::decode));
     let services = root.optional(cx, "services", decode::list(services::Service::decode));
     let payments = root.optional(cx, "payments", feeds::Payments::decode);
-    let usage = root.optional(cx, "usage", decode::list(feeds::UsageSource::decode)).unwrap_or_default();
+    let usage = root.optional(cx, "usage", decode::list(usage::UsageSource::decode)).unwrap_or_default();
+    usage::check_sources(cx, root.get("usage"));
     check_feed_ids(cx, &root, payments.as_ref(), &usage);
     let mqtt = root.optional(cx, "mqtt", decode::list(mqtt::Broker::decode));
     let devices = root.optional(cx, "devices", devices::Devices::decode);
@@ -205,7 +208,7 @@ fn decode_sections(cx: &mut Context<'_>, root: Section<'_>) -> Option<Config> {
     let default = incidents::Incidents::default();
     escalation::check(cx, root.get("escalation"), &incidents.as_ref().unwrap_or(&default).group_by);
     let email = root.optional(cx, "email", email::Email::decode);
-    let feeds = payments.iter().flat_map(feeds::Payments::feeds).chain(usage.iter().map(feeds::UsageSource::feed));
+    let feeds = payments.iter().flat_map(feeds::Payments::feeds).chain(usage::usage_feeds(&usage));
     let feeds: Vec<String> = feeds.map(|feed| feed.id.clone()).collect();
     let heartbeat = root.optional(cx, "heartbeat", |cx, node| heartbeat::Heartbeat::decode(cx, node, &feeds));
     if let (Some(node), None) = (root.get("heartbeat"), root.get("email")) {
@@ -251,15 +254,15 @@ fn check_feed_ids(
     cx: &mut Context<'_>,
     root: &Section<'_>,
     payments: Option<&feeds::Payments>,
-    usage: &[feeds::UsageSource],
+    usage: &[usage::UsageSource],
 ) {
     let mut seen = std::collections::HashSet::new();
-    let sides = payments.into_iter().flat_map(feeds::Payments::feeds).map(|feed| ("payments", feed));
-    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed_config())));
-    for (section, feed) in all {
-        if !seen.insert(feed.id.as_str()) {
+    let sides = payments.into_iter().flat_map(feeds::Payments::feeds).map(|feed| ("payments", feed.id.as_str()));
+    let all = sides.chain(usage.iter().map(|source| ("usage", source.feed_id())));
+    for (section, id) in all {
+        if !seen.insert(id) {
             let place = root.get(section).map_or(root.place, |node| node.place);
-            cx.error(place, format!("{section}: two feeds have the id \"{}\"; give one another \"id\"", feed.id));
+            cx.error(place, format!("{section}: two feeds have the id \"{id}\"; give one another \"id\""));
         }
     }
 }

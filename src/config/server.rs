@@ -212,6 +212,16 @@ impl Network {
         (prefix <= bits).then_some(Network { address: address.to_canonical(), prefix })
     }
 
+    /// How many first bits its addresses share: of two networks that hold an address, the longer is the closer one.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether both mean the same addresses, however they are written.
+    pub fn holds_same(&self, other: &Network) -> bool {
+        self.prefix == other.prefix && self.contains(other.address)
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {

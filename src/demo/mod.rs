@@ -12,6 +12,7 @@ pub mod portal;
 pub mod site;
 mod story;
 pub mod uplink;
+mod usage;
 
 use crate::daemon;
 use anyhow::Context;

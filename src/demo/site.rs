@@ -3,7 +3,7 @@
 
 use super::devices::Script;
 use anyhow::Context;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,7 @@ pub fn write(dir: &Path, outside: &Outside<'_>) -> anyhow::Result<PathBuf> {
     std::fs::write(dir.join("ca.pem"), outside.ca_pem)?;
     std::fs::write(dir.join("devices.csv"), outside.script.inventory_csv())?;
     std::fs::create_dir_all(dir.join("alerts"))?;
-    std::fs::create_dir_all(dir.join("usage"))?;
-    std::fs::write(dir.join("usage/qoffice.csv"), usage(Timestamp::now()))?;
+    super::usage::write(dir, Timestamp::now())?;
     for (name, text) in crate::rules::SHIPPED {
         std::fs::write(dir.join(name), faster(text))?;
     }
@@ -101,11 +100,7 @@ dependencies:
         status_map: {{Thành công: settled}}
         time_format: "%d/%m/%Y %H:%M:%S"
 {mqtt}
-usage:
-  - app: qoffice
-    feed:
-      csv: {{dir: usage, columns: {{agency: Đơn vị, active_users: Người dùng, from: Từ, to: Đến}}}}
-devices: {{inventory: devices.csv, offline_after: 8s}}
+{usage}devices: {{inventory: devices.csv, offline_after: 8s}}
 host: {{every: 5s}}
 incidents: {{group_wait: 2s, group_interval: 5s}}
 email:
@@ -118,6 +113,7 @@ evaluation:
     - {{id: device_availability, title: Tỷ lệ thời gian thiết bị trực tuyến, availability: {{of: device}}, target: 0.98, floor: 0.8, weight: 30}}
 "#,
         mqtt = Script::mqtt_yaml(outside.mqtt_port),
+        usage = super::usage::SECTION,
         smtp = outside.smtp_port,
     );
     text
@@ -148,20 +144,6 @@ fn journey(outside: &Outside<'_>) -> String {
         - {{name: rút hồ sơ thử, delete: "{url}ho-so/{{{{code}}}}"}}
 "#
     )
-}
-
-/// Users of the office application a day, for the last ten days.
-fn usage(now: Timestamp) -> String {
-    let mut text = String::from("Đơn vị,Người dùng,Từ,Đến\n");
-    let today = now.to_zoned_datetime(zone()).date();
-    for days in (0..10).rev() {
-        let from = today - SignedDuration::from_hours(24 * days);
-        let to = from + SignedDuration::from_hours(24);
-        for (agency, users) in [("tam-ky", 42 - days), ("hoi-an", 35), ("thang-binh", 3 + days % 2)] {
-            let _ = writeln!(text, "{agency},{users},{from}T00:00:00,{to}T00:00:00");
-        }
-    }
-    text
 }
 
 /// Rules with their waiting times shortened to a twelfth, so that a minute passes in five seconds; steps of 15 s, a usual

@@ -80,6 +80,17 @@ impl Report {
         self.agencies.iter().map(|agency| (agency, scorecard(&self.profile, agency)))
     }
 
+    /// The scorecard of one agency, and what each indicator came to in words: title and reason.
+    pub fn explained(&self, agency: &str, language: Language) -> Option<(Scorecard, Vec<(String, String)>)> {
+        let (week, card) = self.scorecards().find(|(week, _)| week.id == agency)?;
+        let words = self.profile.indicators.iter().zip(&card.indicators).map(|(indicator, judged)| {
+            let reason = reason(indicator, week.measured.get(&indicator.id), judged, language);
+            (title(indicator, language).to_owned(), reason)
+        });
+        let words = words.collect();
+        Some((card, words))
+    }
+
     /// The worst first, then what could not be judged.
     fn ranked(&self) -> Vec<(&AgencyWeek, Scorecard)> {
         let mut cards: Vec<(&AgencyWeek, Scorecard)> = self.scorecards().collect();

@@ -26,11 +26,12 @@ pub mod value;
 mod watch;
 
 pub use columns::{Cells, Names, Need};
-pub use rejected::rejected_dir;
+pub use rejected::{Keeper, RejectedRow, rejected_dir};
 pub use run::{Feed, bind, run};
 
 use crate::config::Config;
-use crate::config::feeds::{self, Source, usage_feeds};
+use crate::config::feeds::{self, Source};
+use crate::config::usage::{UsageSource, usage_feeds};
 use crate::http::{HttpError, TrustError};
 use crate::metrics::{Metrics, columns as tables};
 use crate::org::Org;
@@ -275,7 +276,9 @@ pub struct Place {
 pub fn retain(metrics: &Metrics, pushes: &push::Pushes, config: &Config) {
     let payments = config.payments.iter().flat_map(|payments| payments.portal.iter().chain(&payments.gateway));
     let feeds: Vec<&feeds::Feed> = payments.chain(usage_feeds(&config.usage)).collect();
-    let ids: std::collections::HashSet<&str> = feeds.iter().map(|feed| feed.id.as_str()).collect();
+    // Access logs have an id, too.
+    let logs = config.usage.iter().map(UsageSource::feed_id);
+    let ids: std::collections::HashSet<&str> = feeds.iter().map(|feed| feed.id.as_str()).chain(logs).collect();
     pushes.retain(|id| feeds.iter().any(|feed| feed.id == id && matches!(feed.source, Source::Push)));
     metrics.table(tables::feed::TABLE).retain(|labels| ids.contains(&*labels[1]));
     metrics.table(tables::feed_failures::TABLE).retain(|labels| ids.contains(&*labels[1]));

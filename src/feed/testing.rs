@@ -17,7 +17,7 @@ pub struct Bench {
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub place: Place,
-    _database: Database,
+    pub database: Database,
 }
 
 impl Bench {
@@ -62,7 +62,7 @@ impl Bench {
             data_dir: config.data_dir.clone(),
             pushes: Default::default(),
         };
-        Bench { dir, config, place, _database: database }
+        Bench { dir, config, place, database }
     }
 
     /// Writes a file, making its directory.

@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_it_shows_is_said_too() {
-        let one = curve(Measure::ResponseTime, &[Some(0.3), Some(9.71)]);
+        let one = curve(Measure::ResponseTime, &[Some(0.26), Some(9.71)]);
         assert_eq!(
             one.says(Vi, &TimeZone::UTC),
             "Thời gian trả lời từ 01/01/1970 00:00 đến 01/01/1970 01:00: thấp nhất 0,3 giây, cao nhất 9,7 giây, \

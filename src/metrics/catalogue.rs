@@ -182,13 +182,44 @@ tables! {
         MESSAGES Counter "ioc_mqtt_messages_total" "MQTT messages received, by what became of them.";
     }
     app ("agency", "app") {
-        ACTIVE_USERS Gauge "ioc_app_active_users" "Users of the application in the last period reported.";
+        ACTIVE_USERS Gauge "ioc_app_active_users" "Users of the application in the last period reported; from an access log, of the day so far.";
+        LAST_USED Gauge "ioc_app_last_used_timestamp_seconds" "End of the last period in which anybody used the application; absent if nobody ever did.";
+        UNUSED Gauge "ioc_app_unused_working_days" "Whole working days without a user, as far as there are reports.";
+        UNUSED_LIMIT Gauge "ioc_app_unused_limit_working_days" "Working days after which the application counts as unused, by configuration.";
+    }
+    access_log ("agency", "app", "result") {
+        LINES Counter "ioc_access_log_lines_total" "Lines of the application's access log, by what became of them.";
+    }
+    access_log_file ("agency", "app") {
+        LAST_LINE Gauge "ioc_access_log_last_line_timestamp_seconds" "Time of the newest line read since the start of the program.";
+        LOST Counter "ioc_access_log_rotations_lost_total" "Rotated files that were compressed or removed before they were read to their end.";
     }
     app_events ("agency", "app", "event") {
         EVENTS Counter "ioc_app_events_total" "Events of the application.";
     }
     dossiers ("agency", "step", "channel", "outcome") {
         DOSSIERS Counter "ioc_dossiers_total" "Dossiers by step, channel and outcome.";
+    }
+    dossier_month ("agency", "step", "channel") {
+        DOSSIERS Gauge "ioc_dossiers_month" "Dossiers that took the step in the present month, as last corrected.";
+    }
+    dossier_standing ("agency", "app") {
+        OPEN Gauge "ioc_dossiers_open" "Dossiers without a result yet; only where a feed names them one by one.";
+        WITHOUT_RECEIPT Gauge "ioc_dossiers_without_receipt" "Dossiers submitted for longer than the configured time without a receipt slip.";
+        DUE_SOON Gauge "ioc_dossiers_due_soon" "Open dossiers due within the configured working time.";
+        OVERDUE Gauge "ioc_dossiers_overdue" "Open dossiers past their due date.";
+        WITHOUT_APOLOGY Gauge "ioc_dossiers_without_apology" "Open dossiers that owe their citizen a letter of apology which was not sent.";
+        LONGEST_OVERDUE Gauge "ioc_dossiers_longest_overdue_working_seconds" "Working time since the due date of the dossier that is longest overdue; 0 if none is.";
+    }
+    target ("agency", "app", "target") {
+        GOAL Gauge "ioc_target_goal" "Dossiers that the agency is to reach in the present period.";
+        DONE Gauge "ioc_target_done" "Dossiers reached in the present period.";
+        OBSERVED Gauge "ioc_target_observed_per_working_day" "Dossiers a working day since the period began.";
+        NEEDED Gauge "ioc_target_needed_per_working_day" "Dossiers a working day that would still reach the goal; absent if no working time is left.";
+        PROJECTED Gauge "ioc_target_projected" "Dossiers at the end of the period at the observed pace.";
+        DAYS_ELAPSED Gauge "ioc_target_working_days_elapsed" "Working days since the period began, as far as there are reports.";
+        DAYS_LEFT Gauge "ioc_target_working_days_left" "Working days until the period ends.";
+        END Gauge "ioc_target_end_timestamp_seconds" "When the period ends.";
     }
     host ("agency") {
         CPU_RATIO Gauge "ioc_host_cpu_usage_ratio" "Share of all cores that is busy.";

@@ -13,7 +13,8 @@ pub use working_time::Day;
 
 use crate::config::organisation::{Agency, Area, Calendar, Person, Term};
 use crate::config::{Config, Id};
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::civil::{Date, DateTime};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use std::collections::{HashMap, HashSet};
 use unicode_normalization::UnicodeNormalization;
 
@@ -163,9 +164,43 @@ impl Org {
         at.to_zoned_datetime(self.zone.clone()).date()
     }
 
+    /// When a day of site time begins, and when the next does.
+    pub fn span_of(&self, date: Date) -> (Timestamp, Timestamp) {
+        let begins = |date: Date| self.zone.to_timestamp(date.at(0, 0, 0, 0)).unwrap_or(Timestamp::MAX);
+        (begins(date), date.tomorrow().map_or(Timestamp::MAX, begins))
+    }
+
+    fn civil(&self, at: Timestamp) -> DateTime {
+        at.to_zoned_datetime(self.zone.clone()).datetime()
+    }
+
+    /// The working time between two moments; nothing if the second is not later.
+    pub fn working_time(&self, from: Timestamp, to: Timestamp) -> SignedDuration {
+        working_time::between(&self.calendar, self.civil(from), self.civil(to))
+    }
+
+    /// Working days from `first` to `last`, both inclusive.
+    pub fn working_days(&self, first: Date, last: Date) -> u32 {
+        working_time::days(&self.calendar, first, last)
+    }
+
+    /// Working days from the start of `first` to `at`, the last by the share of its hours that is over.
+    pub fn working_days_until(&self, first: Date, at: Timestamp) -> f64 {
+        let at = self.civil(at);
+        let whole = at.date().yesterday().map_or(0, |last| self.working_days(first, last));
+        f64::from(whole) + if at.date() < first { 0.0 } else { working_time::elapsed_of_day(&self.calendar, at) }
+    }
+
+    /// When a period with this stated end is over: a date alone means the end of its working hours, and a day off moves it to
+    /// the next working day.
+    pub fn due(&self, stated: Timestamp) -> Timestamp {
+        let due = working_time::due(&self.calendar, self.civil(stated));
+        self.zone.to_timestamp(due).unwrap_or(stated)
+    }
+
     /// Whether `at` is in working hours.
     pub fn is_working_time(&self, at: Timestamp) -> bool {
-        working_time::is_working_time(&self.calendar, at.to_zoned_datetime(self.zone.clone()).datetime())
+        working_time::is_working_time(&self.calendar, self.civil(at))
     }
 
     /// `at` if it is in working hours, else the next moment that is. A calendar without a working day within a year holds

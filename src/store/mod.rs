@@ -46,6 +46,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (32, "feed positions", include_str!("migrations/0032_feed_positions.sql")),
     (33, "feed pushes", include_str!("migrations/0033_feed_pushes.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
+    (41, "corrections of usage, single dossiers", include_str!("migrations/0041_usage_updated.sql")),
+    (42, "access logs", include_str!("migrations/0042_access_logs.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
     (70, "sessions", include_str!("migrations/0070_sessions.sql")),

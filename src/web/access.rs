@@ -138,6 +138,7 @@ pub const ROUTES: &[Route] = &[
     line(POST,   "/api/ioc/v1/payments/gateway", Write, Some(Payments), &[],  Own),
     line(POST,   "/api/ioc/v1/usage",        Write,  Some(Usage),    &[],     Own),
     line(GET,    "/",                        Read,   None,           ALL,     Own),
+    line(GET,    "/agencies/{id}",           Read,   None,           ALL,     Own),
     line(GET,    "/incidents",               Read,   None,           ALL,     Own),
     line(GET,    "/incidents/{id}",          Read,   None,           ALL,     Own),
     line(POST,   "/incidents/{id}",          Write,  None,           ANSWER,  Own),

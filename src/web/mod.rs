@@ -8,6 +8,7 @@ pub mod access;
 pub mod ack;
 pub mod acts;
 mod admin;
+mod agency;
 pub mod alerts_v2;
 mod api;
 mod attribution;
@@ -96,6 +97,7 @@ pub fn router(state: AppState, extra: Router) -> Router {
         .route("/api/ioc/v1/overrides", get(attribution::overrides).post(attribution::add_override))
         .route("/api/ioc/v1/overrides/{id}", axum::routing::delete(attribution::withdraw_override))
         .route("/", get(pages::overview))
+        .route("/agencies/{id}", get(agency::page))
         .route("/maintenance", get(maintenance::page).post(maintenance::send))
         .route("/incidents", get(incident_pages::list))
         .route("/incidents/{id}", get(incident_pages::one))

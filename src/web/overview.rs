@@ -59,6 +59,13 @@ pub struct Devices {
 
 /// Every agency that has something to show and that `identity` sees, in the order of the file.
 pub fn agencies(state: &AppState, identity: &Identity, language: Language, now: Timestamp) -> Vec<AgencyView> {
+    let mut views = all(state, identity, language, now);
+    views.retain(AgencyView::has_something);
+    views
+}
+
+/// Every agency that `identity` sees.
+pub fn all(state: &AppState, identity: &Identity, language: Language, now: Timestamp) -> Vec<AgencyView> {
     let config = state.config();
     let mut views: Vec<AgencyView> = config
         .agencies
@@ -94,7 +101,6 @@ pub fn agencies(state: &AppState, identity: &Identity, language: Language, now: 
     rows(metrics, columns::agency_score::TABLE, |labels, value| {
         view(&labels[0], &mut |view| view.score = value(columns::agency_score::SCORE));
     });
-    views.retain(|view| view.has_something());
     for view in &mut views {
         view.colour = view.light();
     }
@@ -177,7 +183,7 @@ fn devices(metrics: &Metrics, view: &mut impl FnMut(&str, &mut dyn FnMut(&mut Ag
 }
 
 /// Calls `each` with the labels of every row and a reader of its cells.
-fn rows(
+pub(super) fn rows(
     metrics: &Metrics,
     table: crate::metrics::TableId,
     mut each: impl FnMut(&[Box<str>], &dyn Fn(Column) -> Option<f64>),

@@ -103,6 +103,7 @@ fn templates() -> &'static Environment<'static> {
             ("denied.html", include_str!("templates/denied.html")),
             ("standby.html", include_str!("templates/standby.html")),
             ("login.html", include_str!("templates/login.html")),
+            ("agency.html", include_str!("templates/agency.html")),
             ("overview.html", include_str!("templates/overview.html")),
             ("incidents.html", include_str!("templates/incidents.html")),
             ("ack.html", include_str!("templates/ack.html")),
@@ -153,7 +154,7 @@ pub(super) async fn overview(State(state): State<AppState>, reader: Reader) -> P
     reader.render(&state, "overview.html", context! { agencies, counts, dependencies, refresh => REFRESH })
 }
 
-fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
+pub(super) fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
     let services: Vec<Value> = agency
         .services
         .iter()
@@ -169,7 +170,7 @@ fn agency_value(agency: &wall::AgencyView, language: Language) -> Value {
         context! { installed, up, usable, unusable, unknown }
     };
     context! {
-        name => &agency.name, colour => agency.colour, services,
+        id => &agency.id, name => &agency.name, colour => agency.colour, services,
         cameras => devices(agency.cameras), hotspots => devices(agency.hotspots),
         mismatches => agency.mismatches, money => format::dong(agency.mismatch_dong as i64, language),
         incidents => agency.incidents, critical => agency.critical,

@@ -3,7 +3,8 @@
 use super::AppState;
 use super::access::Identity;
 use crate::config::Config;
-use crate::config::feeds::{Feed, Payments, Source, usage_feeds};
+use crate::config::feeds::{Feed, Payments, Source};
+use crate::config::usage::usage_feeds;
 use crate::feed::push::{Post, PushError, Pushes};
 use axum::body::Bytes;
 use axum::extract::{Query, State};

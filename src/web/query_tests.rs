@@ -138,7 +138,7 @@ async fn labels_values_series_and_metadata_are_listed() {
     let names = data(&house, "/api/v1/label/__name__/values").await;
     assert!(names.as_array().unwrap().contains(&json!("ioc_device_up")), "{names}");
     let one = data(&house, "/api/v1/metadata?metric=ioc_emails_total").await;
-    let help = "Mails by what became of them: sent, retried, failed, bounced (sent before).";
+    let help = "Mails by what became of them: sent, retried, failed, bounced (sent before), held (for a summary).";
     house.state.metrics().own.emails.with_label_values(&["sent"]).inc();
     let known = data(&house, "/api/v1/metadata?metric=ioc_emails_total").await;
     assert_eq!(one, json!({}));

@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 /// Name and text.
 const RUNBOOKS: &[(&str, &str)] = &[
+    ("access-log-lost", include_str!("../../docs/runbooks/access-log-lost.md")),
+    ("apology-missing", include_str!("../../docs/runbooks/apology-missing.md")),
     ("application-unused", include_str!("../../docs/runbooks/application-unused.md")),
     ("camera-offline", include_str!("../../docs/runbooks/camera-offline.md")),
     ("camera-unusable", include_str!("../../docs/runbooks/camera-unusable.md")),
@@ -16,6 +18,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("database-slow", include_str!("../../docs/runbooks/database-slow.md")),
     ("dependency-down", include_str!("../../docs/runbooks/dependency-down.md")),
     ("disk", include_str!("../../docs/runbooks/disk.md")),
+    ("dossiers-overdue", include_str!("../../docs/runbooks/dossiers-overdue.md")),
     ("feed-late", include_str!("../../docs/runbooks/feed-late.md")),
     ("feed-stale", include_str!("../../docs/runbooks/feed-stale.md")),
     ("file-incomplete", include_str!("../../docs/runbooks/file-incomplete.md")),
@@ -30,12 +33,14 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("mqtt-disconnected", include_str!("../../docs/runbooks/mqtt-disconnected.md")),
     ("paid-not-recorded", include_str!("../../docs/runbooks/paid-not-recorded.md")),
     ("payment-mismatch", include_str!("../../docs/runbooks/payment-mismatch.md")),
+    ("receipt-missing", include_str!("../../docs/runbooks/receipt-missing.md")),
     ("rows-rejected", include_str!("../../docs/runbooks/rows-rejected.md")),
     ("rules-failing", include_str!("../../docs/runbooks/rules-failing.md")),
     ("service-down", include_str!("../../docs/runbooks/service-down.md")),
     ("service-hanging", include_str!("../../docs/runbooks/service-hanging.md")),
     ("service-slow", include_str!("../../docs/runbooks/service-slow.md")),
     ("site-cameras-down", include_str!("../../docs/runbooks/site-cameras-down.md")),
+    ("target-behind", include_str!("../../docs/runbooks/target-behind.md")),
     ("task-restarting", include_str!("../../docs/runbooks/task-restarting.md")),
     ("village-without-camera", include_str!("../../docs/runbooks/village-without-camera.md")),
     ("village-without-wifi", include_str!("../../docs/runbooks/village-without-wifi.md")),

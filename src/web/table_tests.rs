@@ -64,6 +64,7 @@ POST   /api/ioc/v1/payments/portal      ? ----- --- ----- -
 POST   /api/ioc/v1/payments/gateway     ? ----- --- ----- -
 POST   /api/ioc/v1/usage                ? ----- --- ----- -
 GET    /                                ? +++++ +++ ----- -
+GET    /agencies/{id}                   ? +++++ +++ ----- -
 GET    /incidents                       ? +++++ +++ ----- -
 GET    /incidents/{id}                  ? +++++ +++ ----- -
 POST   /incidents/{id}                  ? -++-+ -++ ----- -

@@ -161,6 +161,7 @@ async fn every_page_answers_in_both_languages_and_escapes() {
         ("/reports", "Đánh giá tuần", "Weekly evaluation"),
         ("/reports/2026-W47", "Chi tiết và lý do", "Details and reasons"),
         ("/status", "chờ khởi động lại", "waits to restart"),
+        ("/agencies/hoi-an", "Sử dụng ứng dụng", "Use of applications"),
         ("/runbooks/watchdog", "<h1>", "<h1>"),
     ];
     for (path, vi, en) in rows {
@@ -180,6 +181,81 @@ async fn every_page_answers_in_both_languages_and_escapes() {
     for path in ["/incidents/8", "/reports/2026-W46", "/reports/x", "/runbooks/nothing", "/nothing"] {
         assert_eq!(ask(&house, request(Method::GET, path)).await.0, StatusCode::NOT_FOUND, "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_agency_has_a_page_of_all_that_is_its_own() {
+    let house = house().await;
+    let metrics = house.state.metrics();
+    let row = metrics.table(columns::app::TABLE).row(&["tam-ky", "qoffice"]);
+    for (column, value) in
+        [(columns::app::ACTIVE_USERS, 1_234.0), (columns::app::UNUSED, 4.0), (columns::app::UNUSED_LIMIT, 3.0)]
+    {
+        metrics.table(columns::app::TABLE).set(row, column, value);
+    }
+    let row = metrics.table(columns::target::TABLE).row(&["tam-ky", "motcua", "truc-tuyen"]);
+    for (column, value) in [
+        (columns::target::GOAL, 300.0),
+        (columns::target::DONE, 170.0),
+        (columns::target::OBSERVED, 10.0),
+        (columns::target::NEEDED, 130.0 / 3.0),
+        (columns::target::PROJECTED, 200.0),
+        (columns::target::DAYS_LEFT, 3.0),
+        (columns::target::END, 1_796_058_000.0),
+    ] {
+        metrics.table(columns::target::TABLE).set(row, column, value);
+    }
+    let row = metrics.table(columns::dossier_standing::TABLE).row(&["tam-ky", "motcua"]);
+    metrics.table(columns::dossier_standing::TABLE).set(row, columns::dossier_standing::OVERDUE, 3.0);
+    let (first, _) = config::usage::Period::Month.around(Timestamp::now().in_tz("Asia/Ho_Chi_Minh").unwrap().date());
+    let from = crate::store::micros(first.in_tz("Asia/Ho_Chi_Minh").unwrap().timestamp());
+    let mut tx = house.state.store().begin().await.unwrap();
+    for (channel, from, value) in [
+        ("online", from + 1_000, 3_234),
+        ("counter", from + 1_000, 11_913),
+        ("online", from - 1_000, 21),
+        ("counter", from - 1_000, 79),
+    ] {
+        sqlx::query(
+            "INSERT INTO dossier_counts (agency, source, procedure_code, step, channel, outcome, from_us, to_us, value, counted) \
+             VALUES ('tam-ky', 'motcua', '', 'submitted', $1, 'none', $2, $2, $3, $3)",
+        )
+        .bind(channel)
+        .bind(from)
+        .bind(value)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    }
+    tx.commit().await.unwrap();
+    let page = async |path: &str| {
+        let (status, _, body) = ask(&house, request(Method::GET, path)).await;
+        (status, body.replace("&#x2f;", "/"))
+    };
+    let (_, vi) = page("/agencies/tam-ky?lang=vi").await;
+    for text in [
+        "UBND TP. Tam Kỳ",
+        "Cổng dịch vụ công TP. Tam Kỳ",
+        "đã thanh toán nhưng chưa ghi nhận",
+        "21,35 % (3.234/15.147)",
+        "tháng trước 21,00 % (21/100)",
+        "+0,35 điểm %",
+        "Quá hạn",
+        "56,67 % (170/300)",
+        "43,3",
+        "30/11/2026",
+        "1.234",
+        "4 ngày làm việc không ai dùng",
+    ] {
+        assert!(vi.contains(text), "{text}: {vi}");
+    }
+    let (_, en) = page("/agencies/tam-ky?lang=en").await;
+    for text in ["21.35 % (3,234/15,147)", "+0.35 points", "Needed a working day", "4 working days unused"] {
+        assert!(en.contains(text), "{text}: {en}");
+    }
+    let (status, escaped) = page("/agencies/hoi-an").await;
+    assert!(status == StatusCode::OK && escaped.contains("&lt;Hội An&gt;"), "{escaped}");
+    assert_eq!(page("/agencies/khong-co").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -207,7 +283,14 @@ async fn what_the_access_table_does_not_know_is_refused() {
 }
 
 /// They come with other rooms, whose tests ask for them.
-const ELSEWHERE: &[&str] = &["/ack/{token}", "/api/ioc/v1/bounces", "/api/ioc/v1/heartbeats", "/api/ioc/v1/outbox"];
+const ELSEWHERE: &[&str] = &[
+    "/ack/{token}",
+    "/api/ioc/v1/bounces",
+    "/api/ioc/v1/heartbeats",
+    "/api/ioc/v1/outbox",
+    "/api/ioc/v1/payments/",
+    "/api/ioc/v1/usage",
+];
 
 /// They answer 404 for a number that there is not.
 const BY_NUMBER: &[&str] = &["/api/ioc/v1/maintenance/{id}", "/api/ioc/v1/overrides/{id}"];

@@ -45,7 +45,12 @@ const LATER: &[&str] = &["xlsx"];
 const SHARED: [&str; 6] = ["columns", "only", "status_map", "time_format", "timezone", "amount"];
 
 impl Feed {
-    pub(super) fn decode(cx: &mut Context<'_>, node: &Node, default_id: String, canonical: &Canonical) -> Option<Feed> {
+    pub(in crate::config) fn decode(
+        cx: &mut Context<'_>,
+        node: &Node,
+        default_id: String,
+        canonical: &Canonical,
+    ) -> Option<Feed> {
         let keys = [&["id", "expect"], KINDS.as_slice()].concat();
         let section = Section::open(cx, node, "feed", &keys, LATER)?;
         if LATER.iter().any(|kind| section.get(kind).is_some()) {

@@ -7,6 +7,7 @@ mod step;
 mod template;
 
 pub use selector::{Compound, Selector};
+pub(in crate::config) use step::expression;
 pub use step::{Body, Capture, Json, JsonExpectation, Source, Step};
 pub use template::Template;
 

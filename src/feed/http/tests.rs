@@ -51,7 +51,7 @@ fn ok(body: &str, headers: &str) -> String {
 }
 
 fn http_of(bench: &Bench) -> Http {
-    match &bench.config.usage[0].feed_config().source {
+    match &bench.config.usage[0].feed_config().unwrap().source {
         Source::Http(http) => (**http).clone(),
         _ => panic!("the configuration has an http feed"),
     }
@@ -59,7 +59,7 @@ fn http_of(bench: &Bench) -> Http {
 
 fn feed(bench: &Bench) -> HttpFeed<NotesGatherer> {
     let gatherer = Arc::new(NotesGatherer::default());
-    HttpFeed::new(bench.config.usage[0].feed_config(), &http_of(bench), gatherer)
+    HttpFeed::new(bench.config.usage[0].feed_config().unwrap(), &http_of(bench), gatherer)
 }
 
 fn notes(feed: &HttpFeed<NotesGatherer>) -> Notes {

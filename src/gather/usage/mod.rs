@@ -1,20 +1,33 @@
-//! Application-usage and dossier counts from feeds: what agencies bought and use, and how dossiers reach them.
+//! Application-usage and dossier counts: what agencies bought and use, and how dossiers reach them.
+//!
+//! Rows come from feeds, users also from access logs (`access_log/`). `tables.rs` and `dossiers.rs` keep them, `series.rs` shows
+//! them; what follows from counts, the calendar and the time (`standing.rs`, `pace.rs`, `unused.rs`, `rates.rs`) is pure.
 //!
 //! A row is a count over a period; its key (application, agency, what, period) makes it idempotent. Totals are counters
 //! and so never go down: a row corrected upwards adds the difference, one corrected downwards changes what the row says
 //! but not the total, and adds again only beyond the most that was ever counted.
 
+pub mod access_log;
+pub mod dossiers;
+#[cfg(test)]
+mod order_tests;
+pub mod pace;
+pub mod rates;
 mod rows;
+#[cfg(test)]
+mod rules_tests;
 mod series;
+pub mod standing;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub mod unused;
 
 pub use rows::{Channel, DossierRow, Outcome, Step, UsageRow};
 pub use tables::{ActiveUsers, DossierCount, active_users, dossier_counts};
 
 use crate::config::Id;
-use crate::config::feeds::{UsageRows, UsageSource};
+use crate::config::usage::{Grain, UsageRows, UsageSource};
 use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
@@ -104,34 +117,76 @@ impl Gatherer for DossierGatherer {
     }
 }
 
-/// All usage feeds.
+struct SingleGatherer {
+    app: Id,
+    place: Place,
+}
+
+impl Gatherer for SingleGatherer {
+    type Row = dossiers::Dossier;
+
+    fn columns(&self) -> Names {
+        dossiers::COLUMNS
+    }
+
+    fn parse(&self, cells: &Cells<'_>, _now: Timestamp) -> Result<dossiers::Dossier, Rejection> {
+        dossiers::Dossier::parse(cells, &self.place.org)
+    }
+
+    fn agency<'r>(&self, row: &'r dossiers::Dossier) -> &'r str {
+        &row.agency
+    }
+
+    /// A dossier's code is its key: a row may not take another agency's dossier away from it.
+    async fn foreign(
+        &self,
+        tx: &mut Tx,
+        rows: &[&dossiers::Dossier],
+        may: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<usize>, StoreError> {
+        dossiers::foreign(tx, &self.app, rows, may).await
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Vec<dossiers::Dossier>, _now: Timestamp) -> Result<(), StoreError> {
+        dossiers::write(tx, &self.app, &rows, &self.place.org).await
+    }
+}
+
+/// How often the series are set although no row came: time alone makes dossiers late and applications unused.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// All sources of usage.
 pub struct Usage {
+    sources: Vec<UsageSource>,
     feeds: Vec<Box<dyn Feed>>,
     gatherers: Vec<Arc<AppGatherer>>,
-    apps: Vec<Id>,
     place: Place,
 }
 
 impl Usage {
     pub fn new(config: &[UsageSource], place: Place) -> Usage {
         let mut gatherers = Vec::new();
-        let feeds = config.iter().map(|source| {
+        let feeds = config.iter().map(|source| -> Box<dyn Feed> {
             let (app, place) = (source.app.clone(), place.clone());
             match &source.rows {
-                UsageRows::Usage(feed) => {
+                UsageRows::Usage { feed, .. } => {
                     let gatherer = Arc::new(AppGatherer { app, place, events: Mutex::default() });
                     gatherers.push(Arc::clone(&gatherer));
                     feed::bind(feed, gatherer)
                 }
-                UsageRows::Dossiers(feed) => feed::bind(feed, Arc::new(DossierGatherer { app, place })),
+                UsageRows::AccessLog { log, .. } => Box::new(access_log::Log::new(app, (**log).clone())),
+                UsageRows::Dossiers(dossiers) => match dossiers.grain {
+                    Grain::Counts => feed::bind(&dossiers.feed, Arc::new(DossierGatherer { app, place })),
+                    Grain::Single => feed::bind(&dossiers.feed, Arc::new(SingleGatherer { app, place })),
+                },
             }
         });
         let feeds = feeds.collect();
-        Usage { feeds, gatherers, apps: config.iter().map(|source| source.app.clone()).collect(), place }
+        Usage { sources: config.to_vec(), feeds, gatherers, place }
     }
 
     /// Takes up the totals of earlier runs and sets every series.
-    pub async fn start(&self) -> Result<(), UsageError> {
+    pub async fn start(&self, now: Timestamp) -> Result<(), UsageError> {
         for feed in &self.feeds {
             feed.start(&self.place);
         }
@@ -139,27 +194,22 @@ impl Usage {
             let events = tables::events(&self.place.store, &gatherer.app).await?;
             *gatherer.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
         }
-        Ok(series::refresh(&self.place, &self.apps).await?)
+        Ok(series::refresh(&self.place, &self.sources, now).await?)
     }
 
-    /// Reads what is new and sets the series. A feed's failure is given beside its id and does not stop the others.
+    /// Reads what is new and sets the series. A source's failure is given beside its id and does not stop the others.
     pub async fn poll(&mut self, now: Timestamp) -> Result<Vec<(String, Result<Polled, FeedError>)>, UsageError> {
         let mut results = Vec::with_capacity(self.feeds.len());
-        let mut is_changed = false;
         for feed in &mut self.feeds {
             let polled = feed.poll(&self.place, now).await;
-            // A failed poll may have committed batches.
-            is_changed |= polled.as_ref().map_or(true, |polled| polled.accepted > 0);
             results.push((feed.id().to_string(), polled));
         }
-        if is_changed {
-            series::refresh(&self.place, &self.apps).await?;
-        }
+        series::refresh(&self.place, &self.sources, now).await?;
         Ok(results)
     }
 }
 
-/// Reads until `shutdown`. A feed's failure is its own; `Err` only for the state database.
+/// Reads until `shutdown`. A source's failure is its own; `Err` only for the state database.
 pub async fn run(
     config: Vec<UsageSource>,
     place: Place,
@@ -167,14 +217,15 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), UsageError> {
     let usage = Usage::new(&config, place);
-    usage.start().await?;
-    let Usage { feeds, apps, place, .. } = usage;
+    usage.start(Timestamp::now()).await?;
+    let Usage { sources, feeds, place, .. } = usage;
     let changed = Notify::new();
     let reading = feed::run(feeds, &place, every, &changed, &shutdown);
     let counting = async {
         loop {
-            changed.notified().await;
-            series::refresh(&place, &apps).await?;
+            // Which of the two it was makes no difference.
+            let _ = tokio::time::timeout(REFRESH, changed.notified()).await;
+            series::refresh(&place, &sources, Timestamp::now()).await?;
         }
     };
     tokio::select! {

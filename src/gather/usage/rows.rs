@@ -21,6 +21,8 @@ pub struct UsageRow {
     pub active_users: Option<i64>,
     /// Name and count.
     pub event: Option<(String, i64)>,
+    /// When it was last corrected; 0 if the feed does not say.
+    pub updated_us: i64,
 }
 
 pub(super) const USAGE_COLUMNS: &[(&str, Need)] = &[
@@ -31,6 +33,7 @@ pub(super) const USAGE_COLUMNS: &[(&str, Need)] = &[
     ("count", Need::Optional),
     ("from", Need::Required),
     ("to", Need::Required),
+    ("updated", Need::Optional),
 ];
 
 impl UsageRow {
@@ -55,7 +58,8 @@ impl UsageRow {
         if active_users.is_none() && event.is_none() {
             return Err(Rejection::new(Reason::Missing, "neither active_users nor event"));
         }
-        Ok(UsageRow { agency, from_us: micros(from), to_us: micros(to), active_users, event })
+        let updated_us = updated(cells, 7)?;
+        Ok(UsageRow { agency, from_us: micros(from), to_us: micros(to), active_users, event, updated_us })
     }
 }
 
@@ -93,7 +97,7 @@ macro_rules! words {
                 $name::ALL.iter().copied().find(|word| word.as_str() == text)
             }
 
-            fn read(cells: &Cells<'_>, index: usize, reason: Reason) -> Result<$name, Rejection> {
+            pub(super) fn read(cells: &Cells<'_>, index: usize, reason: Reason) -> Result<$name, Rejection> {
                 let word = cells.status(index)?;
                 $name::parse(&word).ok_or_else(|| {
                     let allowed: Vec<&str> = $name::ALL.iter().map(|word| word.as_str()).collect();
@@ -129,6 +133,8 @@ pub struct DossierRow {
     pub count: i64,
     pub from_us: i64,
     pub to_us: i64,
+    /// When it was last corrected; 0 if the feed does not say.
+    pub updated_us: i64,
 }
 
 pub(super) const DOSSIER_COLUMNS: &[(&str, Need)] = &[
@@ -140,15 +146,13 @@ pub(super) const DOSSIER_COLUMNS: &[(&str, Need)] = &[
     ("count", Need::Required),
     ("from", Need::Required),
     ("to", Need::Required),
+    ("updated", Need::Optional),
 ];
 
 impl DossierRow {
     pub(super) fn parse(cells: &Cells<'_>, org: &Org) -> Result<DossierRow, Rejection> {
         let (from, to) = period(cells, 6, 7)?;
-        let procedure = cells.text(1)?.into_owned();
-        if procedure.len() > MAX_PROCEDURE {
-            return Err(Rejection::new(Reason::Missing, format!("procedure is longer than {MAX_PROCEDURE} bytes")));
-        }
+        let procedure = procedure(cells, 1)?;
         let no_outcome = cells.text(4)?.is_empty();
         Ok(DossierRow {
             agency: agency(cells, 0, org, from)?,
@@ -159,8 +163,22 @@ impl DossierRow {
             count: cells.count(5)?,
             from_us: micros(from),
             to_us: micros(to),
+            updated_us: updated(cells, 8)?,
         })
     }
+}
+
+pub(super) fn procedure(cells: &Cells<'_>, index: usize) -> Result<String, Rejection> {
+    let procedure = cells.text(index)?.into_owned();
+    if procedure.len() > MAX_PROCEDURE {
+        return Err(Rejection::new(Reason::Missing, format!("procedure is longer than {MAX_PROCEDURE} bytes")));
+    }
+    Ok(procedure)
+}
+
+/// A time in microseconds; 0 for an empty cell.
+pub(super) fn updated(cells: &Cells<'_>, index: usize) -> Result<i64, Rejection> {
+    if cells.text(index)?.is_empty() { Ok(0) } else { cells.time(index).map(micros) }
 }
 
 fn period(cells: &Cells<'_>, from: usize, to: usize) -> Result<(Timestamp, Timestamp), Rejection> {
@@ -172,7 +190,7 @@ fn period(cells: &Cells<'_>, from: usize, to: usize) -> Result<(Timestamp, Times
 }
 
 /// As of the period's start; without a word, the site's.
-fn agency(cells: &Cells<'_>, index: usize, org: &Org, at: Timestamp) -> Result<String, Rejection> {
+pub(super) fn agency(cells: &Cells<'_>, index: usize, org: &Org, at: Timestamp) -> Result<String, Rejection> {
     let text = cells.text(index)?;
     if text.is_empty() {
         return Ok(org.site().to_string());

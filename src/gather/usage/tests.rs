@@ -28,7 +28,7 @@ async fn a_row_counts_once_corrections_count_up_only_and_totals_survive_a_restar
             format!("{head}tam-ky,12,login,30,2026-11-20,2026-11-21\ntam-ky,9,,,2026-11-21,2026-11-22\n"),
         );
         let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
-        usage.start().await.unwrap();
+        usage.start(at("2026-11-23T02:00:00Z")).await.unwrap();
         poll(&mut usage).await;
         let users = || bench.metric(app::TABLE, &["tam-ky", "qoffice"], app::ACTIVE_USERS);
         let logins = || bench.metric(app_events::TABLE, &["tam-ky", "qoffice", "login"], app_events::EVENTS);
@@ -51,7 +51,7 @@ async fn a_row_counts_once_corrections_count_up_only_and_totals_survive_a_restar
         assert_eq!(rejected, Some(1.0));
 
         let again = Usage::new(&bench.config.usage, bench.place.clone());
-        again.start().await.unwrap();
+        again.start(at("2026-11-23T02:00:00Z")).await.unwrap();
         assert_eq!((users(), logins(), submitted()), (Some(9.0), Some(34.0), Some(175.0)));
         let (from, to) = (at("2026-11-18T00:00:00Z"), at("2026-11-25T00:00:00Z"));
         let periods = active_users(&bench.place.store, from, to).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_feed_cannot_invent_series_without_end() {
         }
         bench.write("qoffice/1.csv", text);
         let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
-        usage.start().await.unwrap();
+        usage.start(at("2026-11-23T02:00:00Z")).await.unwrap();
         poll(&mut usage).await;
         let rejected = bench.metric(feed_rejected::TABLE, &["ioc", "usage-qoffice", "event"], feed_rejected::REJECTED);
         assert_eq!(rejected, Some(30.0));
@@ -84,7 +84,7 @@ async fn pushed_counts_reach_the_series_with_the_next_poll() {
     let sections = "usage:\n  - {app: qoffice, feed: {push: {columns: {active_users: users}}}}\n";
     for bench in Bench::both(sections).await {
         let mut usage = Usage::new(&bench.config.usage, bench.place.clone());
-        usage.start().await.unwrap();
+        usage.start(at("2026-11-23T02:00:00Z")).await.unwrap();
         let may: &(dyn Fn(&str) -> bool + Sync) = &|name| name == "tam-ky";
         let post = Post {
             sender: "tam-ky",

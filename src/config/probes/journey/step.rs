@@ -381,7 +381,8 @@ fn from_file(cx: &mut Context<'_>, node: &Node) -> Option<String> {
     decode::text(cx, node)
 }
 
-fn expression(cx: &mut Context<'_>, node: &Node) -> Option<regex::Regex> {
+/// A regular expression.
+pub(in crate::config) fn expression(cx: &mut Context<'_>, node: &Node) -> Option<regex::Regex> {
     let text = from_file(cx, node)?;
     match regex::RegexBuilder::new(&text).size_limit(1 << 20).build() {
         Ok(expression) => Some(expression),
