@@ -39,11 +39,11 @@ pub async fn while_it_burns(store: &Store) {
     assert!(matches!(town.acknowledge("an").await, ioc_watch::incident::Done::Acknowledged(Some(_))));
     assert_eq!(
         town.until("mon2 10:00").await,
-        ["mon2 09:00 an sees who answered", "mon2 09:00 binh sees who answered"]
+        ["mon2 09:00 binh sees who answered", "mon2 09:00 an sees who answered"]
     );
     town.end(&portal).await;
     let over: Vec<String> = town.until("mon2 10:05").await;
-    assert_eq!(over, ["mon2 10:00 an over", "mon2 10:00 binh over"]);
+    assert_eq!(over, ["mon2 10:00 binh over", "mon2 10:00 an over"]);
 }
 
 pub async fn while_the_daemon_is_away(store: &Store) {
