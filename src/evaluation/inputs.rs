@@ -327,7 +327,7 @@ mod tests {
             let sql = "INSERT INTO payment_record_totals VALUES ('ioc', 'portal', 'paid', 1)";
             sqlx::query(sql).execute(&mut *tx).await.unwrap();
             for (app, begin, users) in [("qoffice", 0, 10), ("qoffice", 24, 20), ("mail", 0, 3), ("mail", 168, 99)] {
-                let sql = "INSERT INTO usage_counts VALUES ($1, 'tam-ky', '', $2, $3, $4, $4)";
+                let sql = "INSERT INTO usage_counts VALUES ($1, 'tam-ky', '', $2, $3, $4, $4, 0)";
                 let query = sqlx::query(sql).bind(app).bind(micros(hour(begin))).bind(micros(hour(begin + 24)));
                 query.bind(users).execute(&mut *tx).await.unwrap();
             }

@@ -293,7 +293,7 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 /// They answer 404 for a number that there is not.
-const BY_NUMBER: &[&str] = &["/api/ioc/v1/maintenance/{id}", "/api/ioc/v1/overrides/{id}"];
+const BY_NUMBER: &[&str] = &["/agencies/{id}", "/api/ioc/v1/maintenance/{id}", "/api/ioc/v1/overrides/{id}"];
 
 /// The router cannot be asked what it knows, its source can: every `.route(…)` of this room is in the table.
 #[test]
