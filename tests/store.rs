@@ -45,7 +45,7 @@ async fn on_sqlite() {
     for part in ["transactions", "ledger", "fairness", "outbox", "quiet", "incidents"] {
         let dir = dir.path().join(part);
         std::fs::create_dir(&dir).unwrap();
-        suite(part, &State::Sqlite, &dir).await;
+        Box::pin(suite(part, &State::Sqlite, &dir)).await;
     }
     sessions(&State::Sqlite, &dir.path().join("sessions")).await;
 }
@@ -55,7 +55,7 @@ async fn on_postgres() {
     let cluster = postgres::Postgres::start();
     for part in ["transactions", "ledger", "fairness", "outbox", "quiet", "incidents"] {
         let dir = tempfile::tempdir().unwrap();
-        suite(part, &cluster.database(part), dir.path()).await;
+        Box::pin(suite(part, &cluster.database(part), dir.path())).await;
     }
     let dir = tempfile::tempdir().unwrap();
     sessions(&cluster.database("sessions"), dir.path()).await;
@@ -115,7 +115,7 @@ async fn tell_all(state: impl Fn(&str) -> State) {
     let mut failed = Vec::new();
     for name in stories::NAMES {
         let (dir, state) = (tempfile::tempdir().unwrap(), state(name));
-        let story = tokio::spawn(async move { stories::play(name, &state, dir.path()).await });
+        let story = tokio::spawn(async move { Box::pin(stories::play(name, &state, dir.path())).await });
         if story.await.is_err() {
             failed.push(name);
         }
@@ -184,7 +184,7 @@ async fn suite(part: &str, state: &State, dir: &Path) {
         "transactions" => transactions(state, dir).await,
         "ledger" => ledger(state, dir).await,
         "fairness" => fairness::suite(&Store::open(state, dir).await.unwrap(), dir).await,
-        "quiet" => quiet::suite(&Store::open(state, dir).await.unwrap(), dir).await,
+        "quiet" => Box::pin(quiet::suite(&Store::open(state, dir).await.unwrap(), dir)).await,
         "outbox" => outbox(state, dir).await,
         _ => incident_stage(state, dir).await,
     }

@@ -344,7 +344,8 @@ mod tests {
                 "a mail waits",
                 &|vitals| {
                     vitals.waits(5.0, at(1));
-                    (vitals.written(at(901)), vitals.ruled(at(901)));
+                    vitals.written(at(901));
+                    vitals.ruled(at(901));
                 },
                 interval,
                 901,
@@ -353,8 +354,10 @@ mod tests {
             (
                 "a mail is stuck",
                 &|vitals| {
-                    (vitals.waits(5.0, at(1)), vitals.waits(5.0, at(800)));
-                    (vitals.written(at(902)), vitals.ruled(at(902)));
+                    vitals.waits(5.0, at(1));
+                    vitals.waits(5.0, at(800));
+                    vitals.written(at(902));
+                    vitals.ruled(at(902));
                 },
                 interval,
                 902,
@@ -363,8 +366,10 @@ mod tests {
             (
                 "mails wait, but go",
                 &|vitals| {
-                    (vitals.waits(5.0, at(1)), vitals.waits(6.0, at(800)));
-                    (vitals.written(at(902)), vitals.ruled(at(902)));
+                    vitals.waits(5.0, at(1));
+                    vitals.waits(6.0, at(800));
+                    vitals.written(at(902));
+                    vitals.ruled(at(902));
                 },
                 interval,
                 902,

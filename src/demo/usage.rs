@@ -78,7 +78,7 @@ fn dossiers(now: Timestamp) -> String {
         let submitted = now - hours(8 * (84 - n));
         let agency = ["tam-ky", "hoi-an", "thang-binh"][(n % 3) as usize];
         let channel = if n % 4 == 0 { "counter" } else { "online" };
-        let done = (n < 78).then(|| at(submitted + hours(40))).unwrap_or_default();
+        let done = if n < 78 { at(submitted + hours(40)) } else { Default::default() };
         let (slip, due) = (at(submitted + SignedDuration::from_mins(2)), at(submitted + hours(24 * 21)));
         let _ = writeln!(text, "H49-{n:04},{agency},{channel},{},{slip},{due},{done},{done},{done},", at(submitted));
     }

@@ -60,9 +60,7 @@ impl Dice {
 fn series(seed: u64) -> Data {
     let mut dice = Dice(seed | 1);
     let mut found = Vec::new();
-    let mut index = 0;
-    for (a, b) in [("x", "1"), ("x", "2"), ("y", "1"), ("z", "")] {
-        index += 1;
+    for (index, (a, b)) in (1_i32..).zip([("x", "1"), ("x", "2"), ("y", "1"), ("z", "")]) {
         for name in ["g", "d", "f", "s", "c_total"] {
             let mut value = 1_000.0;
             found.push(one(&[("__name__", name), ("a", a), ("b", b)], |tick| {

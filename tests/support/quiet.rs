@@ -87,13 +87,13 @@ pub async fn suite(store: &Store, dir: &Path) {
     let text = std::fs::read_to_string(&file).unwrap().replace("language: vi", "language: en");
     std::fs::write(&file, &text).unwrap();
     let plain = config::load(&file).unwrap();
-    silenced_after_it_was_told_and_over(House::new(store.clone(), plain.clone(), 0).await).await;
+    Box::pin(silenced_after_it_was_told_and_over(House::new(store.clone(), plain.clone(), 0).await)).await;
     silenced_before_it_was_told(House::new(store.clone(), plain.clone(), 10_000).await).await;
     silenced_from_its_page(House::new(store.clone(), plain, 20_000).await).await;
     let rule = "inhibit: [{source: ['service=broker'], target: ['severity=warning'], equal: [agency]}], group_by:";
     std::fs::write(&file, text.replace("group_by:", rule).replace("[agency, area]", "[agency, area, service]"))
         .unwrap();
-    inhibited(House::new(store.clone(), config::load(&file).unwrap(), 30_000).await).await;
+    Box::pin(inhibited(House::new(store.clone(), config::load(&file).unwrap(), 30_000).await)).await;
 }
 
 /// Alertmanager sends no mail that it is over; the people would believe to this day that it is not.

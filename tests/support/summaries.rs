@@ -78,7 +78,7 @@ async fn send(outbox: &Outbox, now: i64) -> Vec<(String, String, String)> {
 fn unfolded(subject: &str) -> String {
     let words = subject.split(' ').map(|word| {
         let inner = word.strip_prefix("=?utf-8?b?").and_then(|rest| rest.strip_suffix("?="));
-        inner.map_or_else(|| word.to_owned(), |inner| base64_text(inner))
+        inner.map_or_else(|| word.to_owned(), base64_text)
     });
     words.collect::<Vec<_>>().join(" ").replace("\u{20}\u{20}", " ")
 }

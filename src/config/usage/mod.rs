@@ -24,6 +24,7 @@ pub struct UsageSource {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a handful, made once when the configuration is read")]
 pub enum UsageRows {
     /// Users and events by period. Canonical columns `agency, app, active_users, event, count, from, to, updated`.
     Usage {

@@ -27,7 +27,7 @@ fn day(n: i64) -> i64 {
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
-    let agency = |n: u8| if n % 2 == 0 { "ioc" } else { "tam-ky" }.to_owned();
+    let agency = |n: u8| if n.is_multiple_of(2) { "ioc" } else { "tam-ky" }.to_owned();
     let usage = (0..4_u8, 0..3_i64, 0..50_i64, 1..5_i64).prop_map(move |(n, from, value, updated_us)| {
         let event = (n > 1).then(|| ("login".to_owned(), value));
         let active_users = (n <= 1).then_some(value);

@@ -60,7 +60,7 @@ fn duration(words: &[&str], language: Language) -> Option<(usize, String)> {
     for word in words {
         let (core, stops) = split_stops(word);
         let unit = core.chars().last()?;
-        let Some(position) = units.iter().position(|(name, _)| *name == unit) else { return None };
+        let position = units.iter().position(|(name, _)| *name == unit)?;
         let count: u64 = core.strip_suffix(unit)?.parse().ok()?;
         seconds = seconds.checked_add(count.checked_mul(units[position].1)?)?;
         length += 1;

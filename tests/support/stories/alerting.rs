@@ -98,13 +98,13 @@ pub async fn it_comes_back_within_the_window(store: &Store) {
     let window = WAITING.replace("group_interval: 5m", "group_interval: 5m, reopen_within: 2h");
     let mut town = town(store, &window, "mon 09:00").await;
     let one = alert("xa", "warning", "portal", town.now);
-    town.fire(&[one.clone()]).await;
+    town.fire(std::slice::from_ref(&one)).await;
     town.until("mon 09:10").await;
     town.end(&one).await;
     assert_eq!(town.until("mon 10:50").await, ["mon 09:10 binh over"]);
     let mut town = town.restart().await;
     let again = alert("xa", "warning", "portal", town.now);
-    town.fire(&[again.clone()]).await;
+    town.fire(std::slice::from_ref(&again)).await;
     assert_eq!(town.until("mon 11:00").await, ["mon 10:51 binh hears more"], "the same thread");
     town.end(&again).await;
     assert_eq!(town.until("mon 13:10").await, ["mon 11:00 binh over"]);
@@ -120,7 +120,7 @@ pub async fn what_flaps(store: &Store) {
     // Two minutes down, two minutes up, for an hour; the daemon is restarted in the middle.
     for round in 0..15 {
         let one = alert("xa", "warning", "portal", town.now);
-        town.fire(&[one.clone()]).await;
+        town.fire(std::slice::from_ref(&one)).await;
         mails.extend(town.until(&format!("mon 09:{:02}", round * 4 + 2)).await);
         town.end(&one).await;
         let end = if round == 14 { "mon 10:00".to_owned() } else { format!("mon 09:{:02}", round * 4 + 4) };

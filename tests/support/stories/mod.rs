@@ -284,7 +284,7 @@ pub async fn play(name: &str, state: &State, dir: &Path) {
         "an_acting_head_is_told_while_acting" => escalation::an_acting_head(store).await,
         "a_gap_in_the_rota" => duty::a_gap_in_the_rota(store).await,
         "duty_changes_hands_while_it_burns" => duty::while_it_burns(store).await,
-        "duty_changes_hands_while_the_daemon_is_away" => duty::while_the_daemon_is_away(store).await,
+        "duty_changes_hands_while_the_daemon_is_away" => Box::pin(duty::while_the_daemon_is_away(store)).await,
         "no_handover_mails_where_the_rota_says_so" => duty::no_mails(store).await,
         "alerts_that_come_together_are_one_mail" => alerting::alerts_that_come_together(store).await,
         "what_comes_later_waits_for_the_interval" => alerting::what_comes_later(store).await,

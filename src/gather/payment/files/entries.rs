@@ -256,8 +256,9 @@ mod tests {
     #[test]
     fn what_was_put_is_found_again_however_large_it_grows() {
         let mut entries = Entries::new(0);
-        let key =
-            |n: usize| if n % 3 == 0 { format!("{n}-A-KEY-THAT-IS-LONGER-THAN-AN-ENTRY") } else { format!("T{n}") };
+        let key = |n: usize| {
+            if n.is_multiple_of(3) { format!("{n}-A-KEY-THAT-IS-LONGER-THAN-AN-ENTRY") } else { format!("T{n}") }
+        };
         let fact = |amount| Fact { status: Status::Paid, amount, at_us: 1 };
         for side in [Side::Portal, Side::Gateway] {
             for n in 0..1_000 {

@@ -308,10 +308,11 @@ fn unread_rotation(path: &Path, mark: &Mark) -> io::Result<Option<File>> {
 fn successor(path: &Path, done: &Metadata) -> io::Result<File> {
     let order = |metadata: &Metadata| (metadata.mtime(), metadata.mtime_nsec());
     for (rotated, metadata) in rotated(path)? {
-        if metadata.ino() != done.ino() && order(&metadata) > order(done) {
-            if let Ok(file) = File::open(&rotated) {
-                return Ok(file);
-            }
+        if metadata.ino() != done.ino()
+            && order(&metadata) > order(done)
+            && let Ok(file) = File::open(&rotated)
+        {
+            return Ok(file);
         }
     }
     File::open(path)
