@@ -97,7 +97,7 @@ groups:
         annotations: {summary: 'down {{ $value | humanize }} "quoted"'}
       - alert: Few
         expr: job:up:avg < 0.6
-        annotations: {bad: '{{ query "no_such" | first }}'}
+        annotations: {few: '{{ $labels.job }} and others'}
 "#;
 
 /// Name, content, and whether promtool's words of a failure are ours too.

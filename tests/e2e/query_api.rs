@@ -85,7 +85,7 @@ fn commands(end: f64) -> Vec<Vec<String>> {
         commands.last_mut().expect("just pushed").push((*expression).to_owned());
     }
     for (index, expression) in
-        ["ioc_service_up", "sum(rate(ioc_service_checks_total[10s]))", "time()"].iter().enumerate()
+        ["ioc_service_up", "round(sum(rate(ioc_service_checks_total[10s])), 0.0001)", "time()"].iter().enumerate()
     {
         let (start, end) = (format!("--start={:.3}", at - 8.0), format!("--end={at:.3}"));
         commands.push(words(&["query", "range", "-o", formats[index % 2], &start, &end, "--step=2s"]));
