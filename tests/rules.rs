@@ -197,7 +197,11 @@ tests:
         "rule_files: [nothing.yml]\ntests: [{promql_expr_test: [{expr: vector(1), exp_samples: [{value: 1}]}]}]\n",
         true,
     ),
-    ("broken_rules", "rule_files: [broken.yml]\ntests: []\n", false),
+    (
+        "broken_rules",
+        "rule_files: [broken.yml]\ntests: [{promql_expr_test: [{expr: vector(1), eval_time: 1m, exp_samples: [{value: 1}]}]}]\n",
+        false,
+    ),
     ("no_tests", "rule_files: [plain.yml]\n", true),
     ("unknown_key", "rule_files: [plain.yml]\ntest: []\n", false),
     ("no_alertname", "tests: [{alert_rule_test: [{eval_time: 1m}]}]\n", false),

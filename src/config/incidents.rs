@@ -15,6 +15,8 @@ pub struct Incidents {
     pub group_interval: Duration,
     /// How long an incident that ended waits for its alerts to come back, which then join it. Default `group_interval`.
     pub reopen_within: Duration,
+    /// Whether the end of what comes and goes is told only once it has been quiet for a while. Default yes.
+    pub flapping: bool,
     /// An alert from outside that is not posted again for so long, and carries no end, is resolved. Default 5 m.
     pub resolve_timeout: Duration,
     pub inhibit: Vec<Inhibit>,
@@ -36,6 +38,7 @@ impl Default for Incidents {
             group_wait: 30 * SECOND,
             group_interval: 5 * MINUTE,
             reopen_within: 5 * MINUTE,
+            flapping: true,
             resolve_timeout: 5 * MINUTE,
             inhibit: Vec::new(),
         }
@@ -45,7 +48,7 @@ impl Default for Incidents {
 impl Incidents {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Incidents> {
         const KEYS: &[&str] =
-            &["group_by", "group_wait", "group_interval", "reopen_within", "resolve_timeout", "inhibit"];
+            &["group_by", "group_wait", "group_interval", "reopen_within", "flapping", "resolve_timeout", "inhibit"];
         let section = Section::open(cx, node, "incidents", KEYS, &[])?;
         let default = Incidents::default();
         let group_by = section.optional(cx, "group_by", group_by).unwrap_or(default.group_by);
@@ -53,10 +56,12 @@ impl Incidents {
         let group_wait = section.optional(cx, "group_wait", decode::duration(zero..=HOUR));
         let group_interval = section.optional(cx, "group_interval", decode::duration(SECOND..=DAY));
         let reopen_within = section.optional(cx, "reopen_within", decode::duration(SECOND..=7 * DAY));
+        let flapping = section.optional(cx, "flapping", decode::boolean).unwrap_or(default.flapping);
         let resolve_timeout = section.optional(cx, "resolve_timeout", decode::duration(10 * SECOND..=DAY));
         let inhibit = section.optional(cx, "inhibit", decode::list(inhibit)).unwrap_or_default();
         Some(Incidents {
             inhibit,
+            flapping,
             group_by,
             group_wait: group_wait.unwrap_or(default.group_wait),
             group_interval: group_interval.unwrap_or(default.group_interval),

@@ -33,6 +33,8 @@ pub struct Timing {
     pub group_interval: SignedDuration,
     /// How long an ended incident waits for its alerts to come back.
     pub reopen_within: SignedDuration,
+    /// Whether it is noted that an incident comes and goes, see [`Incident::is_flapping`].
+    pub flapping: bool,
 }
 
 /// What a step goes by.
@@ -407,7 +409,9 @@ pub fn step(
         }
         (true, Some(_)) => {
             incident.resolved = None;
-            incident.flaps.push(now);
+            if rules.timing.flapping {
+                incident.flaps.push(now);
+            }
             events.push(Event::Reopened);
         }
         _ => {}

@@ -8,6 +8,7 @@ const TIMING: Timing = Timing {
     group_wait: SignedDuration::from_secs(30),
     group_interval: SignedDuration::from_secs(300),
     reopen_within: SignedDuration::from_secs(300),
+    flapping: true,
 };
 
 /// One person is told, once.

@@ -40,6 +40,7 @@ impl Settings {
             group_wait: signed(incidents.group_wait),
             group_interval: signed(incidents.group_interval),
             reopen_within: signed(incidents.reopen_within),
+            flapping: incidents.flapping,
         };
         Settings {
             desk: Desk::new(config, org),

@@ -314,7 +314,7 @@ impl Schedule {
              \x20 - {id: it-hoi-an, name: Trực Hội An, email: truc@hoian.vn.example}\n\
              agencies:\n  - {id: ioc, name: IOC, leader: it-ioc}\n  - {id: tam-ky, name: Tam Kỳ, leader: it-tam-ky}\n\
              \x20 - {id: hoi-an, name: Hội An, leader: it-hoi-an}\n\
-             incidents: {group_by: [agency, area, service, dependency], group_wait: 1m, group_interval: 5m}\n\
+             incidents: {group_by: [agency, area, service, dependency], group_wait: 1m, group_interval: 5m, flapping: false}\n\
              email: {smtp: 'smtp://127.0.0.1:9', from: 'ioc@vn.example'}\n",
         );
         let mut list = |heading: &str, kind: SubjectKind| {

@@ -109,6 +109,7 @@ async fn silenced_after_it_was_told_and_over(mut house: House) {
     let incident = house.stage.open()[0].id;
     assert_eq!(house.events(incident).await, ["opened", "fired", "escalated", "mailed", "excused"]);
     assert_eq!(house.stage.listed(at(400))[0].silenced_by.len(), 1);
+    assert_eq!(house.until(401).await, [""; 0]);
     house.receive(&[ended(&one, 401)]).await;
     assert_eq!(house.until(410).await, ["401 it-tam-ky -"]);
     assert_eq!(house.until(1_000).await, [""; 0]);
