@@ -7,7 +7,7 @@
 use super::DeviceError;
 use super::decode::{Reading, Readings, Target};
 use super::fleet::Found;
-use super::inventory::{Inventory, Life, Listing};
+use super::inventory::{Inventory, Listing};
 use super::link::{Event, Link, MAX_PACKET, Message};
 use super::message::{self, Hearer};
 use super::outcome::Outcome;
@@ -186,11 +186,9 @@ impl Hearer for Ear {
         let found = match self.by_id.get(device) {
             Some(&index) => {
                 let listing = &self.devices[index as usize];
-                match () {
-                    () if agency.is_some_and(|agency| *agency != *listing.agency) => Err(Outcome::AgencyMismatch),
-                    () if kind.is_some_and(|kind| kind != listing.kind) => Err(Outcome::KindMismatch),
-                    () if listing.life == Life::Retired => Err(Outcome::Retired),
-                    () => Ok(Found::Known(index, listing.kind)),
+                match message::refusal(agency, kind, (&listing.agency, listing.kind, listing.life)) {
+                    Some(outcome) => Err(outcome),
+                    None => Ok(Found::Known(index, listing.kind)),
                 }
             }
             None => match (Id::parse(device), kind.or(hint)) {

@@ -2,6 +2,7 @@
 
 use super::decode::{self, Malformed, Readings};
 use super::fleet::Found;
+use super::inventory::Life;
 use super::link::Message;
 use super::outcome::Outcome;
 use super::topic::{Captures, Decoder, Topic, Topics};
@@ -26,6 +27,20 @@ pub trait Hearer {
 
     /// A recorder or bridge said, or the broker in its name, that it is gone.
     fn source_gone(&mut self, source: u16);
+}
+
+/// Why a device of the inventory is not heard where the topic says another agency or kind, or if it is retired.
+pub(super) fn refusal(
+    agency: Option<&str>,
+    kind: Option<DeviceKind>,
+    (own_agency, own_kind, life): (&str, DeviceKind, Life),
+) -> Option<Outcome> {
+    match () {
+        () if agency.is_some_and(|agency| agency != own_agency) => Some(Outcome::AgencyMismatch),
+        () if kind.is_some_and(|kind| kind != own_kind) => Some(Outcome::KindMismatch),
+        () if life == Life::Retired => Some(Outcome::Retired),
+        () => None,
+    }
 }
 
 /// Lets `hearer` hear one message.

@@ -1,8 +1,7 @@
 //! What a broker's messages do to the fleet. Holds the fleet's lock for one batch.
 
 use super::super::decode::Readings;
-use super::super::inventory::Life;
-use super::super::message::Hearer;
+use super::super::message::{Hearer, refusal};
 use super::super::outcome::Outcome;
 use super::super::presence::Sign;
 use super::unit::Unit;
@@ -103,16 +102,10 @@ impl Hearer for Session<'_> {
     ) -> Result<Found, Outcome> {
         let Some(&index) = self.inner.by_id.get(device) else { return self.candidate(agency, kind.or(hint), device) };
         let unit = &self.inner.units[index as usize];
-        if agency.is_some_and(|agency| *agency != *unit.agency) {
-            return Err(Outcome::AgencyMismatch);
+        match refusal(agency, kind, (&unit.agency, unit.kind, unit.life)) {
+            Some(outcome) => Err(outcome),
+            None => Ok(Found::Known(index, unit.kind)),
         }
-        if kind.is_some_and(|kind| kind != unit.kind) {
-            return Err(Outcome::KindMismatch);
-        }
-        if unit.life == Life::Retired {
-            return Err(Outcome::Retired);
-        }
-        Ok(Found::Known(index, unit.kind))
     }
 
     /// The device sent telemetry.
