@@ -2,6 +2,11 @@
 
 #[path = "support/mosquitto.rs"]
 mod mosquitto;
+#[path = "mqtt/outage.rs"]
+mod outage;
+#[path = "mqtt/sparkplug.rs"]
+mod sparkplug;
+mod support;
 
 use ioc_watch::attribution::{Ledger, State};
 use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Status, Topic, Version};

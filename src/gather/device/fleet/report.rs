@@ -103,7 +103,7 @@ impl Fleet {
     pub fn list(&self, filter: &Filter, limit: usize, sees: impl Fn(Option<&str>) -> bool) -> (Vec<DeviceInfo>, bool) {
         let inner = self.lock();
         let mut found: Vec<&Unit> =
-            inner.units.iter().filter(|unit| sees(Some(&unit.agency)) && filter.takes_unit(unit)).collect();
+            inner.units.iter().filter(|unit| sees(Some(&unit.agency)) && filter.takes(&Facts::of_unit(unit))).collect();
         // One more tells whether there are more.
         keep_first(&mut found, limit + 1, |unit| &unit.id);
         let mut devices: Vec<DeviceInfo> = found.into_iter().map(DeviceInfo::of).collect();
@@ -111,7 +111,7 @@ impl Fleet {
             let strangers = inner.strangers();
             let mut found: Vec<DeviceInfo> = strangers
                 .into_values()
-                .filter(|device| sees(device.agency.as_deref()) && filter.takes(device))
+                .filter(|device| sees(device.agency.as_deref()) && filter.takes(&Facts::of_stranger(device)))
                 .collect();
             keep_first(&mut found, limit + 1, |device| &device.id);
             devices.append(&mut found);
@@ -189,43 +189,79 @@ impl Inner {
 
 impl DeviceInfo {
     fn of(unit: &Unit) -> DeviceInfo {
-        let is_judged = unit.life == Life::Installed;
+        let Facts { state, usable, listed, was_heard, .. } = Facts::of_unit(unit);
         DeviceInfo {
             id: unit.id.to_string(),
-            listed: Listed::of(unit),
+            listed,
             agency: Some(unit.agency.clone()),
             kind: Some(unit.kind),
             site: unit.site.to_string(),
             village: unit.village().unwrap_or_default().to_owned(),
             name: unit.name().to_owned(),
             place: unit.place,
-            state: is_judged.then_some(unit.presence.state),
-            usable: unit.usable().filter(|_| is_judged && unit.presence.state == State::Up),
+            state,
+            usable,
             last_seen: unit.seen,
-            was_heard: unit.was_heard(),
+            was_heard,
             n_limited: unit.n_limited,
         }
     }
 }
 
-impl Filter {
-    /// Without making a [`DeviceInfo`] of each device of a fleet.
-    fn takes_unit(&self, unit: &Unit) -> bool {
-        self.agency.as_deref().is_none_or(|agency| *unit.agency == *agency)
-            && self.kind.is_none_or(|kind| unit.kind == kind)
-            && self.after.as_deref().is_none_or(|after| *unit.id > *after)
-            && self.takes(&DeviceInfo::of(unit))
+/// What a filter looks at; borrowed, so that asking a whole fleet copies nothing.
+struct Facts<'a> {
+    id: &'a str,
+    agency: Option<&'a str>,
+    kind: Option<DeviceKind>,
+    site: &'a str,
+    village: &'a str,
+    state: Option<State>,
+    usable: Option<bool>,
+    listed: Listed,
+    was_heard: bool,
+}
+
+impl<'a> Facts<'a> {
+    fn of_unit(unit: &'a Unit) -> Facts<'a> {
+        let state = (unit.life == Life::Installed).then_some(unit.presence.state);
+        Facts {
+            id: &unit.id,
+            agency: Some(&unit.agency),
+            kind: Some(unit.kind),
+            site: &unit.site,
+            village: unit.village().unwrap_or_default(),
+            state,
+            usable: unit.usable().filter(|_| state == Some(State::Up)),
+            listed: Listed::of(unit),
+            was_heard: unit.was_heard(),
+        }
     }
 
-    fn takes(&self, device: &DeviceInfo) -> bool {
-        self.agency.as_deref().is_none_or(|agency| device.agency.as_deref() == Some(agency))
+    fn of_stranger(device: &'a DeviceInfo) -> Facts<'a> {
+        Facts {
+            id: &device.id,
+            agency: device.agency.as_deref(),
+            kind: device.kind,
+            site: "",
+            village: "",
+            state: None,
+            usable: None,
+            listed: Listed::Unlisted,
+            was_heard: true,
+        }
+    }
+}
+
+impl Filter {
+    fn takes(&self, device: &Facts<'_>) -> bool {
+        self.agency.as_deref().is_none_or(|agency| device.agency == Some(agency))
             && self.kind.is_none_or(|kind| device.kind == Some(kind))
-            && self.site.as_ref().is_none_or(|site| device.site == *site)
-            && self.village.as_ref().is_none_or(|village| device.village == *village)
+            && self.site.as_deref().is_none_or(|site| device.site == site)
+            && self.village.as_deref().is_none_or(|village| device.village == village)
             && self.state.is_none_or(|state| device.state == Some(state))
             && self.usable.is_none_or(|usable| device.usable == Some(usable))
             && self.listed.as_ref().is_none_or(|listed| listed.contains(&device.listed))
             && self.heard.is_none_or(|heard| device.was_heard == heard)
-            && self.after.as_ref().is_none_or(|after| device.id > *after)
+            && self.after.as_deref().is_none_or(|after| device.id > after)
     }
 }
