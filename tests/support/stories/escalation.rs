@@ -67,7 +67,7 @@ escalation:
     assert_eq!(town.until("mon 22:00").await, ["mon 16:30 binh sees who answered"]);
     assert_eq!(
         town.until("mon 23:00").await,
-        ["mon 22:30 binh is reminded", "mon 22:30 chairman is told"],
+        ["mon 22:30 binh hears more", "mon 22:30 chairman is told"],
         "the answer has expired and it still burns"
     );
 }
