@@ -146,7 +146,14 @@ mod tests {
         let alert = |labels: &[(&str, &str)]| {
             let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
             let starts_at = jiff::Timestamp::UNIX_EPOCH;
-            Alert { labels, annotations: Default::default(), starts_at, ends_at: None, generator_url: String::new() }
+            Alert {
+                labels,
+                annotations: Default::default(),
+                starts_at,
+                ends_at: None,
+                generator_url: String::new(),
+                end_is_assumed: false,
+            }
         };
         let village = [("area", "camera"), ("agency", "tam-ky"), ("village", "Thôn 1")];
         let one = [("area", "camera"), ("agency", "tam-ky"), ("village", "Thôn 2"), ("device", "cam-29")];

@@ -5,6 +5,7 @@
 
 mod extra;
 mod handover;
+mod headline;
 mod names;
 mod phrases;
 mod readable;
@@ -281,7 +282,12 @@ impl Desk {
 
     /// In one line what the incident is about, with names.
     pub fn subject(&self, incident: &Incident, language: Language) -> String {
-        subject_of(incident, |alert| self.summary(alert, language))
+        subject_of(incident, |alert, room| {
+            let line = self.summary(alert, language);
+            let agency = self.names.called("agency", alert).unwrap_or_else(|| alert.label("agency"));
+            let names = ["service", "dependency"].map(|label| self.names.called(label, alert));
+            headline::fit(&line, alert, agency, &names.into_iter().flatten().collect::<Vec<_>>(), room)
+        })
     }
 
     fn summary(&self, alert: &Alert, language: Language) -> String {
@@ -310,12 +316,12 @@ impl EvidenceLines {
     }
 }
 
-fn subject_of(incident: &Incident, summary: impl Fn(&Alert) -> String) -> String {
+fn subject_of(incident: &Incident, summary: impl Fn(&Alert, usize) -> String) -> String {
     let members = worst_first(incident, false);
     let Some(first) = members.first() else { return String::new() };
     let firing = members.iter().filter(|member| member.resolved.is_none() && !member.is_quiet()).count();
     let others = if firing > 1 { format!(" (+{})", firing - 1) } else { String::new() };
-    format!("{}{others}", shorten(&summary(&first.alert), SUBJECT - others.len()))
+    format!("{}{others}", summary(&first.alert, SUBJECT - others.len()))
 }
 
 /// The alert that the headline is about.

@@ -49,6 +49,7 @@ pub(super) fn entry(event: &Event, incident: &Incident, settings: &Settings, now
             who.clone_from(person);
             ("undeliverable", reason.clone())
         }
+        Event::Worsened => ("worsened", words::severity(incident.severity, language).into()),
         Event::Raised(Raised::Step(index)) => ("escalated", step(*index, language)),
         Event::Raised(Raised::Empty(index)) => ("skipped", step(*index, language)),
         Event::Raised(Raised::Fallback) => ("nobody", super::tell::no_one(language).into()),

@@ -292,6 +292,7 @@ fn event_word<'a>(event: &'a str, reader: &Reader) -> &'a str {
         "handed_over" => reader.pick("bàn giao ca trực cho", "duty handed over to"),
         "closed" => reader.pick("đóng sự cố", "closed"),
         "acknowledged" => reader.pick("đã tiếp nhận", "acknowledged"),
+        "worsened" => reader.pick("nâng mức độ", "severity raised"),
         "ack_expired" => reader.pick("hết hạn tiếp nhận", "acknowledgement expired"),
         "commented" => reader.pick("ghi chú", "comment"),
         "escalated" => reader.pick("báo lên", "escalated"),

@@ -22,6 +22,11 @@ impl Names {
         Names(all.map(|(label, id, name)| ((label, id), name.clone())).collect())
     }
 
+    /// What the thing of `label` that `alert` is about is called.
+    pub fn called(&self, label: &'static str, alert: &Alert) -> Option<&str> {
+        self.0.get(&(label, alert.label(label).to_string())).map(String::as_str)
+    }
+
     /// A line about `alert` with names where it has ids. A word that the name repeats goes: "Cổng dvc-x" becomes "Cổng
     /// dịch vụ công X", not "Cổng Cổng dịch vụ công X".
     pub fn put_into(&self, line: &str, alert: &Alert) -> String {
@@ -96,6 +101,7 @@ mod tests {
                 starts_at: jiff::Timestamp::UNIX_EPOCH,
                 ends_at: None,
                 generator_url: String::new(),
+                end_is_assumed: false,
             };
             assert_eq!(names.put_into(line, &alert), expected, "{line}");
         }
