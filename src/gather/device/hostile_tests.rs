@@ -17,10 +17,17 @@ const TOPICS: &str = r#"
 
 const DEVICES: [&str; 2] = ["cam-1 camera", "ap-1 hotspot"];
 
+/// What the page says of devices; the process's own figures change by themselves.
+fn devices(page: &str) -> Vec<String> {
+    let families = ["ioc_device_", "ioc_camera_", "ioc_hotspot_", "ioc_village_"];
+    let is_ours = |line: &&str| families.iter().any(|family| line.starts_with(family));
+    page.lines().filter(is_ours).map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn hostile_topics_change_nothing() {
     let world = world(TOPICS, &DEVICES).await;
-    let before = world.page();
+    let before = devices(&world.page());
     let long = "x/".repeat(32_767);
     let deep = format!("ioc/tam-ky/camera/{}/telemetry", "c".repeat(60_000));
     let topics: [&[u8]; 20] = [
@@ -54,7 +61,7 @@ async fn hostile_topics_change_nothing() {
             }
         }
     }
-    assert_eq!(world.page(), before);
+    assert_eq!(devices(&world.page()), before);
 }
 
 /// xorshift: the same in every run.
