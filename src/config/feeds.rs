@@ -9,7 +9,7 @@ mod values;
 
 pub use expect::{Arrival, Expect};
 pub use feed::{Feed, Source};
-pub use files::{Encoding, Files, Footer, FooterCell};
+pub use files::{Encoding, Files, Footer, FooterCell, Form};
 pub use http::{Http, Next, Paging, Resume};
 pub use sql::{Sql, WATERMARK};
 pub use values::{AmountScale, Column};
@@ -88,7 +88,7 @@ impl Payments {
             }),
         );
         if dossiers.iter().flatten().any(|feed: &Feed| matches!(feed.source, Source::Push)) {
-            cx.error(section.place, "payments: \"dossiers\" cannot be pushed; use csv, http or sql");
+            cx.error(section.place, "payments: \"dossiers\" cannot be pushed; use csv, xlsx, http or sql");
         }
         let mut side = |name: &'static str| {
             let mut number = 0;

@@ -70,6 +70,14 @@ impl Value<'_> {
         }
     }
 
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Value::Number(text) => Value::Number(Cow::Owned(text.into_owned())),
+            Value::Time(text) => Value::Time(Cow::Owned(text.into_owned())),
+        }
+    }
+
     fn borrowed(&self) -> Value<'_> {
         match self {
             Value::Text(text) => Value::Text(Cow::Borrowed(text)),
@@ -195,6 +203,10 @@ impl Columns {
     /// The field under a header.
     pub fn header(&self, text: &str) -> Option<usize> {
         self.headers.get(&fold(text)).copied()
+    }
+
+    pub fn n_fields(&self) -> usize {
+        self.n_fields
     }
 
     /// The field of a canonical column; `None` if it is a constant or not there.
