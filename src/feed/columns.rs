@@ -309,7 +309,12 @@ impl<'a> Cells<'a> {
 
     /// The text in NFC, trimmed; empty if the column is not there.
     pub fn text(&self, index: usize) -> Result<Cow<'a, str>, Rejection> {
-        Ok(match self.value(index)? {
+        let value = self.value(index)?;
+        // PostgreSQL keeps no such text, and would refuse the whole batch for it.
+        if value.as_str().contains('\0') {
+            return Err(Rejection::new(Reason::Encoding, format!("{} has a zero byte", self.name(index))));
+        }
+        Ok(match value {
             Value::Text(Cow::Borrowed(text))
             | Value::Number(Cow::Borrowed(text))
             | Value::Time(Cow::Borrowed(text)) => value::text(text),
