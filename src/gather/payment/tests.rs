@@ -406,7 +406,7 @@ async fn payments_older_than_they_are_kept_are_forgotten_dossier_by_dossier_and_
         assert_eq!(keys().await, "T1 T2 T3 T4 T5");
         let rejected = bench.rejected("gateway-1");
         assert!(
-            rejected.contains("2.csv,3,time,2026-05-01T01:00:00Z is longer ago than payments are kept"),
+            rejected.contains("2.csv,3,time,\"2026-05-01T01:00:00Z is longer ago than payments are kept"),
             "{rejected}"
         );
         reconciler.rules.forget(at(now)).await.unwrap();
