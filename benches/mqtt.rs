@@ -1,6 +1,7 @@
 //! The parts of the MQTT measurement, each to be a process of its own; `benches/mqtt.py` and `benches/scrape.py` run them.
 //!
-//! `publish PORT MESSAGES DEVICES` sends JSON telemetry at QoS 1, as fast as the broker takes it. `count PORT MESSAGES` is
+//! `publish PORT MESSAGES DEVICES` sends JSON telemetry at QoS 1, as fast as the broker takes it.
+//! `pace PORT RATE SECONDS DEVICES` sends RATE messages a second, every value changing. `count PORT MESSAGES` is
 //! the bare rumqttc counter (MQTT 3.1.1, one thread, does nothing but count). `ours-v3` and `ours-v5 PORT MESSAGES
 //! DEVICES` are our ingest over either version. A receiver prints `ready`, then one line with what it received and used.
 //!
@@ -28,12 +29,13 @@ fn main() {
     let number = |place: usize, default: usize| arguments.get(place).and_then(|a| a.parse().ok()).unwrap_or(default);
     match arguments.first().map(String::as_str) {
         Some("publish") => publish(number(1, 0) as u16, number(2, 0), number(3, 0)),
+        Some("pace") => pace(number(1, 0) as u16, number(2, 0), number(3, 0), number(4, 0)),
         Some("count") => count(number(1, 0) as u16, number(2, 0)),
         Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
         Some("ours-v5") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V5),
         Some("sweep") => sweep(number(1, 100_000)),
         // `cargo bench` without arguments, or a test run of all targets: nothing to measure against.
-        _ => println!("usage: mqtt publish|count|ours-v3|ours-v5 PORT MESSAGES [DEVICES] | sweep [DEVICES]"),
+        _ => println!("usage: mqtt publish|pace|count|ours-v3|ours-v5 PORT MESSAGES [DEVICES] | sweep [DEVICES]"),
     }
 }
 
@@ -60,21 +62,7 @@ async fn publish(port: u16, n_messages: usize, n_devices: usize) {
     let (client, mut events) = AsyncClient::new(options("publisher", port), 1_000);
     tokio::spawn(async move {
         for number in 0..n_messages {
-            let (device, round) = (number % n_devices, number / n_devices);
-            let topic = format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device));
-            let online = (device + round) % 20 != 0;
-            let payload = format!(
-                "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
-                 \"fw\":\"v4.2.{:03}-ioc\",\"ts\":\"2026-01-{:02}T10:{:02}:00Z\"}}",
-                20 + device % 10,
-                number % 9 + 1,
-                1024 + number % 4096,
-                10_000 + round * 15 + device,
-                35 + device % 20,
-                device % 1000,
-                1 + round % 28,
-                round % 60
-            );
+            let (topic, payload) = telemetry(number, n_devices);
             if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
                 return;
             }
@@ -88,6 +76,54 @@ async fn publish(port: u16, n_messages: usize, n_devices: usize) {
             n_acknowledged += 1;
         }
     }
+}
+
+/// The message of that number: of one device after the other, with other values each round.
+fn telemetry(number: usize, n_devices: usize) -> (String, String) {
+    let (device, round) = (number % n_devices, number / n_devices);
+    let topic = format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device));
+    let online = (device + round) % 20 != 0;
+    let payload = format!(
+        "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
+         \"fw\":\"v4.2.{:03}-ioc\",\"ts\":\"2026-01-{:02}T10:{:02}:00Z\"}}",
+        20 + device % 10,
+        number % 9 + 1,
+        1024 + number % 4096,
+        10_000 + round * 15 + device,
+        35 + (device + round) % 20,
+        device % 1000,
+        1 + round % 28,
+        round % 60
+    );
+    (topic, payload)
+}
+
+/// Keeps the pace as long as the broker does; prints how many messages it acknowledged.
+#[tokio::main(flavor = "current_thread")]
+async fn pace(port: u16, rate: usize, seconds: usize, n_devices: usize) {
+    const STEPS_A_SECOND: usize = 50;
+    let (client, mut events) = AsyncClient::new(options("pacer", port), rate.max(1));
+    let n_messages = rate * seconds;
+    tokio::spawn(async move {
+        let mut steps = tokio::time::interval(Duration::from_millis(1_000 / STEPS_A_SECOND as u64));
+        for number in 0..n_messages {
+            if number % (rate / STEPS_A_SECOND).max(1) == 0 {
+                steps.tick().await;
+            }
+            let (topic, payload) = telemetry(number, n_devices);
+            if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    let (mut n_acknowledged, start) = (0, Instant::now());
+    while n_acknowledged < n_messages {
+        if let Event::Incoming(Packet::PubAck(_)) = events.poll().await.expect("the broker stays") {
+            n_acknowledged += 1;
+        }
+    }
+    println!("sent={n_acknowledged} seconds={:.1}", start.elapsed().as_secs_f64());
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -138,6 +174,7 @@ fn broker(port: u16, version: Version) -> Broker {
         client_id: "ioc-watch-main".into(),
         username: None,
         password: None,
+        share: None,
         topics: vec![Topic::new(pattern, Decode::Json { fields, each: None })],
     }
 }
@@ -151,6 +188,8 @@ async fn fleet(n_devices: usize, directory: &std::path::Path) -> (Arc<Fleet>, Ar
         discover_max: 0,
         offline_after: Some(Duration::from_secs(180)),
         forget_after: Duration::from_secs(86_400),
+        rate_limit: None,
+        shard: None,
         agencies: (0..N_AGENCIES).map(|number| id(&format!("agency{number:02}"))).collect(),
         site_agency: id("ioc"),
     };

@@ -144,6 +144,7 @@ fn fingerprint(labels: &LabelMap) -> String {
         starts_at: Timestamp::UNIX_EPOCH,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     };
     alert.fingerprint()
 }
