@@ -12,6 +12,8 @@ mod mosquitto;
 mod postgres;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/workbooks.rs"]
+mod workbooks;
 
 #[path = "e2e/access.rs"]
 mod access;
@@ -43,6 +45,8 @@ mod feeds;
 mod heartbeats;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/hostile_feeds.rs"]
+mod hostile_feeds;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;
