@@ -41,6 +41,8 @@ mod faults;
 mod feeds;
 #[path = "e2e/heartbeats.rs"]
 mod heartbeats;
+#[path = "e2e/history.rs"]
+mod history;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[allow(dead_code, reason = "other test binaries use the rest")]

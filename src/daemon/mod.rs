@@ -6,6 +6,7 @@
 
 mod attribution;
 mod curves;
+mod expected;
 mod generation;
 pub mod prepare;
 mod pulse;

@@ -8,6 +8,7 @@ use crate::promql::{self, Query, Run, STALE_NAN_BITS, SampleSeries, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn config() -> site::History {
     site::History {
@@ -15,6 +16,7 @@ fn config() -> site::History {
         window: Duration::from_secs(300),
         keep: Vec::new(),
         max_memory: 1 << 30,
+        ..site::History::default()
     }
 }
 
@@ -134,7 +136,7 @@ fn series_are_kept_as_long_as_their_readers_need_and_no_longer() {
     config.keep.push(Keep { selector: "ioc_service_checks_total".into(), keep: Duration::from_secs(7_200) });
     let (history, metrics) = (History::new(&config), Metrics::new());
     let read = Query::parse("max_over_time(ioc_service_up{service=\"long\"}[1h])").unwrap();
-    history.set_retention(&config, &read.lookback());
+    history.set_retention(&config, &Need::of(&read, "test"));
     let checks = metrics.table(service_checks::TABLE);
     let check = checks.row(&["tam-ky", "dvc", "portal", "ok"]);
     let gone = up(&metrics, "gone", 1.0);

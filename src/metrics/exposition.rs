@@ -63,6 +63,38 @@ impl Metrics {
     }
 }
 
+/// Adds samples that are no metrics of this program, in the order of their names: each a name, its labels and the value.
+pub fn append<'s, L>(page: &mut String, format: Format, samples: impl Iterator<Item = (&'s str, L, f64)>)
+where
+    L: Iterator<Item = (&'s str, &'s str)>,
+{
+    const END: &str = "# EOF\n";
+    if format == Format::OpenMetrics && page.ends_with(END) {
+        page.truncate(page.len() - END.len());
+    }
+    let kind = if format == Format::OpenMetrics { "unknown" } else { "untyped" };
+    let mut last = "";
+    for (name, labels, value) in samples {
+        if name != last {
+            let _ = writeln!(page, "# TYPE {name} {kind}");
+            last = name;
+        }
+        page.push_str(name);
+        for (index, (label, value)) in labels.enumerate() {
+            page.push_str(if index == 0 { "{" } else { "," });
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(page, "{label}=\"{value}\"");
+        }
+        // A series may have no label but its name.
+        page.push_str(if page.ends_with('"') { "} " } else { " " });
+        write_value(page, value);
+        page.push('\n');
+    }
+    if format == Format::OpenMetrics {
+        page.push_str(END);
+    }
+}
+
 /// Whether the series of an agency are shown.
 type Shown<'a> = &'a dyn Fn(&str) -> bool;
 
