@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::config::devices::DeviceKind;
+use crate::config::feeds::Source;
 use crate::config::mqtt::Decode;
 use crate::config::probes::Probe;
 use crate::config::usage::UsageRows;
@@ -27,9 +28,9 @@ const REASONS: u64 = 16;
 const MISMATCHES: u64 = 8;
 /// Sides of a payment by its statuses.
 const PAYMENT_ROWS: u64 = 12;
-/// Steps of a dossier by channel, and by outcome too.
+/// Steps of a dossier by channel, and by outcome too, which the two last of five steps have.
 const DOSSIER_STEPS: u64 = 10;
-const DOSSIER_OUTCOMES: u64 = 30;
+const DOSSIER_OUTCOMES: u64 = 18;
 /// Kinds of events of an application.
 const EVENTS: u64 = 20;
 /// Cores and network interfaces of a machine: `check` may run on another.
@@ -176,7 +177,13 @@ impl Crowds {
                     self.brisk(columns::access_log_file::TABLE, &[], 1);
                 }
                 UsageRows::Dossiers(dossiers) => {
-                    self.brisk(columns::dossiers::TABLE, &[], agencies * DOSSIER_OUTCOMES);
+                    // Counts change when rows come; files and pushed rows may come at any time.
+                    let every = match &dossiers.feed.source {
+                        Source::Http(http) => http.every,
+                        Source::Sql(sql) => sql.every,
+                        Source::Files(_) | Source::Push => self.tick,
+                    };
+                    self.rows(columns::dossiers::TABLE, &[], agencies * DOSSIER_OUTCOMES, |_| Some(every));
                     self.brisk(columns::dossier_month::TABLE, &[], agencies * DOSSIER_STEPS);
                     self.brisk(columns::dossier_standing::TABLE, &[], agencies);
                     self.brisk(columns::target::TABLE, &[], agencies * dossiers.targets.len() as u64);

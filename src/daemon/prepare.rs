@@ -51,6 +51,11 @@ pub fn prepare(file: &Path) -> Result<Prepared, Vec<Problem>> {
     if config.rules.evaluate == Evaluate::Embedded {
         needs.extend(rules.needs());
     }
+    if config.history.remote.is_some() {
+        // The rest is asked there.
+        let recorded = rules.recorded();
+        needs.retain(|need| need.metric().is_some_and(|metric| recorded.contains(&metric)));
+    }
     let estimate = expected::estimate(&config, &inventory, &rules, &needs);
     if estimate.total() > config.history.max_memory {
         let place = config.history.place;

@@ -50,8 +50,8 @@ pub enum RemoteError {
     Malformed(String),
     #[error("the remote engine's answer is partial: {0}")]
     Partial(String),
-    /// It did not answer a moment ago and is not asked again yet.
-    #[error("the remote engine does not answer: {0}")]
+    /// It did not answer a moment ago, for this reason, and is not asked again yet.
+    #[error("{0}")]
     Paused(String),
 }
 

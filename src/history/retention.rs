@@ -2,7 +2,7 @@
 
 use crate::config::site;
 use crate::promql::{Labels, Query};
-use promql_parser::label::Matchers;
+use promql_parser::label::{MatchOp, Matchers};
 use std::time::Duration;
 
 /// That somebody looks back so far on the series that match.
@@ -19,6 +19,13 @@ impl Need {
     pub fn of(query: &Query, reader: &str) -> Vec<Need> {
         let lookback = query.lookback().into_iter();
         lookback.map(|(matchers, back)| Need { matchers, back, reader: reader.to_owned() }).collect()
+    }
+
+    /// The metric, if the selector names one.
+    pub fn metric(&self) -> Option<&str> {
+        let mut matchers = self.matchers.matchers.iter();
+        let name = matchers.find(|matcher| matcher.name == "__name__" && matches!(matcher.op, MatchOp::Equal));
+        name.map(|matcher| matcher.value.as_str())
     }
 }
 

@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn what_others_add_stands_before_the_end_with_its_labels_escaped() {
+        let labels = [("a", "x\"\\\n"), ("b", "ạ")];
+        let rows: [(&str, &[(&str, &str)], f64); 3] = [("r:a", &labels, 1.5), ("r:a", &[], f64::NAN), ("r:b", &[], 2.0)];
+        for (format, kind, end) in [(Format::Text, "untyped", ""), (Format::OpenMetrics, "unknown", "# EOF\n")] {
+            let mut page = filled().render(format);
+            append(&mut page, format, rows.iter().map(|(name, labels, value)| (*name, labels.iter().copied(), *value)));
+            let added = format!(
+                "\n# TYPE r:a {kind}\nr:a{{a=\"x\\\"\\\\\\n\",b=\"ạ\"}} 1.5\nr:a NaN\n# TYPE r:b {kind}\nr:b 2\n{end}"
+            );
+            assert!(page.ends_with(&added), "{}", &page[page.len() - 200..]);
+            assert_eq!(page.matches("# EOF").count(), usize::from(!end.is_empty()));
+        }
+    }
+
+    #[test]
     fn text_format_shows_only_families_with_samples() {
         let page = filled().render(Format::Text);
         assert!(page.contains(
