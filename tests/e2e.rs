@@ -43,6 +43,8 @@ mod faults;
 mod feeds;
 #[path = "e2e/heartbeats.rs"]
 mod heartbeats;
+#[path = "e2e/history.rs"]
+mod history;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/hostile_feeds.rs"]

@@ -126,7 +126,8 @@ impl Ruler {
         })
     }
 
-    pub(super) fn known_ids(&self) -> BTreeSet<String> {
+    /// The identities of all rules.
+    pub fn known_ids(&self) -> BTreeSet<String> {
         self.ids().map(str::to_owned).collect()
     }
 
