@@ -266,4 +266,7 @@ tables! {
     incidents ("agency", "area", "severity") {
         OPEN Gauge "ioc_incidents_open" "Open incidents.";
     }
+    incidents_unowned ("agency", "area") {
+        NOBODY Gauge "ioc_incidents_without_responsible" "Open incidents of an agency in which nobody answers for the area; absent if there are none.";
+    }
 }

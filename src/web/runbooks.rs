@@ -31,6 +31,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("journey-not-undone", include_str!("../../docs/runbooks/journey-not-undone.md")),
     ("mail-stuck", include_str!("../../docs/runbooks/mail-stuck.md")),
     ("mqtt-disconnected", include_str!("../../docs/runbooks/mqtt-disconnected.md")),
+    ("nobody-responsible", include_str!("../../docs/runbooks/nobody-responsible.md")),
     ("paid-not-recorded", include_str!("../../docs/runbooks/paid-not-recorded.md")),
     ("payment-mismatch", include_str!("../../docs/runbooks/payment-mismatch.md")),
     ("receipt-missing", include_str!("../../docs/runbooks/receipt-missing.md")),
