@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn what_others_add_stands_before_the_end_with_its_labels_escaped() {
         let labels = [("a", "x\"\\\n"), ("b", "ạ")];
-        let rows: [(&str, &[(&str, &str)], f64); 3] = [("r:a", &labels, 1.5), ("r:a", &[], f64::NAN), ("r:b", &[], 2.0)];
+        let rows: [(&str, &[(&str, &str)], f64); 3] =
+            [("r:a", &labels, 1.5), ("r:a", &[], f64::NAN), ("r:b", &[], 2.0)];
         for (format, kind, end) in [(Format::Text, "untyped", ""), (Format::OpenMetrics, "unknown", "# EOF\n")] {
             let mut page = filled().render(format);
             append(&mut page, format, rows.iter().map(|(name, labels, value)| (*name, labels.iter().copied(), *value)));
