@@ -43,6 +43,8 @@ mod feeds;
 mod heartbeats;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/hostile_queries.rs"]
+mod hostile_queries;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;
