@@ -16,6 +16,8 @@ pub struct Alert {
     pub ends_at: Option<Timestamp>,
     /// Where its expression can be looked at; may be empty.
     pub generator_url: String,
+    /// Its sender named no end: it ends unless it is sent again in time.
+    pub end_is_assumed: bool,
 }
 
 impl Alert {

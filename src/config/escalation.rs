@@ -25,6 +25,8 @@ pub struct Policy {
     pub repeat: Option<Duration>,
     /// An acknowledgement holds for so long.
     pub ack_expires: Duration,
+    /// What lasts so long since its first mail, and nobody's answer holds, becomes critical. `None`: never.
+    pub critical_after: Option<Duration>,
 }
 
 /// People who are told together.
@@ -65,7 +67,7 @@ pub enum Office {
 
 impl Policy {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Policy> {
-        const KEYS: &[&str] = &["match", "working_hours", "steps", "repeat", "ack_expires"];
+        const KEYS: &[&str] = &["match", "working_hours", "steps", "repeat", "ack_expires", "critical_after"];
         let section = Section::open(cx, node, "escalation policy", KEYS, &[])?;
         let matchers = section.optional(cx, "match", decode::list(super::incidents::matcher)).unwrap_or_default();
         let working_hours = section.optional(cx, "working_hours", decode::boolean).unwrap_or(false);
@@ -73,7 +75,8 @@ impl Policy {
         let repeat = section.optional(cx, "repeat", decode::duration(5 * MINUTE..=30 * DAY));
         let ack_expires = section.optional(cx, "ack_expires", decode::duration(5 * MINUTE..=30 * DAY));
         let ack_expires = ack_expires.unwrap_or(ACK_EXPIRES);
-        Some(Policy { matchers, working_hours, steps: steps?, repeat, ack_expires })
+        let critical_after = section.optional(cx, "critical_after", decode::duration(5 * MINUTE..=30 * DAY));
+        Some(Policy { matchers, working_hours, steps: steps?, repeat, ack_expires, critical_after })
     }
 
     /// The first that matches.
@@ -198,6 +201,7 @@ pub fn defaults() -> Vec<Policy> {
             ],
             repeat: Some(4 * HOUR),
             ack_expires: ACK_EXPIRES,
+            critical_after: None,
         },
         Policy {
             matchers: Vec::new(),
@@ -205,6 +209,7 @@ pub fn defaults() -> Vec<Policy> {
             steps: vec![step(Duration::ZERO, vec![own(Office::Duty)]), step(4 * HOUR, vec![own(Office::Leader)])],
             repeat: None,
             ack_expires: ACK_EXPIRES,
+            critical_after: None,
         },
     ]
 }

@@ -62,6 +62,7 @@ fn alert(name: &str, cluster: &str, ends: Option<Timestamp>) -> Alert {
         starts_at: wall(0),
         ends_at: ends,
         generator_url: String::new(),
+        end_is_assumed: false,
     }
 }
 

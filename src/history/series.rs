@@ -45,6 +45,14 @@ struct Stored {
     retention_ms: i64,
 }
 
+/// A series as others see it.
+pub struct Remembered<'s> {
+    pub labels: &'s Labels,
+    pub clock: ClockId,
+    pub runs: &'s [Run],
+    pub retention_ms: i64,
+}
+
 impl Stored {
     /// The tick on which it became stale, if it is.
     fn ended(&self) -> Option<u32> {
@@ -58,6 +66,23 @@ impl Stored {
             self.last = *last;
         }
     }
+}
+
+/// Bytes of a series without its labels and runs: itself and its places in the indices.
+const SERIES: usize = size_of::<Option<Stored>>() + 2 * size_of::<(Labels, u32)>() + 48;
+const LABEL: usize = size_of::<(Arc<str>, Arc<str>)>();
+/// Of a label's name or value, which equal ones share.
+const STRING: usize = 64;
+
+/// Vectors grow by doubling: half as much again on average.
+fn run_bytes(runs: usize) -> usize {
+    runs * size_of::<Run>() * 3 / 2
+}
+
+/// What one series takes with so many labels, one of them nobody else's, and so many runs, estimated.
+pub fn bytes_of(labels: u64, runs: u64) -> u64 {
+    let runs = usize::try_from(runs).unwrap_or(usize::MAX / 64).min(usize::MAX / 64);
+    (SERIES + STRING + run_bytes(runs)) as u64 + labels * LABEL as u64
 }
 
 impl Store {
@@ -163,6 +188,30 @@ impl Store {
         self.push(id, tick, f64::from_bits(STALE_NAN_BITS));
     }
 
+    /// The times of a clock's ticks in milliseconds, ascending.
+    pub fn ticks(&self, clock: ClockId) -> &[i64] {
+        &self.clocks[clock.0 as usize].ticks
+    }
+
+    /// Every series.
+    pub fn series(&self) -> impl Iterator<Item = Remembered<'_>> {
+        self.series.iter().flatten().map(|stored| Remembered {
+            labels: &stored.labels,
+            clock: stored.clock,
+            runs: &stored.runs,
+            retention_ms: stored.retention_ms,
+        })
+    }
+
+    /// No series of the clock has samples from the tick on.
+    pub fn end_all(&mut self, clock: ClockId, tick: u32) {
+        for id in 0..self.series.len() as u32 {
+            if self.series[id as usize].as_ref().is_some_and(|stored| stored.clock == clock) {
+                self.end(id, tick);
+            }
+        }
+    }
+
     /// Series, ended ones that are still kept included.
     pub fn live(&self) -> usize {
         self.by_labels.len()
@@ -170,13 +219,9 @@ impl Store {
 
     /// Memory used, estimated.
     pub fn bytes(&self) -> u64 {
-        const SERIES: usize = size_of::<Option<Stored>>() + 2 * size_of::<(Labels, u32)>() + 48;
-        const LABEL: usize = size_of::<(Arc<str>, Arc<str>)>();
-        const STRING: usize = 64;
-        // Vectors grow by doubling: half as much again on average.
-        let runs = self.runs * size_of::<Run>() * 3 / 2;
         let ticks: usize = self.clocks.iter().map(|clock| clock.ticks.capacity() * size_of::<i64>()).sum();
-        (self.by_labels.len() * SERIES + self.labels * LABEL + self.strings.len() * STRING + runs + ticks) as u64
+        let series = self.by_labels.len() * SERIES + self.labels * LABEL + run_bytes(self.runs);
+        (series + self.strings.len() * STRING + ticks) as u64
     }
 
     pub fn assign_retention(&mut self, retention: &Retention) {

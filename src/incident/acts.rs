@@ -105,7 +105,7 @@ impl Incidents {
         };
         self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
         tx.commit().await?;
-        self.apply(change);
+        self.apply(change, now);
         Ok(done)
     }
 

@@ -27,6 +27,7 @@ fn policy(steps: Steps, repeat_hours: u64) -> Policy {
         steps: steps.collect(),
         repeat: (repeat_hours > 0).then(|| Duration::from_secs(repeat_hours * 3600)),
         ack_expires: Duration::from_secs(8 * 3600),
+        critical_after: None,
     }
 }
 

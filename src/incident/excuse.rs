@@ -189,6 +189,7 @@ mod tests {
                 starts_at: Timestamp::UNIX_EPOCH,
                 ends_at: None,
                 generator_url: String::new(),
+                end_is_assumed: false,
             };
             assert_eq!(about(&alert), expected, "{text}");
         }

@@ -53,7 +53,7 @@ impl Incidents {
             }
         }
         tx.commit().await?;
-        self.apply(change);
+        self.apply(change, now);
         Ok(())
     }
 }

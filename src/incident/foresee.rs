@@ -10,8 +10,9 @@ use crate::config::escalation::{Office, Policy, Step, Target, defaults};
 use crate::config::organisation::Area;
 use crate::config::{Config, Id};
 use crate::org::{Org, Sought};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What would happen.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Foresight {
     pub moments: Vec<Moment>,
     /// When everybody would be reminded for the first time.
     pub reminded: Option<Timestamp>,
+    /// When it would become critical, and the policy for that take over.
+    pub critical: Option<Timestamp>,
 }
 
 /// One step of the policy at its time.
@@ -80,6 +83,14 @@ impl Case {
     }
 }
 
+impl Case {
+    /// When what was first told at `first` and lasted `after` may be told to be of `severity`.
+    fn becomes(&self, severity: Severity, first: Timestamp, after: Duration) -> Timestamp {
+        let at = SignedDuration::try_from(after).ok().and_then(|after| first.checked_add(after).ok()).unwrap_or(first);
+        self.settings.with_rules(&self.incident, None, at, |rules| rules.call(severity).allowed(at))
+    }
+}
+
 /// What would happen if such an incident began at `at`. The agency is one of the configuration's.
 pub fn foresee(
     config: &Config,
@@ -94,8 +105,10 @@ pub fn foresee(
     let waited = at.saturating_add(settings.timing.group_wait).unwrap_or(at);
     let case = Case { settings, incident };
     let (policy, first) = case.ask(at, |call| (call.policy.clone(), call.allowed(waited)));
-    let mut foresight =
-        Foresight { position: position(config, &policy), policy, first, moments: Vec::new(), reminded: None };
+    let critical = policy.critical_after.filter(|_| severity < Severity::Critical);
+    let position = position(config, &policy);
+    let mut foresight = Foresight { position, policy, first, moments: Vec::new(), reminded: None, critical: None };
+    foresight.critical = critical.map(|after| case.becomes(Severity::Critical, first, after));
     let mut escalation = Escalation::default();
     let mut now = first;
     let mut raised = case.ask(now, |call| escalation.begin(severity, now, call));

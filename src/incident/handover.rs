@@ -101,7 +101,7 @@ impl Incidents {
         }
         tx.commit().await?;
         self.state().keepers = keepers;
-        self.apply(change);
+        self.apply(change, now);
         Ok(next)
     }
 

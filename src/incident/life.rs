@@ -7,9 +7,11 @@
 //! ended. What was told stays told: an open incident is marked, and ends only with its own alerts.
 
 use super::address::Severity;
-use super::escalation::{Call, Escalation, Raised};
+use super::escalation::{Call, Escalation};
+pub use super::event::{Event, News};
+pub(super) use super::member::merged;
+pub use super::member::{Excused, Excuses, Member, Why};
 use crate::alert::Alert;
-use crate::attribution::Cause;
 use crate::config::escalation::{Policy, Step};
 use crate::config::organisation::Area;
 use jiff::{SignedDuration, Timestamp};
@@ -54,81 +56,6 @@ impl Rules<'_> {
     }
 }
 
-/// An alert of an incident.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Member {
-    pub alert: Alert,
-    pub severity: Severity,
-    /// When it ended; `None` while it fires.
-    pub resolved: Option<Timestamp>,
-    /// Why nobody is told of it just now; if it ended, why nobody was told at its end.
-    pub excused: Option<Excused>,
-    /// When its excuse ended; `None` again once `group_wait` has passed since.
-    pub freed: Option<Timestamp>,
-    /// When a person said that it is over although its source still calls it firing: until the source says that it
-    /// ended, or that it began again, the person is believed.
-    pub dismissed: Option<Timestamp>,
-    /// When a source last said that it fires, or that it ended; after a restart, when it began.
-    pub updated: Timestamp,
-}
-
-/// Why nobody is told of an alert just now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excused {
-    pub why: Why,
-    /// For people: the dependency's name, the reason of the maintenance, the comment of the silence, the summary of the
-    /// alert that inhibits.
-    pub by: String,
-    /// Since when the alert is excused.
-    pub since: Timestamp,
-}
-
-/// What keeps people from being told of an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// Not its agency's, says the attribution ledger.
-    Cause(Cause),
-    /// A person does not want to hear of it for a time.
-    Silenced,
-    /// Another alert says it all.
-    Inhibited,
-}
-
-impl Why {
-    /// The name it is kept by.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Why::Cause(cause) => cause.as_str(),
-            Why::Silenced => "silenced",
-            Why::Inhibited => "inhibited",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Why> {
-        match text {
-            "silenced" => Some(Why::Silenced),
-            "inhibited" => Some(Why::Inhibited),
-            _ => Cause::parse(text).map(Why::Cause),
-        }
-    }
-}
-
-/// The alerts of an incident that are excused, by fingerprint.
-pub type Excuses = BTreeMap<String, Excused>;
-
-impl Member {
-    /// Fires.
-    pub fn new(alert: Alert, severity: Severity) -> Member {
-        let updated = alert.starts_at;
-        Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None, updated }
-    }
-
-    /// No notification about it starts: it is excused, or was until just now.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.excused.is_some() || self.freed.is_some()
-    }
-}
-
 /// An incident that is not closed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incident {
@@ -139,7 +66,7 @@ pub struct Incident {
     pub area: Area,
     /// The highest it had.
     pub severity: Severity,
-    /// In one line and the site's language; empty before the first mail.
+    /// In one line and the site's language: what the first mail was about, and before it, what came first.
     pub subject: String,
     pub opened: Timestamp,
     /// When the last of its alerts ended; `None` while one fires.
@@ -158,58 +85,6 @@ pub struct Incident {
     /// Fingerprints that the last mail called firing.
     pub told: BTreeSet<String>,
     pub escalation: Escalation,
-}
-
-/// What a mail says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// The first mail.
-    Broken,
-    /// Alerts came, came back or ended, and some fire.
-    Changed,
-    /// All alerts ended.
-    Resolved,
-}
-
-/// What happened in a step, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    Opened,
-    /// An alert began to fire (or fires again).
-    Fired(String),
-    /// An alert ended.
-    Ended(String),
-    /// Nobody is told of an alert from now on.
-    Excused(String),
-    /// An alert that fires is its agency's again.
-    ExcuseEnded(String),
-    /// An alert fires again after all had ended.
-    Reopened,
-    /// All alerts ended.
-    Resolved,
-    /// A mail is to be written, about the incident as it stands after the step.
-    Mail(News),
-    /// The escalation goes on.
-    Raised(Raised),
-    /// A person answered; until when that stops the escalation, if it does.
-    Acknowledged {
-        person: String,
-        until: Option<Timestamp>,
-        /// The person's first answer since the escalation began or the last one expired: news to the others.
-        is_first: bool,
-    },
-    /// A person said that it is over.
-    Dismissed {
-        person: String,
-        reason: String,
-    },
-    /// What was written to a person did not arrive, and why.
-    Undeliverable {
-        person: String,
-        reason: String,
-    },
-    /// It is over; the next alert of its group opens a new one.
-    Closed,
 }
 
 impl Incident {
@@ -299,6 +174,17 @@ impl Incident {
         Some(rules.call(self.severity).allowed(due))
     }
 
+    /// When it becomes critical because it lasts and nobody answers.
+    fn critical_due(&self, rules: &Rules<'_>) -> Option<Timestamp> {
+        let is_told = self.is_live() && self.news() != Some(News::Resolved);
+        let after = (rules.policy)(self.severity).critical_after;
+        let after = after.filter(|_| is_told && self.severity < Severity::Critical)?;
+        let due = later(self.first_mail?, SignedDuration::try_from(after).ok()?);
+        // An answer that holds stops this too.
+        let due = self.escalation.held_until.map_or(due, |until| due.max(until));
+        Some(rules.call(Severity::Critical).allowed(due))
+    }
+
     /// Its alerts come and go.
     pub fn is_flapping(&self) -> bool {
         self.flaps.len() >= FLAPS
@@ -323,7 +209,8 @@ impl Incident {
             _ => None,
         };
         let escalation = self.is_live().then(|| self.escalation.next_due(&rules.call(self.severity))).flatten();
-        ends.chain(freed).chain(mail).chain(close).chain(escalation).min()
+        let critical = self.critical_due(rules);
+        ends.chain(freed).chain(mail).chain(close).chain(escalation).chain(critical).min()
     }
 
     /// The source of one of its alerts still calls firing what a person said is over.
@@ -333,7 +220,7 @@ impl Incident {
 
     /// A clock that was set back must not put mails off by as much.
     fn clamp(&mut self, now: Timestamp) {
-        for time in [&mut self.changed, &mut self.last_mail, &mut self.resolved] {
+        for time in [&mut self.changed, &mut self.first_mail, &mut self.last_mail, &mut self.resolved] {
             *time = time.map(|time| time.min(now));
         }
         self.flaps.iter_mut().for_each(|flap| *flap = (*flap).min(now));
@@ -416,17 +303,22 @@ pub fn step(
         }
         _ => {}
     }
-    let news = incident.news();
+    let worsens = incident.critical_due(rules).is_some_and(|due| due <= now);
+    if worsens {
+        incident.severity = Severity::Critical;
+        events.push(Event::Worsened);
+    }
+    let news = incident.news().or(worsens.then_some(News::Changed));
     match news {
         Some(_) => incident.changed = incident.changed.or(Some(now)),
         None if !incident.told.is_empty() || incident.is_firing() => incident.changed = None,
         None => {}
     }
-    let begins = incident.escalation.begun.is_none() || incident.is_worse();
+    let begins = incident.escalation.begun.is_none() || incident.is_worse() || worsens;
     let call = rules.call(incident.severity);
     let mut raised = Vec::new();
     if let Some(news) = news
-        && incident.mail_due(news, rules).is_some_and(|due| due <= now)
+        && (worsens || incident.mail_due(news, rules).is_some_and(|due| due <= now))
     {
         tell(&mut incident, now);
         events.push(Event::Mail(news));
@@ -518,14 +410,6 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
         }
     }
     incident.severity = incident.severity.max(severity);
-}
-
-/// What is known of an alert that fires, once it is posted again: it began when the first of its senders saw it, and fires
-/// as long as one of them says. Without an end it fires until it is said to have ended. So one of two senders that
-/// starts anew, or asks to be believed for a shorter time, ends nothing that the other one sees.
-pub(super) fn merged(known: &Alert, posted: &Alert) -> Alert {
-    let ends_at = known.ends_at.and_then(|known| posted.ends_at.map(|posted| posted.max(known)));
-    Alert { starts_at: posted.starts_at.min(known.starts_at), ends_at, ..posted.clone() }
 }
 
 /// Notes that everybody is told now how things stand. What a mail only mentions as excused is not told: its end needs

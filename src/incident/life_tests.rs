@@ -1,6 +1,8 @@
 //! Tests of `life.rs`: stories told step by step, and what must hold in every story.
 
 use super::*;
+use crate::attribution::Cause;
+use crate::incident::escalation::Raised;
 use proptest::prelude::*;
 
 const NONE: Excuses = Excuses::new();
@@ -26,6 +28,7 @@ fn policy(_: Severity) -> &'static Policy {
         steps: vec![Step { after: Duration::ZERO, notify: Vec::new(), acknowledge: Acknowledge::AtLeast(1) }],
         repeat: None,
         ack_expires: Duration::from_secs(8 * 3600),
+        critical_after: None,
     })
 }
 
@@ -45,6 +48,7 @@ fn alerts(text: &str, second: i64) -> Vec<(Alert, Severity)> {
                 starts_at: at(second),
                 ends_at: (sign == "-").then(|| at(second)),
                 generator_url: String::new(),
+                end_is_assumed: false,
             };
             (alert, if sign == "!" { Severity::Critical } else { Severity::Warning })
         })
@@ -273,6 +277,27 @@ fn an_announced_end_happens_when_it_is_not_announced_anew() {
     let (incident, events) = step(incident, &[], &NONE, at(400), &rules());
     assert!(events.contains(&Event::Mail(News::Resolved)), "{events:?}");
     assert_eq!(incident.resolved, Some(at(400)));
+}
+
+#[test]
+fn of_ends_that_senders_name_the_latest_counts_and_any_more_than_an_assumed_one() {
+    let alert = |end: Option<(i64, bool)>| Alert {
+        ends_at: end.map(|(second, _)| at(second)),
+        end_is_assumed: end.is_some_and(|(_, is_assumed)| is_assumed),
+        ..alerts("+a", 0).remove(0).0
+    };
+    let (named, assumed) = (|second| Some((second, false)), |second| Some((second, true)));
+    let rows = [
+        ("one sender of two is shorter", named(300), named(200), named(300)),
+        ("announced anew", named(200), named(300), named(300)),
+        ("an end after none", assumed(300), named(60), named(60)),
+        ("none after an end", named(60), assumed(300), assumed(300)),
+        ("none after a later end", named(600), assumed(300), named(600)),
+        ("the ruler's own", None, named(60), None),
+    ];
+    for (what, known, posted, expected) in rows {
+        assert_eq!(merged(&alert(known), &alert(posted)), alert(expected), "{what}");
+    }
 }
 
 #[test]

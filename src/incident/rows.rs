@@ -284,6 +284,8 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         starts_at: from_micros(row.try_get("starts_us")?),
         ends_at: time("ends_us")?,
         generator_url: row.try_get("generator_url")?,
+        // Whatever is posted after a restart says more than the grace that follows one.
+        end_is_assumed: true,
     };
     let why: Option<String> = row.try_get("excused_cause")?;
     let by: Option<String> = row.try_get("excused_by")?;

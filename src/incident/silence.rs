@@ -292,7 +292,7 @@ impl Incidents {
         prune(&mut tx, now).await?;
         tx.commit().await?;
         self.state().silences.prune(now);
-        self.apply(Change::of_silences(written));
+        self.apply(Change::of_silences(written), now);
         Ok(id)
     }
 
@@ -313,7 +313,7 @@ impl Incidents {
         let ended = end(&known, now);
         write(&mut tx, &ended).await?;
         tx.commit().await?;
-        self.apply(Change::of_silences(vec![ended]));
+        self.apply(Change::of_silences(vec![ended]), now);
         Ok(())
     }
 }

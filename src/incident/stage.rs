@@ -20,7 +20,7 @@ use crate::alert::Alert;
 use crate::attribution::Ledger;
 use crate::config::Config;
 use crate::mail::Outbox;
-use crate::metrics::{Metrics, columns};
+use crate::metrics::Metrics;
 use crate::org::Org;
 use crate::store::{Store, StoreError, Tx};
 use jiff::Timestamp;
@@ -127,7 +127,7 @@ impl Incidents {
             changed: Notify::new(),
         };
         incidents.find_sources(&incidents.settings(), &[], now);
-        incidents.measure();
+        incidents.measure(now);
         Ok(incidents)
     }
 
@@ -228,7 +228,7 @@ impl Incidents {
             }
         }
         tx.commit().await?;
-        self.apply(change);
+        self.apply(change, now);
         Ok(())
     }
 
@@ -273,12 +273,14 @@ impl Incidents {
                 self.advance(&mut tx, &settings, open, &[], Vec::new(), now, &mut change).await?;
             }
             tx.commit().await?;
-            self.apply(change);
+            self.apply(change, now);
         }
         {
             let mut state = self.state();
             (state.excuses, state.ticked) = (Some(version), Some(now));
         }
+        // Offices change hands while nothing else does.
+        self.measure(now);
         if ended { self.end_recorded(now).await } else { Ok(()) }
     }
 
@@ -344,6 +346,10 @@ impl Incidents {
         let events: Vec<Event> = done.into_iter().chain(stepped).collect();
         let mut open = Open { incident, ..open };
         let is_closed = events.contains(&Event::Closed);
+        if open.incident.subject.is_empty() {
+            // What nobody is mailed about has a name, too.
+            open.incident.subject = settings.desk.headline(&open.incident, settings.desk.site.language);
+        }
         let mut entries = Vec::new();
         for event in &events {
             entries.extend(timeline::entry(event, &open.incident, settings, now));
@@ -422,12 +428,12 @@ impl Incidents {
             change.recorded.push((fingerprint, None));
         }
         tx.commit().await?;
-        self.apply(change);
+        self.apply(change, now);
         Ok(())
     }
 
     /// Memory follows what was committed.
-    pub(super) fn apply(&self, change: Change) {
+    pub(super) fn apply(&self, change: Change, now: Timestamp) {
         {
             let mut state = self.state();
             state.next_id = change.next_id.unwrap_or(state.next_id);
@@ -446,30 +452,11 @@ impl Incidents {
             change.silences.into_iter().for_each(|silence| state.silences.put(silence));
         }
         self.find_sources(&self.settings(), &[], Timestamp::default());
-        self.measure();
+        self.measure(now);
         if change.has_mails {
             self.outbox.wake();
         }
         self.changed.notify_one();
-    }
-
-    /// Brings `ioc_incidents_open` up to date.
-    fn measure(&self) {
-        let mut counts: BTreeMap<[String; 3], f64> = BTreeMap::new();
-        for open in self.state().open.values().filter(|open| open.incident.resolved.is_none()) {
-            let incident = &open.incident;
-            let labels =
-                [incident.agency.clone(), incident.area.as_str().into(), incident.severity.as_str().to_string()];
-            *counts.entry(labels).or_default() += 1.0;
-        }
-        let table = self.metrics.table(columns::incidents::TABLE);
-        table.retain(|labels| {
-            let [agency, area, severity] = labels else { return false };
-            counts.contains_key(&[agency.to_string(), area.to_string(), severity.to_string()])
-        });
-        for ([agency, area, severity], count) in counts {
-            table.set(table.row(&[&agency, &area, &severity]), columns::incidents::OPEN, count);
-        }
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {

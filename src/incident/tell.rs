@@ -28,6 +28,8 @@ pub(super) struct Telling {
     pub is_expired: bool,
     /// Everybody who was told is told that somebody answered.
     pub is_acknowledgement: bool,
+    /// It lasted so long that it is critical now.
+    pub is_worsened: bool,
 }
 
 impl Telling {
@@ -39,6 +41,7 @@ impl Telling {
                 Event::Mail(news) => telling.news = Some(*news),
                 Event::Raised(Raised::Again) => telling.is_reminder = true,
                 Event::Raised(Raised::Expired) => telling.is_expired = true,
+                Event::Worsened => telling.is_worsened = true,
                 Event::Acknowledged { is_first, .. } => telling.is_acknowledgement = *is_first,
                 Event::Raised(Raised::Step(index)) => {
                     telling.step = Some(*index);
@@ -90,6 +93,7 @@ impl Incidents {
             is_reminder: telling.is_reminder,
             is_expired: telling.is_expired,
             is_acknowledgement: telling.is_acknowledgement,
+            is_worsened: telling.is_worsened,
             told_before: Vec::new(),
         }
     }
@@ -105,8 +109,8 @@ impl Incidents {
         change: &mut Change,
     ) -> Result<Vec<Entry>, StoreError> {
         let language = settings.desk.site.language;
-        if open.incident.subject.is_empty() {
-            open.incident.subject = settings.desk.subject(&open.incident, language);
+        if open.told.is_empty() {
+            open.incident.subject = settings.desk.headline(&open.incident, language);
         }
         let mut evidence = settings.evidence_lines(&open.incident, now).await;
         if let Some(excuser) = self.excuser.as_ref().filter(|_| telling.news != Some(News::Resolved)) {

@@ -43,6 +43,12 @@ pub fn addressees(org: &Org, agency: &str, area: Area, severity: Severity, at: T
     decide(own, &site, severity)
 }
 
+/// Whether the agency has nobody who answers for the area at `at`.
+pub fn is_nobodys(org: &Org, agency: &str, area: Area, at: Timestamp) -> bool {
+    let own = org.responsible(agency, area, at);
+    own.duty.is_none() && own.leader.is_none()
+}
+
 /// The persons whom targets mean at `at`, each once.
 pub fn resolve(org: &Org, targets: &[Target], agency: &str, area: Area, at: Timestamp) -> Vec<(Id, Role)> {
     let mut to: Vec<(Id, Role)> = Vec::new();

@@ -11,6 +11,7 @@ pub mod bounce;
 mod dkim;
 mod failure;
 mod held;
+mod lanes;
 mod limit;
 mod listing;
 pub mod message;

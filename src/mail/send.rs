@@ -2,8 +2,8 @@
 //!
 //! One connection, one mail after the other, each noted as sent before the next begins: a kill repeats at most the one
 //! in flight. Measured against Alertmanager, which opens a connection for every mail, that is fast enough: a mail is four
-//! round trips and a commit. More connections would be faster with a server that takes its time over each mail, and
-//! repeat more.
+//! round trips and a commit. A server that takes its time over each mail gets several at once (see `lanes.rs`), of
+//! which a kill repeats those in flight.
 //!
 //! Three kinds of failure. A recipient for whom the server takes nothing now (greylisting, a full mailbox): the mail
 //! waits by itself, longer each time, and others go on. A server that cannot be reached, or takes nothing: everything
@@ -13,14 +13,17 @@
 //! Nothing is read ahead: what waits stays in the database, and at most [`BATCH`] mails are in memory. What was sent or
 //! given up is kept there for 30 days.
 
+use super::lanes::{Lanes, Round};
 use super::outbox::{Channel, Outbox, Waiting};
-use super::smtp::{DeliveryError, Link, SmtpError};
+use super::smtp::{DeliveryError, SmtpError};
 use crate::config::email::{Email, Retry};
 use crate::store::StoreError;
+use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The longest time between two tries of a server that is away.
@@ -49,7 +52,7 @@ pub async fn run(outbox: Outbox, email: Email, shutdown: CancellationToken) -> R
         let pause = sender.pass().await?;
         sender.wait(pause).await;
     }
-    sender.link.close().await;
+    sender.lanes.close().await;
     Ok(())
 }
 
@@ -65,18 +68,24 @@ pub enum Pause {
 
 /// Hands over what is due; [`run`] drives it.
 pub struct Sender {
-    link: Link,
+    lanes: Lanes,
+    book: Book,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    shutdown: CancellationToken,
+    pruned: Option<Timestamp>,
+    /// Of the last pass.
+    last: Option<Timestamp>,
+}
+
+/// What became of the mails, in the outbox, and what that says of the server.
+struct Book {
     retry: Retry,
     outbox: Outbox,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     shutdown: CancellationToken,
     /// Mails (up to [`OUTAGE_AFTER`]) not taken since the last that was.
     failing: BTreeSet<i64>,
     /// Tries since the server went away; 0 while it takes mails.
     away: u32,
-    pruned: Option<Timestamp>,
-    /// Of the last pass.
-    last: Option<Timestamp>,
 }
 
 impl Sender {
@@ -88,47 +97,40 @@ impl Sender {
         shutdown: CancellationToken,
     ) -> Result<Sender, SmtpError> {
         Ok(Sender {
-            link: Link::new(email)?,
-            retry: email.retry.clone(),
-            outbox,
+            lanes: Lanes::new(email)?,
+            book: Book {
+                retry: email.retry.clone(),
+                outbox,
+                shutdown: shutdown.clone(),
+                failing: BTreeSet::new(),
+                away: 0,
+            },
             clock: Arc::new(clock),
             shutdown,
-            failing: BTreeSet::new(),
-            away: 0,
             pruned: None,
             last: None,
         })
     }
 
     /// Reads the outbox once and hands over what is due.
-    pub async fn pass(&mut self) -> Result<Pause, StoreError> {
+    pub async fn pass(&mut self) -> Result<Pause, SendError> {
         let now = (self.clock)();
         if self.pruned.is_none_or(|at| now.duration_since(at).unsigned_abs() >= HOUSEKEEPING) {
-            self.outbox.prune(now).await?;
+            self.book.outbox.prune(now).await?;
             self.pruned = Some(now);
         }
         match self.last {
             // No mail is put off for longer than this: those that are were written under a clock that was ahead.
-            None => self.outbox.retry_after_on(Channel::Mail, later(now, self.retry.max), now).await?,
+            None => self.book.outbox.retry_after_on(Channel::Mail, later(now, self.book.retry.max), now).await?,
             // The clock was set back, which must not put off what waits by as much.
-            Some(last) if now < last => self.outbox.retry_all(now).await?,
+            Some(last) if now < last => self.book.outbox.retry_all(now).await?,
             Some(_) => {}
         }
         self.last = Some(now);
-        let due = self.outbox.due(now, BATCH).await?;
-        let pause = if due.is_empty() { self.idle(now).await? } else { self.send(due).await? };
-        self.outbox.measure().await?;
+        let due = self.book.outbox.due(now, BATCH).await?;
+        let pause = if due.is_empty() { self.book.idle(now).await? } else { self.send(due).await? };
+        self.book.outbox.measure().await?;
         Ok(pause)
-    }
-
-    async fn idle(&self, now: Timestamp) -> Result<Pause, StoreError> {
-        let next = self.outbox.next_due().await?;
-        let wait = next.map_or(HOUSEKEEPING, |next| {
-            Duration::try_from(next.duration_since(now))
-                .unwrap_or(Duration::ZERO)
-                .clamp(Duration::from_millis(10), HOUSEKEEPING)
-        });
-        Ok(if self.away == 0 { Pause::Quiet(wait) } else { Pause::Away(wait.min(PROBE)) })
     }
 
     async fn wait(&self, pause: Pause) {
@@ -139,43 +141,88 @@ impl Sender {
         };
         tokio::select! {
             () = tokio::time::sleep(duration) => {}
-            () = self.outbox.written(), if is_quiet => {}
+            () = self.book.outbox.written(), if is_quiet => {}
             () = self.shutdown.cancelled() => {}
         }
     }
 
-    async fn send(&mut self, due: Vec<Waiting>) -> Result<Pause, StoreError> {
-        for waiting in due {
-            if self.shutdown.is_cancelled() {
-                return Ok(Pause::None);
-            }
-            // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
-            self.outbox.ensure_lead().await?;
-            let outcome = tokio::select! {
-                outcome = self.link.deliver(&waiting.mail) => outcome,
-                () = async { self.shutdown.cancelled().await; tokio::time::sleep(FINISH).await } => return Ok(Pause::None),
-            };
-            let now = (self.clock)();
-            match outcome {
-                Ok(()) => self.taken(&waiting, now).await?,
-                Err(DeliveryError::Refused(error)) => self.give_up(&waiting, now, &error).await?,
-                Err(error) => {
-                    let emails = &self.outbox.metrics().own.emails;
-                    emails.with_label_values(&["retried"]).inc();
-                    if now.duration_since(waiting.created).unsigned_abs() >= self.retry.give_up {
-                        self.give_up(&waiting, now, &error.to_string()).await?;
-                        continue;
-                    }
-                    if self.failing.len() < OUTAGE_AFTER {
-                        self.failing.insert(waiting.id);
-                    }
-                    if let Some(pause) = self.put_off(&waiting, now, &error).await? {
-                        return Ok(pause);
-                    }
-                }
+    async fn send(&mut self, due: Vec<Waiting>) -> Result<Pause, SendError> {
+        let mut rest = due.as_slice();
+        while !rest.is_empty() && !self.shutdown.is_cancelled() {
+            // Of each thread only the first is among them: no two of one go side by side.
+            let (round, later) = rest.split_at(self.lanes.width().min(rest.len()));
+            rest = later;
+            if let Some(pause) = self.round(round).await? {
+                return Ok(pause);
             }
         }
         Ok(Pause::None)
+    }
+
+    /// Hands a few mails over at the same time.
+    async fn round(&mut self, mails: &[Waiting]) -> Result<Option<Pause>, SendError> {
+        // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
+        self.book.outbox.ensure_lead().await?;
+        let begun = Instant::now();
+        let (mut round, mut failed) = (Round::default(), Vec::new());
+        {
+            let mut outcomes = pin!(self.lanes.deliver(mails, &self.shutdown, FINISH)?);
+            while let Some((position, outcome)) = outcomes.next().await {
+                round.slowest = begun.elapsed();
+                match outcome {
+                    Some(Ok(())) => {
+                        round.taken += 1;
+                        self.book.taken(&mails[position], (self.clock)()).await?;
+                    }
+                    Some(Err(error)) => failed.push((position, error)),
+                    None => {}
+                }
+            }
+        }
+        let is_held_up =
+            |error: &DeliveryError| matches!(error, DeliveryError::Unreachable(_) | DeliveryError::Temporary(_));
+        round.held_up = failed.iter().filter(|(_, error)| is_held_up(error)).count();
+        self.lanes.learn(round).await;
+        let mut pause = None;
+        for (position, error) in failed {
+            pause = self.book.failed(&mails[position], &error, (self.clock)()).await?.or(pause);
+        }
+        // What was taken beside it shows that the server takes mails.
+        Ok(pause.filter(|_| round.taken == 0))
+    }
+}
+
+impl Book {
+    async fn idle(&self, now: Timestamp) -> Result<Pause, StoreError> {
+        let next = self.outbox.next_due().await?;
+        let wait = next.map_or(HOUSEKEEPING, |next| {
+            Duration::try_from(next.duration_since(now))
+                .unwrap_or(Duration::ZERO)
+                .clamp(Duration::from_millis(10), HOUSEKEEPING)
+        });
+        Ok(if self.away == 0 { Pause::Quiet(wait) } else { Pause::Away(wait.min(PROBE)) })
+    }
+
+    /// Gives a mail up or puts it off; says how long to leave the server alone, if it is the server's.
+    async fn failed(
+        &mut self,
+        waiting: &Waiting,
+        error: &DeliveryError,
+        now: Timestamp,
+    ) -> Result<Option<Pause>, StoreError> {
+        if let DeliveryError::Refused(error) = error {
+            self.give_up(waiting, now, error).await?;
+            return Ok(None);
+        }
+        self.outbox.metrics().own.emails.with_label_values(&["retried"]).inc();
+        if now.duration_since(waiting.created).unsigned_abs() >= self.retry.give_up {
+            self.give_up(waiting, now, &error.to_string()).await?;
+            return Ok(None);
+        }
+        if self.failing.len() < OUTAGE_AFTER {
+            self.failing.insert(waiting.id);
+        }
+        self.put_off(waiting, now, error).await
     }
 
     async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {

@@ -276,6 +276,8 @@ pub struct IncidentView {
     pub told: Vec<String>,
     /// Somebody had answered, and that holds no longer.
     pub is_expired: bool,
+    /// It lasted so long without an answer that it is critical now.
+    pub is_worsened: bool,
     pub acknowledged: Vec<AcknowledgedView>,
     /// Who is told next if nobody answers.
     pub next: Vec<NextView>,

@@ -129,7 +129,8 @@ impl Ruler {
         })
     }
 
-    pub(super) fn known_ids(&self) -> BTreeSet<String> {
+    /// The identities of all rules.
+    pub fn known_ids(&self) -> BTreeSet<String> {
         self.ids().map(str::to_owned).collect()
     }
 
@@ -204,6 +205,7 @@ impl Ruler {
                     starts_at: orphan.alert.fired_at.unwrap_or(orphan.alert.active_at),
                     ends_at: Some(resolved_at),
                     generator_url: String::new(),
+                    end_is_assumed: false,
                 });
             }
         }
@@ -307,6 +309,7 @@ fn report(labels: &LabelMap, alert: &Active, url: &str) -> Option<Alert> {
         starts_at: alert.fired_at.unwrap_or(alert.active_at),
         ends_at: alert.resolved_at,
         generator_url: url.to_owned(),
+        end_is_assumed: false,
     })
 }
 

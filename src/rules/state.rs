@@ -145,6 +145,7 @@ fn fingerprint(labels: &LabelMap) -> String {
         starts_at: Timestamp::UNIX_EPOCH,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     };
     alert.fingerprint()
 }
@@ -153,7 +154,7 @@ fn fingerprint(labels: &LabelMap) -> String {
 mod tests {
     use super::*;
     use crate::config::Problems;
-    use crate::promql::Labels;
+    use crate::promql::{Labels, QueryError};
     use crate::rules::unit_test::memory::Memory;
     use crate::rules::{Outcome, RuleSet, load};
     use crate::store::testing::Database;
@@ -284,6 +285,45 @@ mod tests {
             let mut new = fresh(&RULES.replace("for: 30s", "for: 1h"), 40);
             new.adopt(old);
             assert_eq!(shown(&new.evaluate(0, &engine(&[Some(0.0); 4]), at(45))), [("dvc", false)]);
+        }
+    }
+
+    /// An engine that does not answer.
+    struct Away;
+
+    impl crate::rules::Engine for Away {
+        fn instant(&self, _: &crate::promql::Query, _: Timestamp) -> Result<crate::promql::Value, QueryError> {
+            Err(QueryError::Execution("away".to_owned()))
+        }
+
+        fn record(&self, owner: &str, _: Vec<(Labels, f64)>, _: Timestamp) {
+            panic!("{owner} recorded what it does not know");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_away_ends_no_alert_and_makes_none_wait_again() {
+        for Database { store, .. } in &Database::both().await {
+            let mut ruler = fired(store).await;
+            let memory = engine(&[Some(0.0); 60]);
+            let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "late")];
+            let values: Vec<Option<f64>> = (0..60).map(|tick| (tick > 2).then_some(0.0)).collect();
+            memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &values, (0, 15_000));
+            // "late" begins to wait, and its 30 s pass while nobody answers.
+            assert_eq!(shown(&ruler.evaluate(0, &memory, at(45))), [("dvc", false)]);
+            for second in [60, 75, 90] {
+                let outcome = ruler.evaluate(0, &Away, at(second));
+                assert_eq!(outcome.failures.len(), 2);
+                assert!(outcome.alerts.is_empty() && !outcome.failures[0].is_template);
+                save(&mut ruler, store).await;
+            }
+            // Restarted meanwhile.
+            let mut ruler = fresh(RULES, 95);
+            assert_eq!(ruler.restore(store).await.expect("restored"), 2);
+            assert_eq!(ruler.evaluate(0, &Away, at(100)).alerts, []);
+            let mut alerts = shown(&ruler.evaluate(0, &memory, at(105)));
+            alerts.sort_unstable();
+            assert_eq!(alerts, [("dvc", false), ("late", false)]);
         }
     }
 

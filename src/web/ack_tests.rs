@@ -34,6 +34,7 @@ impl Fire {
             starts_at: now,
             ends_at: None,
             generator_url: String::new(),
+            end_is_assumed: false,
         };
         incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
         // Past the wait for others of its group.

@@ -23,6 +23,7 @@ async fn house_on_fire() -> (House, Arc<Incidents>, i64) {
         starts_at: now,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     };
     incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
     let id = incidents.open().iter().find(|incident| incident.agency == "ioc").unwrap().id;

@@ -183,6 +183,7 @@ fn matchers_are_read_as_amtool_writes_them() {
         starts_at: Timestamp::UNIX_EPOCH,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     };
     let rows = [
         (r#"a="x \"y""#, true),

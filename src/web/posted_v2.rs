@@ -169,6 +169,7 @@ fn alert(index: usize, posted: Value, now: Timestamp, resolve_timeout: SignedDur
         return Err(Problem::unprocessable(601, text));
     }
     let starts_at = starts_at.unwrap_or_else(|| ends_at.unwrap_or(now).min(now));
+    let end_is_assumed = ends_at.is_none();
     let ends_at = ends_at.unwrap_or_else(|| now.saturating_add(resolve_timeout).unwrap_or(now));
     if starts_at > ends_at {
         return Err(Problem::invalid("start time must be before end time"));
@@ -188,7 +189,8 @@ fn alert(index: usize, posted: Value, now: Timestamp, resolve_timeout: SignedDur
         }
     }
     // A sender whose clock is ahead does not make an alert begin later.
-    Ok(Alert { labels, annotations, starts_at: starts_at.min(now), ends_at: Some(ends_at), generator_url })
+    let (starts_at, ends_at) = (starts_at.min(now), Some(ends_at));
+    Ok(Alert { labels, annotations, starts_at, ends_at, generator_url, end_is_assumed })
 }
 
 /// A text of an object; `None` if it has none, or null.

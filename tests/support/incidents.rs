@@ -57,6 +57,7 @@ pub fn alert(agency: &str, severity: &str, service: &str, now: Timestamp) -> Ale
         starts_at: now,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     }
 }
 

@@ -223,6 +223,7 @@ fn alert(schedule: &Schedule, target: usize, now: Timestamp) -> Alert {
         starts_at: now,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     }
 }
 

@@ -27,6 +27,7 @@ pub fn write(case: &Case<'_>) -> String {
         "steps": case.foresight.iter().flat_map(|foresight| {
             foresight.moments.iter().map(|moment| step(case, foresight, moment))
         }).collect::<Vec<Value>>(),
+        "critical": case.foresight.as_ref().and_then(|foresight| foresight.critical).map(|at| at.to_string()),
         "reminded": case.foresight.as_ref().and_then(|foresight| foresight.reminded).map(|at| at.to_string()),
     });
     format!("{answer:#}\n")
@@ -40,6 +41,7 @@ fn policy(foresight: &Foresight) -> Value {
         "working_hours": policy.working_hours,
         "repeat": policy.repeat.map(|every| every.as_secs()),
         "ack_expires": policy.ack_expires.as_secs(),
+        "critical_after": policy.critical_after.map(|after| after.as_secs()),
     })
 }
 

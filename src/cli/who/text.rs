@@ -4,7 +4,7 @@ use super::Case;
 use crate::config::site::Language::{En, Vi};
 use crate::format;
 use crate::incident::foresee::{Foresight, Meant, Moment, What};
-use crate::incident::words;
+use crate::incident::{Severity, words};
 use crate::org::Day;
 use std::fmt::Write;
 
@@ -86,6 +86,17 @@ fn moments(out: &mut String, case: &Case<'_>, foresight: &Foresight) {
             &match language {
                 Vi => format!("{}  nhắc lại tất cả, rồi cứ {} một lần", case.date(at), format::duration(every, Vi)),
                 En => format!("{}  everybody is reminded, then every {}", case.date(at), format::duration(every, En)),
+            },
+        );
+    }
+    if let Some(at) = foresight.critical {
+        let critical = words::severity(Severity::Critical, language);
+        line(
+            out,
+            0,
+            &match language {
+                Vi => format!("{}  nâng lên mức {critical}: báo lại từ đầu theo chính sách của mức đó", case.date(at)),
+                En => format!("{}  becomes {critical}: told anew by the policy for that", case.date(at)),
             },
         );
     }

@@ -23,6 +23,8 @@ pub(in crate::incident) struct Extra {
     pub is_expired: bool,
     /// This round tells the others that somebody answered.
     pub is_acknowledgement: bool,
+    /// It lasted so long without an answer that it is critical now.
+    pub is_worsened: bool,
     /// Names of those who were told before and get no mail in this round.
     pub told_before: Vec<String>,
 }

@@ -67,6 +67,7 @@ impl Desk {
             is_nobodys: who.is_nobodys,
             told: told_names(recipients, extra, language),
             is_expired: extra.is_expired,
+            is_worsened: extra.is_worsened,
             acknowledged: self.acknowledged(extra),
             next: if is_over { Vec::new() } else { self.next(extra) },
             ack_url: extra

@@ -182,6 +182,7 @@ fn full(language: Language) -> IncidentView {
         superior: say("Lãnh đạo tỉnh (UBND tỉnh)", "Head of the province (UBND tỉnh)"),
         is_nobodys: false,
         is_expired: false,
+        is_worsened: false,
         told: vec![
             say("Cán bộ CNTT TP. Tam Kỳ (cán bộ trực)", "IT officer of Tam Kỳ (duty officer)"),
             say("Chủ tịch UBND TP. Tam Kỳ (lãnh đạo phụ trách)", "Chairman of Tam Kỳ (responsible leader)"),

@@ -39,6 +39,39 @@ pub async fn an_answer_stops_the_climb_and_expires(store: &Store) {
     );
 }
 
+pub async fn it_lasts_and_becomes_critical(store: &Store) {
+    let policies = "
+incidents: {group_wait: 0s, group_interval: 5m}
+escalation:
+  - match: ['severity=\"critical\"']
+    steps: [{after: 0m, notify: [leader]}, {after: 1h, notify: [parent.leader]}]
+  - steps: [{after: 0m, notify: [duty]}]
+    critical_after: 4h
+    ack_expires: 6h
+";
+    let mut town = town(store, policies, "mon 09:00").await;
+    let portal = alert("xa", "warning", "portal", town.now);
+    town.fire(std::slice::from_ref(&portal)).await;
+    assert_eq!(town.until("mon 12:59").await, ["mon 09:00 binh is told"]);
+    // Whoever was told hears that it counts for more now; the leader is called by the policy for that.
+    let mut town = town.restart().await;
+    assert_eq!(town.until("mon 13:30").await, ["mon 13:00 binh hears more", "mon 13:00 chairman is told"]);
+    assert_eq!(town.until("mon 15:00").await, ["mon 14:00 district is called"]);
+    town.end(&portal).await;
+    town.until("mon 16:00").await;
+    // Who has answered is left alone for as long as that holds.
+    let again = alert("xa", "warning", "portal", town.now);
+    town.fire(std::slice::from_ref(&again)).await;
+    assert_eq!(town.until("mon 16:30").await, ["mon 16:00 binh is told"]);
+    town.acknowledge("binh").await;
+    assert_eq!(town.until("mon 22:00").await, ["mon 16:30 binh sees who answered"]);
+    assert_eq!(
+        town.until("mon 23:00").await,
+        ["mon 22:30 binh hears more", "mon 22:30 chairman is told"],
+        "the answer has expired and it still burns"
+    );
+}
+
 pub async fn two_must_answer(store: &Store) {
     let steps = LADDER.replace("notify: [duty]}", "notify: [duty, leader, deputy], acknowledge: 2}");
     let mut town = town(store, &steps, "mon 09:00").await;

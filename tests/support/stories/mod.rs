@@ -220,6 +220,7 @@ fn alert(agency: &str, severity: &str, subject: &str, since: Timestamp) -> Alert
         starts_at: since,
         ends_at: None,
         generator_url: String::new(),
+        end_is_assumed: false,
     }
 }
 
@@ -240,7 +241,7 @@ async fn town_with(store: &Store, overrides: &str, more: &str, from: &str) -> To
 }
 
 /// The stories by name.
-pub const NAMES: [&str; 27] = [
+pub const NAMES: [&str; 28] = [
     "nobody_answers",
     "an_answer_stops_the_climb_and_expires",
     "two_must_answer",
@@ -248,6 +249,7 @@ pub const NAMES: [&str; 27] = [
     "several_at_once_and_a_person_by_name",
     "an_empty_step_is_skipped_and_nobody_is_responsible",
     "it_gets_worse",
+    "it_lasts_and_becomes_critical",
     "an_acting_head_is_told_while_acting",
     "a_gap_in_the_rota",
     "duty_changes_hands_while_it_burns",
@@ -281,6 +283,7 @@ pub async fn play(name: &str, state: &State, dir: &Path) {
         "several_at_once_and_a_person_by_name" => escalation::several_at_once_and_a_person_by_name(store).await,
         "an_empty_step_is_skipped_and_nobody_is_responsible" => escalation::an_empty_step_is_skipped(store).await,
         "it_gets_worse" => escalation::it_gets_worse(store).await,
+        "it_lasts_and_becomes_critical" => escalation::it_lasts_and_becomes_critical(store).await,
         "an_acting_head_is_told_while_acting" => escalation::an_acting_head(store).await,
         "a_gap_in_the_rota" => duty::a_gap_in_the_rota(store).await,
         "duty_changes_hands_while_it_burns" => duty::while_it_burns(store).await,
