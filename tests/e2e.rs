@@ -49,6 +49,8 @@ mod history;
 mod hostile;
 #[path = "e2e/hostile_feeds.rs"]
 mod hostile_feeds;
+#[path = "e2e/hostile_queries.rs"]
+mod hostile_queries;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;
