@@ -6,7 +6,6 @@
 mod extra;
 mod handover;
 mod headline;
-mod names;
 mod phrases;
 mod readable;
 mod table;
@@ -15,6 +14,7 @@ mod view;
 use super::address::Severity;
 use super::curve::Curve;
 use super::life::{Incident, Member, News};
+use super::names::Names;
 use super::who::{self, Role};
 use super::words;
 use crate::alert::Alert;
@@ -31,7 +31,6 @@ use futures_util::future::BoxFuture;
 pub use handover::subject as handover_subject;
 use jiff::Timestamp;
 use lettre::message::Mailbox;
-use names::Names;
 use readable::readable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -281,17 +280,24 @@ impl Desk {
     }
 
     /// In one line what the incident is about, with names.
-    pub fn subject(&self, incident: &Incident, language: Language) -> String {
-        subject_of(incident, |alert, room| {
+    pub fn headline(&self, incident: &Incident, language: Language) -> String {
+        subject_of(incident, LINE, |alert, room| shorten(&self.summary(alert, language), room))
+    }
+
+    /// The same, as long as a mail's subject may be.
+    fn subject(&self, incident: &Incident, language: Language) -> String {
+        subject_of(incident, SUBJECT, |alert, room| {
             let line = self.summary(alert, language);
-            let agency = self.names.called("agency", alert).unwrap_or_else(|| alert.label("agency"));
-            let names = ["service", "dependency"].map(|label| self.names.called(label, alert));
+            let called = |label| self.names.called(label, alert.label(label));
+            let agency = called("agency").unwrap_or_else(|| alert.label("agency"));
+            let names = ["service", "dependency"].map(called);
             headline::fit(&line, alert, agency, &names.into_iter().flatten().collect::<Vec<_>>(), room)
         })
     }
 
-    fn summary(&self, alert: &Alert, language: Language) -> String {
-        shorten(&self.names.put_into(&summary(alert, language), alert), LINE)
+    /// What an alert says of itself, with names.
+    pub(super) fn summary(&self, alert: &Alert, language: Language) -> String {
+        shorten(&self.names.put_into(&summary(alert, language), |label| alert.label(label)), LINE)
     }
 }
 
@@ -316,12 +322,12 @@ impl EvidenceLines {
     }
 }
 
-fn subject_of(incident: &Incident, summary: impl Fn(&Alert, usize) -> String) -> String {
+fn subject_of(incident: &Incident, room: usize, summary: impl Fn(&Alert, usize) -> String) -> String {
     let members = worst_first(incident, false);
     let Some(first) = members.first() else { return String::new() };
     let firing = members.iter().filter(|member| member.resolved.is_none() && !member.is_quiet()).count();
     let others = if firing > 1 { format!(" (+{})", firing - 1) } else { String::new() };
-    format!("{}{others}", summary(&first.alert, SUBJECT - others.len()))
+    format!("{}{others}", summary(&first.alert, room - others.len()))
 }
 
 /// The alert that the headline is about.

@@ -66,7 +66,7 @@ pub struct Incident {
     pub area: Area,
     /// The highest it had.
     pub severity: Severity,
-    /// In one line and the site's language; empty before the first mail.
+    /// In one line and the site's language: what the first mail was about, and before it, what came first.
     pub subject: String,
     pub opened: Timestamp,
     /// When the last of its alerts ended; `None` while one fires.

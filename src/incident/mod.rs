@@ -21,6 +21,7 @@ pub mod life;
 mod link;
 mod measure;
 mod member;
+pub mod names;
 mod quiet;
 mod rows;
 mod run;

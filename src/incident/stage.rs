@@ -346,6 +346,10 @@ impl Incidents {
         let events: Vec<Event> = done.into_iter().chain(stepped).collect();
         let mut open = Open { incident, ..open };
         let is_closed = events.contains(&Event::Closed);
+        if open.incident.subject.is_empty() {
+            // What nobody is mailed about has a name, too.
+            open.incident.subject = settings.desk.headline(&open.incident, settings.desk.site.language);
+        }
         let mut entries = Vec::new();
         for event in &events {
             entries.extend(timeline::entry(event, &open.incident, settings, now));

@@ -109,8 +109,8 @@ impl Incidents {
         change: &mut Change,
     ) -> Result<Vec<Entry>, StoreError> {
         let language = settings.desk.site.language;
-        if open.incident.subject.is_empty() {
-            open.incident.subject = settings.desk.subject(&open.incident, language);
+        if open.told.is_empty() {
+            open.incident.subject = settings.desk.headline(&open.incident, language);
         }
         let mut evidence = settings.evidence_lines(&open.incident, now).await;
         if let Some(excuser) = self.excuser.as_ref().filter(|_| telling.news != Some(News::Resolved)) {

@@ -4,7 +4,7 @@ use super::escalation::Raised;
 use super::life::{Event, Incident};
 use super::rows::Entry;
 use super::settings::Settings;
-use super::{letter, words};
+use super::words;
 use crate::config::site::Language::{En, Vi};
 use crate::format;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ pub(super) fn entry(event: &Event, incident: &Incident, settings: &Settings, now
     let language = settings.desk.site.language;
     let detail = |fingerprint: &str| {
         let member = incident.members.get(fingerprint);
-        member.map(|member| letter::summary(&member.alert, language)).unwrap_or_default()
+        member.map(|member| settings.desk.summary(&member.alert, language)).unwrap_or_default()
     };
     let mut who = String::new();
     let (event, detail) = match event {

@@ -40,7 +40,7 @@ pub(super) async fn page(State(state): State<AppState>, reader: Reader, Path(id)
     let scorecard = scorecard(&state, &reader, &id).await?;
     let content = context! {
         agency => agency_value(view, reader.language),
-        level => &agency.level, parent, rates, incidents, scorecard,
+        level => agency.level.as_deref().map(|level| level_word(level, &reader)), parent, rates, incidents, scorecard,
         mismatches => mismatches(&state, &reader, &id),
         applications => applications(&state, &reader, &id),
         dossiers => dossiers(&state, &reader, &id),
@@ -48,6 +48,18 @@ pub(super) async fn page(State(state): State<AppState>, reader: Reader, Path(id)
         refresh => 60,
     };
     reader.render(&state, "agency.html", content)
+}
+
+/// The levels that the guide names, in the reader's words; any other as it is.
+fn level_word<'a>(level: &'a str, reader: &Reader) -> &'a str {
+    match level {
+        "province" => reader.pick("cấp tỉnh", "province"),
+        "department" => reader.pick("sở, ngành", "department"),
+        "district" => reader.pick("cấp huyện", "district"),
+        "commune" => reader.pick("cấp xã", "commune"),
+        "operator" => reader.pick("đơn vị vận hành", "operator"),
+        other => other,
+    }
 }
 
 /// Open differences by kind.

@@ -7,6 +7,7 @@ use super::{AppState, runbooks};
 use crate::config::organisation::Area;
 use crate::config::site::Language;
 use crate::format;
+use crate::incident::names::Names;
 use crate::incident::{Excused, Severity, Why, words};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -171,6 +172,7 @@ pub(super) async fn one(State(state): State<AppState>, reader: Reader, Path(id):
     }
     let config = state.config();
     let at = |us| format::date_time(crate::store::from_micros(us), &config.site.timezone);
+    let names = Names::new(&config);
     let alerts: Vec<Value> = detail
         .alerts
         .iter()
@@ -188,7 +190,10 @@ pub(super) async fn one(State(state): State<AppState>, reader: Reader, Path(id):
             };
             context! {
                 name => alert.labels.get("alertname").and_then(|name| name.as_str()).unwrap_or(""),
-                summary => said("summary"), description => said("description"), runbook => runbook_link(text("runbook")),
+                summary => names.put_into(&said("summary"), |label| {
+                    alert.labels.get(label).and_then(|value| value.as_str()).unwrap_or("")
+                }),
+                description => said("description"), runbook => runbook_link(text("runbook")),
                 excused => alert.excused.as_ref().filter(|_| alert.resolved_us.is_none())
                     .map(|excused| excused_words(&state, &reader, excused)),
                 colour, starts => at(alert.starts_us), resolved => alert.resolved_us.map(at),
@@ -264,7 +269,9 @@ pub(super) fn event_value(state: &AppState, reader: &Reader, event: &rows::Event
     let person = config.people.iter().find(|person| *person.id == *event.person);
     context! {
         at => format::date_time(crate::store::from_micros(event.at_us), &config.site.timezone),
-        event => event_word(&event.event, reader), detail => &event.detail,
+        event => event_word(&event.event, reader),
+        // The id by which a mail is found in the mail server's log is for the API.
+        detail => if event.event == "mailed" { "" } else { &event.detail },
         person => person.map_or(event.person.as_str(), |person| person.name.as_str()),
     }
 }

@@ -118,7 +118,7 @@ impl Desk {
         });
         let ack_url = links.of(&self.site, incident.id, now);
         HandoverRow {
-            what: shorten(&self.subject(incident, language), LINE),
+            what: shorten(&self.headline(incident, language), LINE),
             severity: words::severity(incident.severity, language).into(),
             since: date(incident.opened),
             lasted: format::duration(super::view::between(incident.opened, now), language),

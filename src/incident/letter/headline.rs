@@ -126,8 +126,8 @@ mod tests {
             (
                 &village,
                 &[],
-                "Khối phố Hà Lam 2 (UBND huyện Thăng Bình) không còn camera nào hoạt động",
-                "KP Hà Lam 2 không còn camera nào hoạt động",
+                "Khối phố Hà Lam 2 (UBND huyện Thăng Bình) không còn camera hoạt động",
+                "KP Hà Lam 2 không còn camera hoạt động",
             ),
             (
                 &village,
