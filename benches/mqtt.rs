@@ -1,8 +1,11 @@
 //! The parts of the MQTT measurement, each to be a process of its own; `benches/mqtt.py` and `benches/scrape.py` run them.
 //!
-//! `publish PORT MESSAGES DEVICES` sends JSON telemetry at QoS 1, as fast as the broker takes it. `count PORT MESSAGES` is
+//! `publish PORT MESSAGES DEVICES` sends JSON telemetry at QoS 1, as fast as the broker takes it.
+//! `pace PORT RATE SECONDS DEVICES` sends RATE messages a second, every value changing. `count PORT MESSAGES` is
 //! the bare rumqttc counter (MQTT 3.1.1, one thread, does nothing but count). `ours-v3` and `ours-v5 PORT MESSAGES
 //! DEVICES` are our ingest over either version. A receiver prints `ready`, then one line with what it received and used.
+//!
+//! `fleet PORT DEVICES ROUND [flip]` publishes one round of the fleet that `benches/rules.py` measures with.
 //!
 //! `cargo bench --bench mqtt -- sweep [DEVICES]` measures what judging silence costs a large fleet.
 
@@ -28,12 +31,17 @@ fn main() {
     let number = |place: usize, default: usize| arguments.get(place).and_then(|a| a.parse().ok()).unwrap_or(default);
     match arguments.first().map(String::as_str) {
         Some("publish") => publish(number(1, 0) as u16, number(2, 0), number(3, 0)),
+        Some("fleet") => {
+            let flips = arguments.get(4).is_some_and(|argument| argument == "flip");
+            fleet_round(number(1, 0) as u16, number(2, 0), number(3, 0), flips);
+        }
+        Some("pace") => pace(number(1, 0) as u16, number(2, 0), number(3, 0), number(4, 0)),
         Some("count") => count(number(1, 0) as u16, number(2, 0)),
         Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
         Some("ours-v5") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V5),
         Some("sweep") => sweep(number(1, 100_000)),
         // `cargo bench` without arguments, or a test run of all targets: nothing to measure against.
-        _ => println!("usage: mqtt publish|count|ours-v3|ours-v5 PORT MESSAGES [DEVICES] | sweep [DEVICES]"),
+        _ => println!("usage: mqtt publish|pace|count|ours-v3|ours-v5 PORT MESSAGES [DEVICES] | sweep [DEVICES]"),
     }
 }
 
@@ -55,26 +63,37 @@ fn device_id(number: usize) -> String {
     format!("cam{number:05}")
 }
 
+fn publish(port: u16, n_messages: usize, n_devices: usize) {
+    send(port, n_messages, move |number| telemetry(number, n_devices));
+}
+
+/// One message of every device; `values` of `benches/rules.py` says the same.
+fn fleet_round(port: u16, n_devices: usize, round: usize, flips: bool) {
+    send(port, n_devices, move |device| {
+        let up = if flips && round > 0 { (device + round) % 2 == 1 } else { (device + round) % 20 != 7 };
+        let while_up = |value: usize| if up { value } else { 0 };
+        let (frames, celsius) =
+            (while_up(120 + (device * 7 + round * 13) % 180), 250 + (device * 11 + round * 17) % 501);
+        let payload = format!(
+            "{{\"online\":{up},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.{}}}",
+            frames / 10,
+            frames % 10,
+            while_up(512 + (device * 31 + round * 97) % 5489),
+            100 + (device * 101 + round * 7919) % 999_983,
+            celsius / 10,
+            celsius % 10
+        );
+        (topic_of(device), payload)
+    });
+}
+
+/// Publishes what `message` makes of each number, a topic and its payload, until all is acknowledged.
 #[tokio::main(flavor = "current_thread")]
-async fn publish(port: u16, n_messages: usize, n_devices: usize) {
+async fn send(port: u16, n_messages: usize, message: impl Fn(usize) -> (String, String) + Send + 'static) {
     let (client, mut events) = AsyncClient::new(options("publisher", port), 1_000);
     tokio::spawn(async move {
         for number in 0..n_messages {
-            let (device, round) = (number % n_devices, number / n_devices);
-            let topic = format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device));
-            let online = (device + round) % 20 != 0;
-            let payload = format!(
-                "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
-                 \"fw\":\"v4.2.{:03}-ioc\",\"ts\":\"2026-01-{:02}T10:{:02}:00Z\"}}",
-                20 + device % 10,
-                number % 9 + 1,
-                1024 + number % 4096,
-                10_000 + round * 15 + device,
-                35 + device % 20,
-                device % 1000,
-                1 + round % 28,
-                round % 60
-            );
+            let (topic, payload) = message(number);
             if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
                 return;
             }
@@ -88,6 +107,57 @@ async fn publish(port: u16, n_messages: usize, n_devices: usize) {
             n_acknowledged += 1;
         }
     }
+}
+
+/// The message of that number: of one device after the other, with other values each round.
+fn telemetry(number: usize, n_devices: usize) -> (String, String) {
+    let (device, round) = (number % n_devices, number / n_devices);
+    let online = (device + round) % 20 != 0;
+    let payload = format!(
+        "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
+         \"fw\":\"v4.2.{:03}-ioc\",\"ts\":\"2026-01-{:02}T10:{:02}:00Z\"}}",
+        20 + device % 10,
+        number % 9 + 1,
+        1024 + number % 4096,
+        10_000 + round * 15 + device,
+        35 + (device + round) % 20,
+        device % 1000,
+        1 + round % 28,
+        round % 60
+    );
+    (topic_of(device), payload)
+}
+
+fn topic_of(device: usize) -> String {
+    format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device))
+}
+
+/// Keeps the pace as long as the broker does; prints how many messages it acknowledged.
+#[tokio::main(flavor = "current_thread")]
+async fn pace(port: u16, rate: usize, seconds: usize, n_devices: usize) {
+    const STEPS_A_SECOND: usize = 50;
+    let (client, mut events) = AsyncClient::new(options("pacer", port), rate.max(1));
+    let n_messages = rate * seconds;
+    tokio::spawn(async move {
+        let mut steps = tokio::time::interval(Duration::from_millis(1_000 / STEPS_A_SECOND as u64));
+        for number in 0..n_messages {
+            if number % (rate / STEPS_A_SECOND).max(1) == 0 {
+                steps.tick().await;
+            }
+            let (topic, payload) = telemetry(number, n_devices);
+            if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    let (mut n_acknowledged, start) = (0, Instant::now());
+    while n_acknowledged < n_messages {
+        if let Event::Incoming(Packet::PubAck(_)) = events.poll().await.expect("the broker stays") {
+            n_acknowledged += 1;
+        }
+    }
+    println!("sent={n_acknowledged} seconds={:.1}", start.elapsed().as_secs_f64());
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -138,6 +208,7 @@ fn broker(port: u16, version: Version) -> Broker {
         client_id: "ioc-watch-main".into(),
         username: None,
         password: None,
+        share: None,
         topics: vec![Topic::new(pattern, Decode::Json { fields, each: None })],
     }
 }
@@ -151,6 +222,8 @@ async fn fleet(n_devices: usize, directory: &std::path::Path) -> (Arc<Fleet>, Ar
         discover_max: 0,
         offline_after: Some(Duration::from_secs(180)),
         forget_after: Duration::from_secs(86_400),
+        rate_limit: None,
+        shard: None,
         agencies: (0..N_AGENCIES).map(|number| id(&format!("agency{number:02}"))).collect(),
         site_agency: id("ioc"),
     };

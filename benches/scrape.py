@@ -17,11 +17,11 @@ SCRAPES = int(sys.argv[1]) if len(sys.argv) > 1 else 50
 DEVICES, AGENCIES = 5_000, 50
 
 
-def config(port, broker_port, directory):
+def config(port, broker_port, directory, n_devices=DEVICES):
     agencies = "".join(f"  - {{id: agency{n:02}, name: Agency {n}, leader: truc}}\n" for n in range(AGENCIES))
     with open(f"{directory}/devices.csv", "w") as inventory:
         inventory.write("id,kind,agency,site,village,name,lat,lon,state\n")
-        for n in range(DEVICES):
+        for n in range(n_devices):
             inventory.write(f"cam{n:05},camera,agency{n % AGENCIES:02},site-{n // 4},Village {n // 40},Camera {n},,,installed\n")
     return f"""
 site: {{name: Bench, agency: ioc}}
@@ -97,4 +97,5 @@ def main():
         print(f"budget 0.01 CPU s a scrape (plain: see above), gzip median {ours_cpu[len(ours_cpu) // 2]:.4f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@
 //! | [`history`] | step-function store, sampler, what of it outlives a restart, the remote engine | config, http, metrics, promql, store |
 //! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |
 //! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |
-//! | [`feed`] | rows from files, HTTP, SQL and push | config, org, metrics, store, http |
+//! | [`feed`] | rows from files, HTTP, SQL and push | config, org, metrics, store, http, format |
 //! | [`attribution`] | the dependency graph, maintenance, and the ledger of up/down/unknown intervals with their cause | config, store |
 //! | [`metrics`] | the catalogue, columns for fleets, exposition | nothing |
 //! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |

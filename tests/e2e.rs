@@ -12,6 +12,8 @@ mod mosquitto;
 mod postgres;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/workbooks.rs"]
+mod workbooks;
 
 #[path = "e2e/access.rs"]
 mod access;
@@ -45,6 +47,10 @@ mod heartbeats;
 mod history;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/hostile_feeds.rs"]
+mod hostile_feeds;
+#[path = "e2e/hostile_queries.rs"]
+mod hostile_queries;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;

@@ -2,6 +2,11 @@
 
 #[path = "support/mosquitto.rs"]
 mod mosquitto;
+#[path = "mqtt/outage.rs"]
+mod outage;
+#[path = "mqtt/sparkplug.rs"]
+mod sparkplug;
+mod support;
 
 use ioc_watch::attribution::{Ledger, State};
 use ioc_watch::config::mqtt::{Broker, Decode, Field, Segment, Status, Topic, Version};
@@ -40,6 +45,7 @@ fn broker(port: u16, version: Version) -> Broker {
         client_id: "ioc-watch-main".into(),
         username: None,
         password: None,
+        share: None,
         topics: vec![
             Topic::new(pattern("telemetry"), Decode::Json { fields, each: None }),
             Topic { retained_status: true, ..Topic::new(pattern("status"), status) },
@@ -66,6 +72,8 @@ impl Gatherer {
             discover_max: 0,
             offline_after: Some(offline_after),
             forget_after: Duration::from_secs(86_400),
+            rate_limit: None,
+            shard: None,
             agencies: [id("tam-ky"), id("ioc")].into(),
             site_agency: id("ioc"),
         };

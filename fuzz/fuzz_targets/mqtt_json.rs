@@ -23,7 +23,7 @@ static MAPPINGS: LazyLock<[Mapping; 2]> = LazyLock::new(|| {
     };
     let mut deep = plain();
     deep.push(field("/net/rx", "hotspot_receive_bytes_total", 1.0));
-    [plain(), deep].map(|fields| Mapping::compile(&fields).unwrap_or_else(|metric| panic!("no metric {metric}")))
+    [plain(), deep].map(|fields| Mapping::compile(&fields, None).unwrap_or_else(|metric| panic!("no metric {metric}")))
 });
 
 fuzz_target!(|payload: &[u8]| {

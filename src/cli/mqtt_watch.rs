@@ -189,10 +189,25 @@ impl View {
         for (device, outcome) in &message.refused {
             let _ = writeln!(text, "  {} {}: {}", self.mark(), plain(device), self.why(*outcome));
         }
+        if let Some(n_gone) = message.gone {
+            let _ = writeln!(text, "    {}", self.gone(n_gone));
+        }
         if message.outcome != Outcome::Ok && message.refused.is_empty() {
             let _ = writeln!(text, "  {} {}", self.mark(), self.why(message.outcome));
         }
         text
+    }
+
+    /// A recorder, bridge or node is gone.
+    fn gone(&self, n_devices: usize) -> String {
+        match self.language {
+            Language::Vi => format!(
+                "→ nguồn đã mất kết nối; các thiết bị nghe được qua nguồn này cũng bị tính là mất kết nối (từ khi theo dõi: {n_devices})"
+            ),
+            Language::En => format!(
+                "→ the source is gone, and so are the devices heard through it (since this watch began: {n_devices})"
+            ),
+        }
     }
 
     fn mark(&self) -> &'static str {
@@ -266,6 +281,21 @@ impl View {
             Outcome::KindMismatch => {
                 self.pick("danh mục ghi là loại thiết bị khác", "the inventory says another kind of device")
             }
+            Outcome::Stale => self.pick(
+                "đã cũ (theo đồng hồ thiết bị, hoặc là tin báo mất của lần kết nối trước) nên không nói gì về hiện tại",
+                "too old to say anything of now (by the device's clock, or the death of an earlier connection)",
+            ),
+            Outcome::Unborn => self.pick(
+                "bí danh (alias) của Sparkplug mà chưa nghe bản tin BIRTH",
+                "Sparkplug aliases whose birth was not heard",
+            ),
+            Outcome::RateLimited => {
+                self.pick("nhiều hơn mức \"rate_limit\" cho phép", "more than \"rate_limit\" allows")
+            }
+            Outcome::OtherShard => self.pick(
+                "đơn vị do máy giám sát khác phụ trách (\"shard\")",
+                "of an agency that another daemon watches (\"shard\")",
+            ),
             Outcome::Coalesced | Outcome::Dropped | Outcome::SessionCleared | Outcome::SubscribeRefused => {
                 self.pick("bị bỏ", "dropped")
             }
@@ -301,6 +331,7 @@ mod tests {
             outcome: Outcome::BadValue,
             said: vec![said],
             refused: vec![("cam-9".into(), Outcome::Unlisted)],
+            gone: Some(2),
         };
         assert_eq!(
             view.message("08:00:01.250", "main", &message),
@@ -308,12 +339,14 @@ mod tests {
              {\"fps\":24.5,\u{fffd}\"é\":1}\n    \
              → camera cam-1: online, ioc_camera_frames_per_second 24.5, ioc_camera_recording unknown; \
              fields with unusable values: 1\n  \
-             ✗ cam-9: in no inventory, and \"discover\" does not admit it\n"
+             ✗ cam-9: in no inventory, and \"discover\" does not admit it\n    \
+             → the source is gone, and so are the devices heard through it (since this watch began: 2)\n"
         );
         let binary = Explained {
             payload: vec![0xff, 0x00],
             said: Vec::new(),
             refused: Vec::new(),
+            gone: None,
             outcome: Outcome::UnknownTopic,
             ..message
         };

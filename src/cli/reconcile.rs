@@ -3,6 +3,7 @@
 use crate::config::parse_duration;
 use crate::config::site::Language;
 use crate::feed::value::TimeFormat;
+use crate::feed::workbook::{self, Limits};
 use crate::format;
 use crate::gather::payment::files::{Exception, Options, Outcome, Reconciliation};
 use crate::gather::payment::guess::{self, Given};
@@ -21,7 +22,7 @@ use std::time::Duration;
 /// Compares a portal's payments with a gateway's, from two files; or explains a payment that the daemon knows
 #[derive(Args)]
 pub struct Reconcile {
-    /// The portal's file: CSV, UTF-8, columns found by their headers
+    /// The portal's file: CSV (UTF-8) or XLSX, columns found by their headers
     #[arg(long, value_name = "FILE", required_unless_present = "explain")]
     portal: Option<PathBuf>,
     /// The gateway's file
@@ -51,6 +52,12 @@ pub struct Reconcile {
     /// The gateway's columns
     #[arg(long, value_name = "COLUMN=HEADER,…", value_parser = Given::parse)]
     gateway_columns: Option<Given>,
+    /// The portal's sheet, of an XLSX file; the first that is not hidden if not given
+    #[arg(long, value_name = "NAME")]
+    portal_sheet: Option<String>,
+    /// The gateway's sheet
+    #[arg(long, value_name = "NAME")]
+    gateway_sheet: Option<String>,
     /// Judges as of this time (ISO 8601) instead of now
     #[arg(long, value_name = "TIME", value_parser = time)]
     as_of: Option<Timestamp>,
@@ -133,18 +140,26 @@ fn try_run(arguments: &Reconcile) -> anyhow::Result<Outcome> {
     let (Some(portal), Some(gateway)) = (&arguments.portal, &arguments.gateway) else {
         bail!("--portal and --gateway are needed");
     };
-    let (portal, gateway) = (Input::open(portal)?, Input::open(gateway)?);
+    let (portal, gateway) =
+        (Input::open(portal, &arguments.portal_sheet)?, Input::open(gateway, &arguments.gateway_sheet)?);
     let bar = progress(portal.length + gateway.length);
     let mut reconciliation = Reconciliation::new(options, portal.expected_rows);
     let sides =
         [(Side::Portal, portal, &arguments.portal_columns), (Side::Gateway, gateway, &arguments.gateway_columns)];
     for (side, input, given) in sides {
         let given = given.clone().unwrap_or_default();
-        let counted = Counted { file: input.file, bar: &bar };
         let mapped = |mapping: &guess::Mapping| {
             bar.suspend(|| eprintln!("{}: {}", side.as_str(), mapping.describe()));
         };
-        reconciliation.read(side, counted, input.delimiter, &given, mapped)?;
+        match input.content {
+            Content::Delimited(file, delimiter) => {
+                reconciliation.read(side, Counted { file, bar: &bar }, delimiter, &given, mapped)?;
+            }
+            Content::Sheet(mut rows) => {
+                reconciliation.read_sheet(side, &mut rows, &given, mapped)?;
+                bar.inc(input.length);
+            }
+        }
     }
     bar.finish_and_clear();
     let outcome = reconciliation.finish();
@@ -167,27 +182,47 @@ fn try_run(arguments: &Reconcile) -> anyhow::Result<Outcome> {
 
 /// A file, and what its beginning tells.
 struct Input {
-    file: File,
+    content: Content,
     length: u64,
-    delimiter: u8,
     /// From the length of the first lines.
     expected_rows: usize,
 }
 
+enum Content {
+    /// With its delimiter.
+    Delimited(File, u8),
+    Sheet(Box<workbook::Rows>),
+}
+
 impl Input {
-    fn open(path: &Path) -> anyhow::Result<Input> {
+    fn open(path: &Path, sheet: &Option<String>) -> anyhow::Result<Input> {
         let context = || format!("reading {}", path.display());
         let mut file = File::open(path).with_context(context)?;
         let length = file.metadata().with_context(context)?.len();
         let mut head = Vec::new();
         (&file).take(64 * 1024).read_to_end(&mut head).with_context(context)?;
+        let is_workbook = head.starts_with(b"PK\x03\x04") || path.extension().is_some_and(|end| end == "xlsx");
+        // A guess from a strange head must not ask for more memory than a large file needs.
+        let expected = |rows: u64| rows.min(4_000_000) as usize;
+        if is_workbook {
+            /// Bytes of a row, packed; few have less.
+            const ROW: u64 = 40;
+            let rows = workbook::open(file, length, sheet.as_deref(), Limits::COMMAND).with_context(context)?;
+            return Ok(Input {
+                content: Content::Sheet(Box::new(rows)),
+                length,
+                expected_rows: expected(length / ROW),
+            });
+        }
+        if sheet.is_some() {
+            bail!("{} is no XLSX file, so it has no sheets", path.display());
+        }
         file.seek(SeekFrom::Start(0)).with_context(context)?;
         let header = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let n_lines = memchr::memchr_iter(b'\n', &head).count().max(1) as u64;
         let rows = length.saturating_mul(n_lines) / (head.len() as u64).max(1);
-        // A guess from a strange head must not ask for more memory than a large file needs.
-        let expected_rows = (rows + rows / 50 + 16).min(4_000_000) as usize;
-        Ok(Input { delimiter: guess::delimiter(header), file, length, expected_rows })
+        let content = Content::Delimited(file, guess::delimiter(header));
+        Ok(Input { content, length, expected_rows: expected(rows + rows / 50 + 16) })
     }
 }
 

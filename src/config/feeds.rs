@@ -9,7 +9,7 @@ mod values;
 
 pub use expect::{Arrival, Expect};
 pub use feed::{Feed, Source};
-pub use files::{Encoding, Files, Footer, FooterCell};
+pub use files::{Encoding, Files, Footer, FooterCell, Form};
 pub use http::{Http, Next, Paging, Resume};
 pub use sql::{Sql, WATERMARK};
 pub use values::{AmountScale, Column};
@@ -27,6 +27,8 @@ pub struct Payments {
     pub settlement_lag: Duration,
     /// How far apart the two records of one payment may be if a side has no reference. Default 1 d.
     pub match_window: Duration,
+    /// How long payments are kept; older rows are not taken. Default 730 d.
+    pub keep: Duration,
     pub fees: Option<FeeTable>,
     /// Registers of dossiers; empty: nobody knows which dossiers there are.
     pub dossiers: Vec<Feed>,
@@ -72,11 +74,13 @@ const REGISTER: Canonical =
 
 impl Payments {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Payments> {
-        const KEYS: &[&str] = &["grace", "settlement_lag", "match_window", "fees", "dossiers", "portal", "gateway"];
+        const KEYS: &[&str] =
+            &["grace", "settlement_lag", "match_window", "keep", "fees", "dossiers", "portal", "gateway"];
         let section = Section::open(cx, node, "payments", KEYS, &[])?;
         let grace = section.optional(cx, "grace", decode::duration(Duration::ZERO..=7 * DAY)).unwrap_or(15 * MINUTE);
         let lag = section.optional(cx, "settlement_lag", decode::duration(Duration::ZERO..=31 * DAY)).unwrap_or(DAY);
         let window = section.optional(cx, "match_window", decode::duration(Duration::ZERO..=31 * DAY)).unwrap_or(DAY);
+        let keep = section.optional(cx, "keep", decode::duration(90 * DAY..=3_650 * DAY)).unwrap_or(730 * DAY);
         let fees = section.optional(cx, "fees", FeeTable::decode);
         let mut number = 0;
         let dossiers = section.optional(
@@ -88,7 +92,7 @@ impl Payments {
             }),
         );
         if dossiers.iter().flatten().any(|feed: &Feed| matches!(feed.source, Source::Push)) {
-            cx.error(section.place, "payments: \"dossiers\" cannot be pushed; use csv, http or sql");
+            cx.error(section.place, "payments: \"dossiers\" cannot be pushed; use csv, xlsx, http or sql");
         }
         let mut side = |name: &'static str| {
             let mut number = 0;
@@ -111,6 +115,7 @@ impl Payments {
             grace,
             settlement_lag: lag,
             match_window: window,
+            keep,
             fees,
             dossiers: dossiers.unwrap_or_default(),
             portal: portal?,

@@ -129,6 +129,7 @@ fn spawn_gatherers(foundation: &Foundation, prepared: &Prepared, doubts: &servic
         org: org.clone(),
         data_dir: config.data_dir.clone(),
         pushes: foundation.pushes.clone(),
+        workbooks: Arc::default(),
     };
     let every = config.history.tick.min(FEED_POLL);
     if let Some(payments) = config.payments.clone() {

@@ -4,6 +4,7 @@
 //! process; `seat.rs` says whether it leads or stands by; `term.rs` is what lives as long as it leads; `generation.rs`
 //! starts the tasks that depend on the configuration; `supervisor.rs` keeps them running.
 
+mod affected;
 mod attribution;
 mod curves;
 mod expected;

@@ -91,7 +91,8 @@ impl Term {
         let outbox = web::outbox::routes(foundation.outbox.clone());
         let heartbeats = web::heartbeats::routes(foundation.heartbeats.clone());
         let extra = axum::Router::new().nest("/api/v2", alerts).merge(acts).merge(ack);
-        let extra = extra.merge(outbox).merge(push).merge(heartbeats);
+        let devices = web::devices::routes(state.clone(), foundation.fleet.clone());
+        let extra = extra.merge(outbox).merge(push).merge(heartbeats).merge(devices);
         front.show(web::router(state.clone(), extra));
         let permanent = parts.supervisor.group();
         spawn_heartbeat(&permanent, &state, &foundation);
@@ -152,10 +153,10 @@ async fn lay_foundation(
     history.set_retention(&config.history, &prepared.needs);
     let keeper = Keeper::resume(history.clone(), store.clone(), metrics.clone(), started).await?;
     let zone = config.site.timezone.clone();
-    let known = wires::Known { history: history.clone(), store: store.clone(), zone };
     let heartbeats = Heartbeats::resume(store.clone(), metrics.clone(), config, Instant::now()).await?;
     let settings = Settings::new(config);
     let fleet = Fleet::open(metrics.clone(), ledger.clone(), store.clone(), settings, inventory, Now::read()).await?;
+    let known = wires::Known { history: history.clone(), store: store.clone(), fleet: fleet.clone(), zone };
     Ok(Foundation {
         history,
         keeper,

@@ -1,4 +1,5 @@
-//! The small pieces between rooms that do not know each other: dossiers in incident mails, reports into the outbox.
+//! The small pieces between rooms that do not know each other: dossiers and devices in incident mails, reports into the
+//! outbox.
 
 use crate::alert::Alert;
 use crate::config::organisation::Area;
@@ -6,6 +7,7 @@ use crate::config::site::Language;
 use crate::config::{Config, email::Email};
 use crate::evaluation::{Deliver, ReportMail};
 use crate::format;
+use crate::gather::device::Fleet;
 use crate::gather::payment::{self, Kind};
 use crate::history::History;
 use crate::incident::{self, Curve};
@@ -18,10 +20,12 @@ use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What mails say beside the alerts: the dossiers behind payment alerts, the course of values.
+/// What mails say beside the alerts: the dossiers behind payment alerts, the devices behind those about a village or
+/// site, the course of values.
 pub struct Known {
     pub history: Arc<History>,
     pub store: Store,
+    pub fleet: Arc<Fleet>,
     pub zone: TimeZone,
 }
 
@@ -47,7 +51,8 @@ impl incident::Evidence for Known {
                 }
             }
             if rows.is_empty() {
-                return incident::Exhibits { lines, table: None };
+                // An incident is about one area.
+                return super::affected::exhibits(&self.fleet, alerts, language, &self.zone);
             }
             let (name, head) = match language {
                 Language::Vi => (

@@ -70,6 +70,14 @@ impl Value<'_> {
         }
     }
 
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Value::Number(text) => Value::Number(Cow::Owned(text.into_owned())),
+            Value::Time(text) => Value::Time(Cow::Owned(text.into_owned())),
+        }
+    }
+
     fn borrowed(&self) -> Value<'_> {
         match self {
             Value::Text(text) => Value::Text(Cow::Borrowed(text)),
@@ -197,6 +205,10 @@ impl Columns {
         self.headers.get(&fold(text)).copied()
     }
 
+    pub fn n_fields(&self) -> usize {
+        self.n_fields
+    }
+
     /// The field of a canonical column; `None` if it is a constant or not there.
     pub fn field(&self, name: &str) -> Option<usize> {
         let index = self.names.iter().position(|(canonical, _)| *canonical == name)?;
@@ -297,7 +309,12 @@ impl<'a> Cells<'a> {
 
     /// The text in NFC, trimmed; empty if the column is not there.
     pub fn text(&self, index: usize) -> Result<Cow<'a, str>, Rejection> {
-        Ok(match self.value(index)? {
+        let value = self.value(index)?;
+        // PostgreSQL keeps no such text, and would refuse the whole batch for it.
+        if value.as_str().contains('\0') {
+            return Err(Rejection::new(Reason::Encoding, format!("{} has a zero byte", self.name(index))));
+        }
+        Ok(match value {
             Value::Text(Cow::Borrowed(text))
             | Value::Number(Cow::Borrowed(text))
             | Value::Time(Cow::Borrowed(text)) => value::text(text),

@@ -36,6 +36,11 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// A record of fields that were told apart elsewhere; they are ranges of `text`.
+    pub fn of(text: &'a [u8], fields: &'a [(u32, u32)], line: u64) -> Record<'a> {
+        Record { raw: text, text, fields, line, ended: true, damaged: false }
+    }
+
     pub fn len(&self) -> usize {
         self.fields.len()
     }

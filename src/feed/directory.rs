@@ -1,4 +1,4 @@
-//! A directory of delimited files: polls it, waits for half-written files, reads each content once.
+//! A directory of delimited files or workbooks: polls it, waits for half-written files, reads each content once.
 //!
 //! A content is known by its hash, so a renamed copy is not read twice and a known name with new content is. A file that
 //! could not be used as a whole, and one with rejected rows, is tried again only when it changes or when the way its
@@ -7,24 +7,25 @@
 use super::csv::Place as FilePlace;
 use super::footer::Check;
 use super::positions::{self, FileState, Position};
-use super::reader::{Batch, Dialect, Digested, Opened, Reader, digest, hex};
+use super::reader::{Batch, Delimited, Dialect, Digested, Opened, digest, hex};
 use super::rejected::{Keeper, RejectedRow};
+use super::sheet::Sheet;
 use super::transcode;
 use super::watch::{Ready, Seen, Watch, glob, list};
 use super::{FeedError, Gatherer, Place, Polled, Reason};
-use crate::config::feeds::{Feed, Files};
+use crate::config::feeds::{Feed, Files, Form};
 use crate::metrics::columns::{feed as columns, feed_rejected};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One csv directory.
+/// One directory of files.
 pub struct Directory {
     feed: Feed,
     dir: PathBuf,
     pattern: regex::Regex,
-    dialect: Dialect,
+    form: Form,
     footer: Option<Check>,
     /// Digest of how columns are read.
     mapping: String,
@@ -33,17 +34,16 @@ pub struct Directory {
 
 impl Directory {
     pub fn new(feed: &Feed, files: &Files) -> Directory {
-        let Files { dir, pattern, delimiter, encoding, footer } = files;
-        let dialect = Dialect { delimiter: *delimiter, encoding: *encoding };
+        let Files { dir, pattern, form, footer } = files;
         let manner = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {dialect:?} {footer:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {form:?} {footer:?}",
             feed.columns, feed.only, feed.status_map, feed.time_format, feed.timezone, feed.amount
         );
         Directory {
             feed: feed.clone(),
             dir: dir.clone(),
             pattern: glob(pattern),
-            dialect,
+            form: form.clone(),
             footer: footer.as_ref().map(Check::new),
             mapping: hex(&Sha256::digest(manner))[..16].to_string(),
             watch: Watch::default(),
@@ -98,8 +98,13 @@ impl Directory {
         }
         let path = self.dir.join(&seen.name);
         let digested = blocking(&path.clone(), move || digest(&path)).await?;
-        let encoding = transcode::effective(self.dialect.encoding, digested.begins);
-        let ends = transcode::ends_line(encoding, digested.ends);
+        let ends = match self.form {
+            Form::Delimited { encoding, .. } => {
+                transcode::ends_line(transcode::effective(encoding, digested.begins), digested.ends)
+            }
+            // Its directory stands at its end, which opening it finds.
+            Form::Workbook { .. } => true,
+        };
         let is_whole = digested.length == seen.size && (ends || file.settled);
         if !is_whole {
             return Ok(());
@@ -135,6 +140,10 @@ impl Directory {
     ) -> Result<bool, FeedError> {
         let seen = &file.seen;
         let path = self.dir.join(&seen.name);
+        let _one_workbook = match self.form {
+            Form::Workbook { .. } => Some(place.workbooks.lock().await),
+            Form::Delimited { .. } => None,
+        };
         let keeper = Keeper::new(&place.data_dir, self.id(), &seen.name.to_string_lossy(), &position.hash);
         let mut reader = match self.open(&path, digested, position.place, file.settled, gatherer).await? {
             Opened::Reader(reader) => reader,
@@ -183,11 +192,24 @@ impl Directory {
         settled: bool,
         gatherer: &Arc<G>,
     ) -> Result<Opened, FeedError> {
-        let dialect =
-            Dialect { encoding: transcode::effective(self.dialect.encoding, digested.begins), ..self.dialect };
-        let (file, feed, footer, length, gatherer) =
-            (path.to_path_buf(), self.feed.clone(), self.footer.clone(), digested.length, Arc::clone(gatherer));
-        blocking(path, move || Reader::open(&file, &feed, dialect, footer, length, at, settled, &*gatherer)).await
+        let (file, feed, footer, gatherer) =
+            (path.to_path_buf(), self.feed.clone(), self.footer.clone(), Arc::clone(gatherer));
+        let length = digested.length;
+        match &self.form {
+            Form::Delimited { delimiter, encoding } => {
+                let encoding = transcode::effective(*encoding, digested.begins);
+                let dialect = Dialect { delimiter: *delimiter, encoding };
+                blocking(path, move || Delimited::open(&file, &feed, dialect, footer, length, at, settled, &*gatherer))
+                    .await
+            }
+            Form::Workbook { sheet } => {
+                let sheet = sheet.clone();
+                blocking(path, move || {
+                    Sheet::open(&file, &feed, sheet.as_deref(), footer, length, at, settled, &*gatherer)
+                })
+                .await
+            }
+        }
     }
 
     /// Writes a batch and the position after it in one transaction.

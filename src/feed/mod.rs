@@ -18,6 +18,7 @@ pub mod push;
 mod reader;
 mod rejected;
 mod run;
+pub mod sheet;
 mod sql;
 mod standing;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub(crate) mod testing;
 mod transcode;
 pub mod value;
 mod watch;
+pub mod workbook;
 
 pub use columns::{Cells, Names, Need};
 pub use reader::hex;
@@ -71,12 +73,18 @@ pub enum Reason {
     Period,
     /// Not JSON, or an object where a value should be.
     Json,
+    /// A spreadsheet's cell that shows an error, has no stored value, or a number that has lost digits.
+    Cell,
     /// The file: in an encoding that is not read.
     FileEncoding,
     /// The file: a column that must be there is not.
     FileHeader,
     /// The file: from here on no rows can be told apart.
     FileBroken,
+    /// The file: it has no sheet of the name that is wanted.
+    FileSheet,
+    /// The file: it unpacks to more than is read.
+    FileSize,
     /// The file: it ends without its footer.
     FileTruncated,
     /// The file: its footer counts other rows, or another sum.
@@ -84,7 +92,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 21] = [
+    pub const ALL: [Reason; 24] = [
         Reason::Fields,
         Reason::Quoting,
         Reason::Encoding,
@@ -101,9 +109,12 @@ impl Reason {
         Reason::Outcome,
         Reason::Period,
         Reason::Json,
+        Reason::Cell,
         Reason::FileEncoding,
         Reason::FileHeader,
         Reason::FileBroken,
+        Reason::FileSheet,
+        Reason::FileSize,
         Reason::FileTruncated,
         Reason::FileTotals,
     ];
@@ -126,9 +137,12 @@ impl Reason {
             Reason::Outcome => "outcome",
             Reason::Period => "period",
             Reason::Json => "json",
+            Reason::Cell => "cell",
             Reason::FileEncoding => "file_encoding",
             Reason::FileHeader => "file_header",
             Reason::FileBroken => "file_broken",
+            Reason::FileSheet => "file_sheet",
+            Reason::FileSize => "file_size",
             Reason::FileTruncated => "file_truncated",
             Reason::FileTotals => "file_totals",
         }
@@ -271,6 +285,8 @@ pub struct Place {
     pub data_dir: PathBuf,
     /// Where push feeds are found.
     pub pushes: push::Pushes,
+    /// Held while a workbook is read: its strings are in memory, and those of one are enough.
+    pub workbooks: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Ends the series of feeds that `config` no longer names. For the daemon, at a reload: payment and usage share the

@@ -1,9 +1,11 @@
-//! Reads one file in batches: the blocking half of a directory feed. Knows no database.
+//! Reads one file in batches: the blocking half of a directory feed. Knows no database. Delimited text is read here,
+//! workbooks in [`super::sheet`].
 
 use super::columns::{Columns, Manner};
 use super::csv::{CsvError, Place, Records};
 use super::footer::{Check, Verdict};
 use super::rejected::RejectedRow;
+use super::sheet::Sheet;
 use super::transcode;
 use super::{FeedError, Gatherer, Reason, Rejection};
 use crate::config::feeds::{Encoding, Feed};
@@ -14,11 +16,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Rows in a batch; with the bytes below it bounds memory and the length of a transaction.
-const BATCH_ROWS: usize = 2_000;
-const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+pub const BATCH_ROWS: usize = 2_000;
+pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Lines among which the header is looked for.
-const HEADER_LINES: usize = 20;
+pub const HEADER_LINES: usize = 20;
 
 /// What a look at the whole content tells.
 #[derive(Debug, Clone)]
@@ -67,7 +69,23 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// An open file whose columns are found.
-pub struct Reader {
+pub enum Reader {
+    Delimited(Box<Delimited>),
+    Sheet(Box<Sheet>),
+}
+
+impl Reader {
+    /// The next batch.
+    pub fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Row>, FeedError> {
+        match self {
+            Reader::Delimited(reader) => reader.batch(gatherer, now),
+            Reader::Sheet(reader) => reader.batch(gatherer, now),
+        }
+    }
+}
+
+/// A file of delimited text.
+pub struct Delimited {
     path: PathBuf,
     records: Records<Box<dyn Read + Send>>,
     columns: Columns,
@@ -76,11 +94,17 @@ pub struct Reader {
 
 /// What opening a file gave.
 pub enum Opened {
-    Reader(Box<Reader>),
+    Reader(Reader),
     /// The whole file is unusable.
     Refused(RejectedRow),
     /// Its footer is not there yet.
     Unfinished,
+}
+
+/// What is wrong with a file whose footer does not come.
+pub fn no_footer() -> Rejection {
+    let detail = "the file ends without its footer: it was cut off, or is still being written";
+    Rejection::new(Reason::FileTruncated, detail)
 }
 
 /// The rows of one transaction.
@@ -95,7 +119,7 @@ pub struct Batch<R> {
     pub broken: bool,
 }
 
-impl Reader {
+impl Delimited {
     /// Opens the first `length` bytes of the file and goes to `place`. `settled`: a footer that is not there by now will
     /// not come.
     #[expect(clippy::too_many_arguments, reason = "the parts of one file's opening, used once")]
@@ -151,10 +175,7 @@ impl Reader {
             match footer.run(&mut records, &columns) {
                 Ok(Verdict::Holds) => {}
                 Ok(Verdict::Missing) if !settled => return Ok(Opened::Unfinished),
-                Ok(Verdict::Missing) => {
-                    let detail = "the file ends without its footer: it was cut off, or is still being written";
-                    return refused(b"", Rejection::new(Reason::FileTruncated, detail));
-                }
+                Ok(Verdict::Missing) => return refused(b"", no_footer()),
                 Ok(Verdict::Wrong(line, rejection, raw)) => {
                     return Ok(Opened::Refused(RejectedRow { line, rejection, raw }));
                 }
@@ -179,11 +200,11 @@ impl Reader {
             };
             records = Records::new(rest, delimiter, place);
         }
-        Ok(Opened::Reader(Box::new(Reader { path: path.into(), records, columns, footer })))
+        let reader = Delimited { path: path.into(), records, columns, footer };
+        Ok(Opened::Reader(Reader::Delimited(Box::new(reader))))
     }
 
-    /// The next batch.
-    pub fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Row>, FeedError> {
+    fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Row>, FeedError> {
         let begin = self.records.place().offset;
         let (mut rows, mut rejected) = (Vec::new(), Vec::new());
         let (mut finished, mut broken) = (false, false);

@@ -4,6 +4,8 @@
 //! The rows hold personal data, so the directory is the daemon's alone.
 
 use super::{FeedError, Rejection};
+use crate::format::safe_cell;
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -82,8 +84,9 @@ impl Keeper {
         for row in rows {
             let line = row.line.to_string();
             let Rejection { reason, detail } = &row.rejection;
+            let (file, detail, raw) = (safe_cell(&self.file), safe_cell(detail), safe_raw(&row.raw));
             let cells: [&[u8]; 5] =
-                [self.file.as_bytes(), line.as_bytes(), reason.as_str().as_bytes(), detail.as_bytes(), &row.raw];
+                [file.as_bytes(), line.as_bytes(), reason.as_str().as_bytes(), detail.as_bytes(), &raw];
             writer.write_record(cells)?;
         }
         let text = writer.into_inner().map_err(|error| error.into_error())?;
@@ -98,6 +101,16 @@ impl Keeper {
         let copied = self.path.parent().map_or(Ok(()), private_dir).and_then(|()| std::fs::copy(source, &target));
         copied.map(|_| ()).map_err(|error| FeedError::Keep(target, error))
     }
+}
+
+/// A row as it came, but no formula for the spreadsheet that it is looked at in.
+fn safe_raw(raw: &[u8]) -> Cow<'_, [u8]> {
+    // All that one could begin with stands within these bytes, unless there are as many spaces.
+    let head = String::from_utf8_lossy(&raw[..raw.len().min(64)]);
+    if safe_cell(&head).starts_with('\'') && !head.starts_with('\'') {
+        return Cow::Owned([b"'", raw].concat());
+    }
+    Cow::Borrowed(raw)
 }
 
 fn private_dir(dir: &Path) -> std::io::Result<()> {

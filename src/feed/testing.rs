@@ -1,6 +1,9 @@
 //! What tests of feeds and their gatherers share: a place to work in, made from a configuration in a directory of its
 //! own.
 
+#[path = "../../tests/support/workbooks.rs"]
+pub mod workbooks;
+
 use super::{Cells, Gatherer, Names, Need, Place, Rejection};
 use crate::config::{Config, load_text};
 use crate::metrics::{Column, Metrics, TableId};
@@ -61,6 +64,7 @@ impl Bench {
             org,
             data_dir: config.data_dir.clone(),
             pushes: Default::default(),
+            workbooks: Default::default(),
         };
         Bench { dir, config, place, database }
     }

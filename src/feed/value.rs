@@ -167,16 +167,18 @@ impl TimeFormat {
             Some(format) => self.formatted(format, cell),
             None => iso(cell).or_else(|| self.iso(cell)),
         };
-        read.ok_or_else(|| {
+        let read = read.ok_or_else(|| {
             let expected = self.format.as_deref().unwrap_or("ISO 8601");
             Rejection::new(Reason::Time, format!("{:?} is not a time ({expected})", shorten(cell)))
-        })
+        });
+        read.and_then(|time| plausible(time, cell))
     }
 
     /// Reads ISO 8601, whatever the feed's own format.
     pub fn iso_only(&self, cell: &str) -> Result<Timestamp, Rejection> {
         let read = iso(cell).or_else(|| self.iso(cell));
-        read.ok_or_else(|| Rejection::new(Reason::Time, format!("{:?} is not a time (ISO 8601)", shorten(cell))))
+        let bad = || Rejection::new(Reason::Time, format!("{:?} is not a time (ISO 8601)", shorten(cell)));
+        read.ok_or_else(bad).and_then(|time| plausible(time, cell))
     }
 
     fn formatted(&self, format: &str, cell: &str) -> Option<Timestamp> {
@@ -201,6 +203,18 @@ impl TimeFormat {
     fn local(&self, civil: DateTime) -> Option<Timestamp> {
         self.zone.to_timestamp(civil).ok()
     }
+}
+
+/// Nothing that feeds tell of was older than the services they tell of: `25` read as the year 25 is a mistake, and would
+/// be overdue by two thousand years.
+fn plausible(time: Timestamp, cell: &str) -> Result<Timestamp, Rejection> {
+    /// 1 January 2000, UTC.
+    const EARLIEST: i64 = 946_684_800;
+    if time.as_second() < EARLIEST {
+        let detail = format!("{:?} lies before the year 2000; has its year two digits?", shorten(cell));
+        return Err(Rejection::new(Reason::Time, detail));
+    }
+    Ok(time)
 }
 
 /// The fast way for `2026-01-15T01:14:37Z`; `None` for everything else.
@@ -307,6 +321,10 @@ mod tests {
         assert_eq!(compact.parse("20260115081437").unwrap(), expected);
         let vietnamese = TimeFormat { format: Some("%d/%m/%Y %H:%M".into()), zone };
         assert_eq!(vietnamese.parse("15/01/2026 08:14").unwrap(), "2026-01-15T01:14:00Z".parse().unwrap());
+        for cell in ["15/01/26 08:14", "15/01/0025 08:14", "15/01/1925 08:14"] {
+            let rejection = vietnamese.parse(cell).unwrap_err();
+            assert_eq!(rejection.reason, Reason::Time, "{cell}");
+        }
     }
 
     #[test]

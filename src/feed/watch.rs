@@ -69,14 +69,15 @@ impl Watch {
     }
 }
 
-/// The regular files of `dir` whose names match. Hidden files are left out: they are uploads under way.
+/// The regular files of `dir` whose names match. Hidden files are left out: they are uploads under way; so are those by
+/// which Excel tells that a workbook is open (`~$`).
 pub fn list(dir: &Path, pattern: &regex::Regex) -> std::io::Result<Vec<Seen>> {
     let mut listing = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         let shown = name.to_string_lossy();
-        if shown.starts_with('.') || !pattern.is_match(&shown) {
+        if shown.starts_with('.') || shown.starts_with("~$") || !pattern.is_match(&shown) {
             continue;
         }
         // A file may go between the listing and here.

@@ -198,4 +198,14 @@ impl Storage for Reader<'_> {
     fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
         self.inner.store.select(matchers, from_ms, to_ms, each);
     }
+
+    fn select_latest<'s>(
+        &'s self,
+        matchers: &Matchers,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(&'s Labels, i64, f64),
+    ) {
+        self.inner.store.select_latest(matchers, from_ms, to_ms, each);
+    }
 }

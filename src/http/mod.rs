@@ -4,7 +4,7 @@
 
 mod trust;
 
-pub use trust::TrustError;
+pub use trust::{Certificate, TrustError, Verifier};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -57,7 +57,8 @@ impl Client {
     /// Trusts the CAs of `ca_file` (or a server certificate that stands in it), else the system's. Reads files: not for
     /// an asynchronous task. `timeout` is of a whole request, `max_body` in bytes.
     pub fn new(ca_file: Option<&Path>, timeout: Duration, max_body: u64) -> Result<Client, TrustError> {
-        Ok(Client { tls: Arc::new(trust::client_config(ca_file)?), timeout, max_body })
+        let tls = Arc::new(Verifier::load(ca_file)?).client_config()?;
+        Ok(Client { tls: Arc::new(tls), timeout, max_body })
     }
 
     /// Asks once. A redirect is an answer like any other: it is for the caller to refuse.

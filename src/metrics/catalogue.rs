@@ -147,8 +147,8 @@ tables! {
     device_excused ("agency", "kind", "site", "device", "cause") {
         EXCUSED Gauge "ioc_device_excused" "1 while the device's outage is somebody else's: the cause.";
     }
-    device_info ("agency", "kind", "site", "device", "village", "name") {
-        INFO Gauge "ioc_device_info" "1; the village and name of the device.";
+    device_info ("agency", "kind", "site", "device", "village", "name", "lat", "lon") {
+        INFO Gauge "ioc_device_info" "1; the village, name and place (degrees, empty if unknown) of the device.";
     }
     village ("agency", "village") {
         CAMERAS_PLANNED Gauge "ioc_village_cameras_planned" "Cameras of the village by the inventory, installed or yet to be.";
@@ -184,6 +184,8 @@ tables! {
     broker ("agency", "broker") {
         CONNECTED Gauge "ioc_mqtt_connected" "1 while connected to the broker.";
         UNLISTED Gauge "ioc_mqtt_devices_unlisted" "Devices heard that no inventory lists (counted up to a bound).";
+        DROPPED Counter "ioc_mqtt_broker_dropped_total" "Messages that the broker dropped for any of its clients, by its own count ($SYS of mosquitto); absent if it does not say.";
+        REBIRTHS Counter "ioc_mqtt_rebirths_requested_total" "Sparkplug nodes asked to send their births again.";
     }
     broker_messages ("agency", "broker", "result") {
         MESSAGES Counter "ioc_mqtt_messages_total" "MQTT messages received, by what became of them.";

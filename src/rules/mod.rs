@@ -6,6 +6,7 @@
 //! | `shape` | what an expression tells about its results: which labels, and whether its data are there |
 //! | `template` | Go templates of labels and annotations |
 //! | `alerting` | the pure step of an alerting rule's state |
+//! | `expand` | an alert's labels and annotations from its rule's templates |
 //! | `ruler` | evaluates groups; keeps the states |
 //! | `state` | the states in the state database |
 //! | `view` | how rules and alerts stand, for those who show them |
@@ -14,6 +15,8 @@
 //! Not here: what becomes of an alert ([`crate::incident`]).
 
 mod alerting;
+mod duration;
+mod expand;
 mod load;
 mod ruler;
 mod shape;
@@ -22,8 +25,9 @@ pub mod template;
 pub mod unit_test;
 mod view;
 
+pub use duration::parse_duration;
 use load::load_plain;
-pub use load::{SHIPPED, builtin, load, parse_duration};
+pub use load::{SHIPPED, builtin, load, load_text};
 pub use ruler::{Failure, Outcome, Ruler};
 pub use state::Changes;
 pub use view::{AlertView, GroupView, Health, RuleKind, RuleView, RulesBoard};

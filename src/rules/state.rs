@@ -1,13 +1,14 @@
 //! The ruler's states in the state database (table `rule_alerts`). Only changes of state are written, not every new
 //! value: what is read back is as of the last change, and the next evaluation refreshes it.
 
-use super::alerting::{Active, LabelMap, Restored, State};
+use super::alerting::{Active, Alerts, LabelMap, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::Alert;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
@@ -22,12 +23,12 @@ impl Ruler {
         .await
         .doing(DOING)?;
         let n_rows = rows.len();
-        let mut restored: HashMap<String, BTreeMap<LabelMap, Active>> = HashMap::new();
+        let mut restored: HashMap<String, Alerts> = HashMap::new();
         for row in rows {
             let rule: String = row.try_get("rule").doing(DOING)?;
             match read(&row).doing(DOING)? {
                 Some((labels, alert)) => {
-                    restored.entry(rule).or_default().insert(labels, alert);
+                    restored.entry(rule).or_default().insert(Arc::new(labels), alert);
                 }
                 None => tracing::warn!(rule, "a stored alert state is damaged and left out"),
             }
@@ -55,7 +56,7 @@ impl Ruler {
 }
 
 /// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
-pub struct Changes(Vec<(String, LabelMap, Option<Active>)>);
+pub struct Changes(Vec<(String, Arc<LabelMap>, Option<Active>)>);
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
@@ -122,13 +123,13 @@ fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelMap, Active)>, sqlx::Err
     };
     let alert = Active {
         state,
-        annotations,
+        annotations: Arc::new(annotations),
         value: value.parse().unwrap_or(f64::NAN),
-        active_at,
         fired_at,
         resolved_at,
         keep_firing_since,
         restored: Some(Restored::default()),
+        ..Active::new(active_at)
     };
     Ok(Some((labels, alert)))
 }

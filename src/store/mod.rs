@@ -52,6 +52,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (41, "corrections of usage, single dossiers", include_str!("migrations/0041_usage_updated.sql")),
     (42, "access logs", include_str!("migrations/0042_access_logs.sql")),
     (50, "devices", include_str!("migrations/0050_devices.sql")),
+    (51, "clocks of devices", include_str!("migrations/0051_device_clocks.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
     (70, "sessions", include_str!("migrations/0070_sessions.sql")),
 ];

@@ -13,6 +13,9 @@ pub mod alerts_v2;
 mod api;
 mod attribution;
 mod credentials;
+pub mod devices;
+#[cfg(test)]
+mod devices_tests;
 mod front;
 mod guard;
 pub mod heartbeats;

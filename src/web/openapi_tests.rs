@@ -109,6 +109,8 @@ async fn furnished() -> (House, i64) {
     let heard = Heartbeats::resume(store, metrics, &expecting, Instant::now()).await.unwrap();
     let extra = acts::routes(house.state.clone(), Arc::new(incidents)).merge(outbox::routes(mails));
     let extra = extra.merge(heartbeats::routes(Arc::new(heard)));
+    let extra =
+        extra.merge(super::devices::routes(house.state.clone(), super::devices_tests::fleet(&house.state).await));
     house.router = super::router(house.state.clone(), extra);
     (house, id)
 }
@@ -136,6 +138,9 @@ async fn answers_are_as_described() {
         ("GET agencies".into(), Value::Null, 200),
         ("GET mismatches?state=all".into(), Value::Null, 200),
         ("GET mismatches?kind=lost".into(), Value::Null, 400),
+        ("GET devices".into(), Value::Null, 200),
+        ("GET devices?limit=1".into(), Value::Null, 200),
+        ("GET devices?kind=toaster".into(), Value::Null, 400),
         ("GET services".into(), Value::Null, 200),
         ("GET incidents".into(), Value::Null, 200),
         ("GET incidents?limit=1".into(), Value::Null, 200),

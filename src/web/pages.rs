@@ -111,6 +111,7 @@ fn templates() -> &'static Environment<'static> {
             ("silences.html", include_str!("templates/silences.html")),
             ("maintenance.html", include_str!("templates/maintenance.html")),
             ("payments.html", include_str!("templates/payments.html")),
+            ("devices.html", include_str!("templates/devices.html")),
             ("reports.html", include_str!("templates/reports.html")),
             ("status.html", include_str!("templates/status.html")),
             ("runbook.html", include_str!("templates/runbook.html")),

@@ -9,6 +9,7 @@ const RUNBOOKS: &[(&str, &str)] = &[
     ("access-log-lost", include_str!("../../docs/runbooks/access-log-lost.md")),
     ("apology-missing", include_str!("../../docs/runbooks/apology-missing.md")),
     ("application-unused", include_str!("../../docs/runbooks/application-unused.md")),
+    ("broker-dropping", include_str!("../../docs/runbooks/broker-dropping.md")),
     ("camera-offline", include_str!("../../docs/runbooks/camera-offline.md")),
     ("camera-unusable", include_str!("../../docs/runbooks/camera-unusable.md")),
     ("certificate", include_str!("../../docs/runbooks/certificate.md")),

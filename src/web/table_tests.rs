@@ -44,6 +44,7 @@ DELETE /api/v2/silence/{id}             ? -+--+ -++ -+--- +
 GET    /api/ioc/v1/openapi.json         ? +++++ +++ ---+- +
 GET    /api/ioc/v1/agencies             ? +++++ +++ ---+- +
 GET    /api/ioc/v1/services             ? +++++ +++ ---+- +
+GET    /api/ioc/v1/devices              ? +++++ +++ ---+- +
 GET    /api/ioc/v1/heartbeats           ? +++++ +++ ---+- +
 POST   /api/ioc/v1/heartbeats/{id}      ? -+--+ -++ ----- -
 GET    /api/ioc/v1/incidents            ? +++++ +++ ---+- +
@@ -74,6 +75,7 @@ POST   /silences/{id}                   ? -++-+ -++ ----- -
 GET    /ack/{token}                     + +++++ +++ +++++ +
 POST   /ack/{token}                     + +++++ +++ +++++ +
 GET    /payments                        ? +++++ +++ ----- -
+GET    /devices                         ? +++++ +++ ----- -
 GET    /maintenance                     ? +++++ +++ ----- -
 POST   /maintenance                     ? -+--+ -++ ----- -
 GET    /reports                         ? +++++ +++ ----- -

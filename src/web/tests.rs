@@ -286,8 +286,10 @@ async fn what_the_access_table_does_not_know_is_refused() {
 const ELSEWHERE: &[&str] = &[
     "/ack/{token}",
     "/api/ioc/v1/bounces",
+    "/api/ioc/v1/devices",
     "/api/ioc/v1/heartbeats",
     "/api/ioc/v1/outbox",
+    "/devices",
     "/api/ioc/v1/payments/",
     "/api/ioc/v1/usage",
 ];

@@ -84,6 +84,7 @@ impl Bench {
             org: Arc::new(Org::new(&config)),
             data_dir: config.data_dir.clone(),
             pushes: Default::default(),
+            workbooks: Default::default(),
         };
         let notes = Arc::new(Notes::default());
         let feed = feed::bind(&config.payments.as_ref().unwrap().portal[0], notes.clone());

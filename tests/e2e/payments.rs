@@ -1,8 +1,10 @@
 //! A payment that the portal did not record, from the gateway's file to the mailbox of whoever answers for payments at that
 //! agency, and back; the same when the daemon is killed again and again while it reads.
 
+use crate::postgres::Postgres;
 use crate::site::{Site, leader, number};
 use crate::support::daemon::Daemon;
+use crate::support::nginx::Nginx;
 use crate::support::{get, wait_for};
 use jiff::{SignedDuration, Timestamp};
 use std::path::Path;
@@ -35,6 +37,18 @@ fn sections(more: &str) -> String {
     )
 }
 
+/// Somebody else than the head answers for payments.
+fn name_finance(site: &Site) {
+    let text = std::fs::read_to_string(site.file()).unwrap();
+    let text = text
+        .replace(
+            "people:\n",
+            "people:\n  - {id: tp-tckh, name: Trưởng phòng Tài chính, email: tckh@tam-ky.vn.example}\n",
+        )
+        .replace("leader: lead-tam-ky}", "leader: lead-tam-ky, areas: {payment: tp-tckh}}");
+    std::fs::write(site.file(), text).unwrap();
+}
+
 const PORTAL: &str = "dossier_id,txn_ref,amount,status,recorded_at\n";
 const GATEWAY: &str = "txn_ref,dossier_id,amount,status,paid_at\n";
 
@@ -48,15 +62,7 @@ fn an_unrecorded_payment_is_mailed_to_who_answers_for_payments_and_resolved_when
     put(&portal, "1.csv", &format!("{PORTAL}H47-1,GD1,50000,failed,{earlier}\n"));
     put(&gateway, "1.csv", GATEWAY);
     site.configure(&["tam-ky", "hoi-an"], &sections(""));
-    // Somebody else than the head answers for payments.
-    let text = std::fs::read_to_string(site.file()).unwrap();
-    let text = text
-        .replace(
-            "people:\n",
-            "people:\n  - {id: tp-tckh, name: Trưởng phòng Tài chính, email: tckh@tam-ky.vn.example}\n",
-        )
-        .replace("leader: lead-tam-ky}", "leader: lead-tam-ky, areas: {payment: tp-tckh}}");
-    std::fs::write(site.file(), text).unwrap();
+    name_finance(&site);
     let mut daemon = Daemon::start(site.dir(), &site.file(), site.port);
     wait_for("the portal's file to be read", Duration::from_secs(20), || {
         number(site.port, "ioc_payment_records_total{agency=\"tam-ky\"} == 1")
@@ -97,6 +103,62 @@ fn an_unrecorded_payment_is_mailed_to_who_answers_for_payments_and_resolved_when
     for expected in ["Transaction GD2", "opened: paid but not recorded, 1,250,000 đ (tam-ky)", "both sides agree"] {
         assert!(told.contains(expected), "{expected} in {told}");
     }
+}
+
+#[test]
+fn a_live_portal_and_gateway_that_differ_are_mailed_within_grace_and_told_to_agree_again() {
+    const GRACE: Duration = Duration::from_secs(6);
+    let site = Site::new();
+    let portal = Postgres::start();
+    portal.database("dvc");
+    let sql = |text: &str| portal.sql("dvc", text);
+    sql(
+        "create table thanh_toan (ma_gd text, ma_hs text, so_tien numeric(18,2), trang_thai text, cap_nhat timestamptz default now())",
+    );
+    // The dossier's agency is known from an earlier, failed attempt.
+    sql("insert into thanh_toan values ('GD1', 'H47-1', 1250000, 'Lỗi', now() - interval '30 minutes')");
+    let pair = site.authority.server(site.dir(), "gateway", false);
+    let gateway = Nginx::start(site.dir(), &pair, "{\"data\": []}");
+    std::fs::write(site.dir().join("password"), "of a test, on loopback\n").unwrap();
+    let query = "select ma_gd, ma_hs, so_tien, trang_thai, cap_nhat from thanh_toan where cap_nhat > :watermark";
+    let sections = format!(
+        "rules: {{files: ['alerts/*.yml']}}\nincidents: {{group_wait: 4s, group_interval: 2s}}\n\
+         payments:\n  grace: {}s\n  portal:\n    \
+         - sql: {{url: 'postgres://ioc@127.0.0.1:{}/dvc', password_file: password, every: 1s, query: \"{query}\", \
+         watermark: cap_nhat, columns: {{txn_ref: ma_gd, dossier: ma_hs, agency: {{const: tam-ky}}, amount: so_tien, \
+         status: trang_thai, time: cap_nhat}}, status_map: {{'Đã thu': paid, 'Lỗi': failed}}}}\n  gateway:\n    \
+         - http: {{url: 'https://127.0.0.1:{}/index.html', ca_file: ca.pem, every: 1s, items: /data, \
+         columns: {{txn_ref: id, dossier: order, amount: /money/vnd, status: state, time: paid_at}}}}\n",
+        GRACE.as_secs(),
+        portal.port,
+        gateway.port
+    );
+    site.configure(&["tam-ky", "hoi-an"], &sections);
+    name_finance(&site);
+    let mut daemon = Daemon::start(site.dir(), &site.file(), site.port);
+    wait_for("the portal's rows to be read", Duration::from_secs(20), || {
+        number(site.port, "ioc_payment_records_total{agency=\"tam-ky\"} == 1")
+    });
+
+    let (paid, begin) = (Timestamp::now(), Instant::now());
+    gateway.page(&format!(
+        "{{\"data\": [{{\"id\": \"GD2\", \"order\": \"H47-1\", \"money\": {{\"vnd\": 1250000}}, \
+         \"state\": \"settled\", \"paid_at\": \"{paid}\"}}]}}"
+    ));
+    let mails = site.mail.wait("tckh@tam-ky.vn.example", 1, GRACE + BEYOND_GRACE + Duration::from_secs(5));
+    eprintln!("mail after {:.1} s, of which {} s grace", begin.elapsed().as_secs_f64(), GRACE.as_secs());
+    assert!(begin.elapsed() >= GRACE, "within grace nobody is told");
+    let parsed = parse(site.dir(), &mails[0].head, &mails[0].body);
+    assert!(parsed.contains("Hồ sơ H47-1: 1.250.000 đ"), "{parsed}");
+    assert_eq!(number(site.port, "sum(ioc_payment_mismatches_open{agency=\"tam-ky\"})"), Some(1.0));
+
+    sql("insert into thanh_toan values ('GD2', 'H47-1', 1250000, 'Đã thu')");
+    let mails = site.mail.wait("tckh@tam-ky.vn.example", 2, Duration::from_secs(30));
+    assert!(mails[1].answers(&mails[0]), "{mails:#?}");
+    let (status, body) = get(site.port, "/api/ioc/v1/mismatches?agency=tam-ky&state=closed").unwrap();
+    assert!(status == 200 && body.contains("\"txnRef\":\"GD2\""), "{body}");
+    assert!(site.mail.mails().iter().all(|mail| mail.recipient != leader("hoi-an")), "nobody else is told");
+    assert!(daemon.stop(), "a clean end; its log:\n{}", daemon.log());
 }
 
 /// The mail as its reader sees it: texts decoded, attachments by name and content.

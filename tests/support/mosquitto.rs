@@ -69,6 +69,16 @@ impl Mosquitto {
         }
     }
 
+    /// Waits until somebody has subscribed to exactly this filter. Needs `log_type subscribe` in the configuration.
+    pub fn wait_subscribed(&self, filter: &str) {
+        let log = self.directory.path().join("log");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !std::fs::read_to_string(&log).unwrap_or_default().contains(filter) {
+            assert!(Instant::now() < deadline, "nobody subscribes to {filter}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Publishes one message at QoS 1 and waits until the broker has it.
     pub fn publish(&self, arguments: &[&str], topic: &str, payload: &[u8]) {
         self.feed(arguments, topic, "-s", payload);

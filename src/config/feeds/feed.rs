@@ -38,9 +38,7 @@ pub enum Source {
 }
 
 /// The kinds of feed, by the key that names them.
-const KINDS: [&str; 4] = ["csv", "http", "sql", "push"];
-/// A kind that the design names but this version cannot read.
-const LATER: &[&str] = &["xlsx"];
+const KINDS: [&str; 5] = ["csv", "xlsx", "http", "sql", "push"];
 /// Keys that every kind has.
 const SHARED: [&str; 6] = ["columns", "only", "status_map", "time_format", "timezone", "amount"];
 
@@ -52,10 +50,7 @@ impl Feed {
         canonical: &Canonical,
     ) -> Option<Feed> {
         let keys = [&["id", "expect"], KINDS.as_slice()].concat();
-        let section = Section::open(cx, node, "feed", &keys, LATER)?;
-        if LATER.iter().any(|kind| section.get(kind).is_some()) {
-            return None;
-        }
+        let section = Section::open(cx, node, "feed", &keys, &[])?;
         let id = section.optional(cx, "id", decode::id).map_or(default_id, |id| id.to_string());
         let expect = section.optional(cx, "expect", Expect::decode);
         let given: Vec<&str> = KINDS.into_iter().filter(|kind| section.get(kind).is_some()).collect();
@@ -76,14 +71,16 @@ impl Feed {
         canonical: &Canonical,
     ) -> Option<Feed> {
         let own = match kind {
-            "csv" => Files::KEYS,
+            "csv" => Files::CSV_KEYS,
+            "xlsx" => Files::XLSX_KEYS,
             "http" => Http::KEYS,
             "sql" => Sql::KEYS,
             _ => &[],
         };
         let section = Section::open(cx, node, kind, &[own, SHARED.as_slice()].concat(), &[])?;
         let source = match kind {
-            "csv" => Files::decode(cx, &section).map(Source::Files),
+            "csv" => Files::csv(cx, &section).map(Source::Files),
+            "xlsx" => Files::xlsx(cx, &section).map(Source::Files),
             "http" => Http::decode(cx, &section).map(|http| Source::Http(Box::new(http))),
             "sql" => Sql::decode(cx, &section).map(|sql| Source::Sql(Box::new(sql))),
             _ => Some(Source::Push),

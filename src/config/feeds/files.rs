@@ -1,21 +1,33 @@
-//! Directories that files are put into: kind `csv`.
+//! Directories that files are put into: kinds `csv` and `xlsx`.
 
 use crate::config::decode::{self, Context, Section};
 use crate::config::node::Node;
 use std::path::PathBuf;
 
-/// A directory of delimited files.
+/// A directory of delimited files or of workbooks.
 #[derive(Debug, Clone)]
 pub struct Files {
     pub dir: PathBuf,
-    /// A file-name glob (`*`, `?`). Default `*.csv`.
+    /// A file-name glob (`*`, `?`). Default `*.csv` or `*.xlsx`.
     pub pattern: String,
-    /// Default `,`.
-    pub delimiter: u8,
-    /// Default UTF-8; a byte order mark of UTF-16 is believed in any case.
-    pub encoding: Encoding,
+    pub form: Form,
     /// The line at the end that says how many rows there are and what they come to. Without it a file is not whole.
     pub footer: Option<Footer>,
+}
+
+/// How the files are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    Delimited {
+        /// Default `,`.
+        delimiter: u8,
+        /// Default UTF-8; a byte order mark of UTF-16 is believed in any case.
+        encoding: Encoding,
+    },
+    Workbook {
+        /// Its name; `None`: the first that is not hidden. Compared after NFC and case folding.
+        sheet: Option<String>,
+    },
 }
 
 /// What stands at the end of a file and must hold.
@@ -47,18 +59,28 @@ pub enum Encoding {
 }
 
 impl Files {
-    pub(super) const KEYS: &'static [&'static str] = &["dir", "pattern", "delimiter", "encoding", "footer"];
+    pub(super) const CSV_KEYS: &'static [&'static str] = &["dir", "pattern", "delimiter", "encoding", "footer"];
+    pub(super) const XLSX_KEYS: &'static [&'static str] = &["dir", "pattern", "sheet", "footer"];
 
-    pub(super) fn decode(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Files> {
-        let dir = section.required(cx, "dir", decode::path);
-        let pattern = section.optional(cx, "pattern", file_pattern).unwrap_or_else(|| "*.csv".to_owned());
+    pub(super) fn csv(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Files> {
         let delimiters = [(",", b','), (";", b';'), ("\t", b'\t'), ("|", b'|')];
         let delimiter = section.optional(cx, "delimiter", decode::choice(&delimiters)).unwrap_or(b',');
         let encodings =
             [("utf-8", Encoding::Utf8), ("utf-16", Encoding::Utf16), ("windows-1258", Encoding::Windows1258)];
         let encoding = section.optional(cx, "encoding", decode::choice(&encodings)).unwrap_or_default();
+        Files::decode(cx, section, "*.csv", Form::Delimited { delimiter, encoding })
+    }
+
+    pub(super) fn xlsx(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Files> {
+        let sheet = section.optional(cx, "sheet", decode::name);
+        Files::decode(cx, section, "*.xlsx", Form::Workbook { sheet })
+    }
+
+    fn decode(cx: &mut Context<'_>, section: &Section<'_>, usual: &str, form: Form) -> Option<Files> {
+        let dir = section.required(cx, "dir", decode::path);
+        let pattern = section.optional(cx, "pattern", file_pattern).unwrap_or_else(|| usual.to_owned());
         let footer = section.optional(cx, "footer", footer);
-        Some(Files { dir: dir?, pattern, delimiter, encoding, footer })
+        Some(Files { dir: dir?, pattern, form, footer })
     }
 }
 

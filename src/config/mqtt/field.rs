@@ -7,8 +7,24 @@ use crate::metrics::{Metrics, columns};
 
 /// `fields`: JSON keys or pointers, each with its metric.
 pub(super) fn fields(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Field>> {
+    by_keys(cx, node, true)
+}
+
+/// `fields` of names that are no JSON keys, each with its metric.
+pub(super) fn named(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Field>> {
+    by_keys(cx, node, false)
+}
+
+fn by_keys(cx: &mut Context<'_>, node: &Node, is_json: bool) -> Option<Vec<Field>> {
     let Some(entries) = node.as_mapping().filter(|entries| !entries.is_empty()) else {
-        cx.expected(node, "a mapping of JSON keys to metrics, such as {fps: camera_frames_per_second}");
+        cx.expected(
+            node,
+            if is_json {
+                "a mapping of JSON keys to metrics, such as {fps: camera_frames_per_second}"
+            } else {
+                "a mapping of names to metrics, such as {\"Camera/FPS\": camera_frames_per_second}"
+            },
+        );
         return None;
     };
     let allowed = device_metrics();
@@ -16,7 +32,7 @@ pub(super) fn fields(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Field>> {
     for entry in entries {
         // One key may feed several metrics.
         let nodes = entry.value.as_sequence().unwrap_or(std::slice::from_ref(&entry.value));
-        fields.extend(nodes.iter().filter_map(|node| field(cx, node, &entry.key, &allowed, true)));
+        fields.extend(nodes.iter().filter_map(|node| field(cx, node, &entry.key, &allowed, is_json)));
     }
     Some(fields)
 }
@@ -58,7 +74,7 @@ fn field(cx: &mut Context<'_>, node: &Node, key: &str, allowed: &[&str], is_json
         }
         Some(limit) => Scale::Above(limit),
         None if count && !is_json => {
-            cx.error(section.place, "field: \"count\" does not go with decode: value");
+            cx.error(section.place, "field: \"count\" counts elements of JSON only");
             return None;
         }
         None if count => Scale::Count,

@@ -24,6 +24,9 @@ pub struct Broker {
     pub client_id: String,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// Name of the group whose members share the messages among them (`$share/NAME/…`); version 5 only. Topics whose
+    /// retained messages count are not shared: a broker sends no retained messages to a group.
+    pub share: Option<String>,
     pub topics: Vec<Topic>,
 }
 
@@ -51,6 +54,8 @@ pub struct Topic {
     /// Topics of one source (a recorder, a bridge) have one number: what it says of itself holds for all devices that
     /// were heard over them. Numbered within the broker.
     pub source: Option<u16>,
+    /// JSON key, or pointer, of the time at which the device says that it speaks.
+    pub time: Option<String>,
 }
 
 impl Topic {
@@ -65,17 +70,24 @@ impl Topic {
             kind: None,
             device_prefix: String::new(),
             source: None,
+            time: None,
         }
     }
 
     /// The MQTT filter: captures become `+`.
     pub fn filter(&self) -> String {
+        self.filter_of("+")
+    }
+
+    /// The MQTT filter of one agency's messages; of all if the pattern does not tell agencies apart.
+    pub fn filter_of<'a>(&'a self, agency: &'a str) -> String {
         let segments: Vec<&str> = self
             .pattern
             .iter()
             .map(|segment| match segment {
                 Segment::Literal(text) => text,
-                Segment::Agency | Segment::Kind | Segment::Device | Segment::Any => "+",
+                Segment::Agency => agency,
+                Segment::Kind | Segment::Device | Segment::Any => "+",
                 Segment::Rest => "#",
             })
             .collect();
@@ -109,6 +121,8 @@ pub enum Decode {
     Value { fields: Vec<Field> },
     /// One of a few words.
     Status(Status),
+    /// Eclipse Sparkplug 3.0: a field's key is a metric's name. `rebirth`: nodes may be asked for their births.
+    Sparkplug { fields: Vec<Field>, rebirth: bool },
 }
 
 /// A JSON payload that speaks of several devices.
@@ -178,7 +192,8 @@ impl Default for Scale {
 
 impl Broker {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Broker> {
-        const KEYS: &[&str] = &["id", "url", "version", "client_id", "username", "password_file", "ca_file", "topics"];
+        const KEYS: &[&str] =
+            &["id", "url", "version", "client_id", "username", "password_file", "ca_file", "share", "topics"];
         let section = Section::open(cx, node, "mqtt", KEYS, &[])?;
         let id = section.required(cx, "id", decode::id);
         let url = section.required(cx, "url", broker_url);
@@ -188,6 +203,7 @@ impl Broker {
         let username = section.optional(cx, "username", decode::name);
         let password = section.optional(cx, "password_file", decode::secret_file);
         let ca_file = section.optional(cx, "ca_file", decode::ca_file);
+        let share = section.optional(cx, "share", preset::level);
         let topics = section.required(cx, "topics", topic::topics);
         if section.get("topics").is_some_and(|node| node.as_sequence().unwrap_or_default().is_empty()) {
             cx.error(section.place, "mqtt: \"topics\" is empty, so nothing would be heard");
@@ -200,10 +216,20 @@ impl Broker {
         {
             cx.error(node.place, "ca_file: only an mqtts:// broker shows a certificate");
         }
+        if let Some(node) = section.get("share") {
+            let has_sparkplug =
+                |topics: &Vec<Topic>| topics.iter().any(|t| matches!(t.decode, Decode::Sparkplug { .. }));
+            if version == Version::V3 {
+                cx.error(node.place, "share: MQTT 3.1.1 has no shared subscriptions");
+            }
+            if topics.as_ref().is_some_and(has_sparkplug) {
+                cx.error(node.place, "share: does not go with preset sparkplug_b, whose messages count each other");
+            }
+        }
         let (id, url) = (id?, url?);
         let client_id = client_id.unwrap_or_else(|| format!("ioc-watch-{id}"));
         let BrokerUrl { host, port, tls } = url;
-        Some(Broker { id, host, port, tls, ca_file, version, client_id, username, password, topics: topics? })
+        Some(Broker { id, host, port, tls, ca_file, version, client_id, username, password, share, topics: topics? })
     }
 }
 

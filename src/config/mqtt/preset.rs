@@ -3,6 +3,7 @@
 use super::super::decode::{self, Context, Section};
 use super::super::devices::DeviceKind;
 use super::super::node::{Node, quote};
+use super::field;
 use super::topic::{self, Common};
 use super::{Decode, Each, Field, Scale, Segment, Status, Topic};
 
@@ -12,6 +13,7 @@ enum Preset {
     Openwrt,
     Zigbee2mqtt,
     Axis,
+    SparkplugB,
 }
 
 const PRESETS: &[(&str, Preset)] = &[
@@ -19,19 +21,24 @@ const PRESETS: &[(&str, Preset)] = &[
     ("openwrt", Preset::Openwrt),
     ("zigbee2mqtt", Preset::Zigbee2mqtt),
     ("axis", Preset::Axis),
+    ("sparkplug_b", Preset::SparkplugB),
 ];
 
 /// The topics of a preset, as source `number` of its broker.
 pub(super) fn topics(cx: &mut Context<'_>, section: &Section<'_>, number: u16) -> Option<Vec<Topic>> {
-    let foreign = [
-        "filter", "decode", "fields", "each", "each_id", "metric", "online", "offline", "ignored", "field", "retained",
-    ];
+    let foreign =
+        ["filter", "decode", "each", "each_id", "metric", "online", "offline", "ignored", "field", "retained", "time"];
     topic::refuse(cx, section, &foreign, "\"preset\"");
     let common = topic::common(cx, section);
     let prefix = section.optional(cx, "prefix", prefix);
     let radio = section.optional(cx, "radio", level);
     let ping = section.optional(cx, "ping", level);
     let preset = section.required(cx, "preset", decode::choice(PRESETS))?;
+    if preset == Preset::SparkplugB {
+        topic::refuse(cx, section, &["prefix", "radio", "ping"], "this preset");
+        return sparkplug_b(cx, section, common, number).map(|topic| vec![topic]);
+    }
+    topic::refuse(cx, section, &["fields", "group", "node", "rebirth"], "this preset");
     if preset != Preset::Openwrt {
         topic::refuse(cx, section, &["radio", "ping"], "this preset");
     }
@@ -40,6 +47,7 @@ pub(super) fn topics(cx: &mut Context<'_>, section: &Section<'_>, number: u16) -
         Preset::Openwrt => ("collectd", DeviceKind::Hotspot),
         Preset::Zigbee2mqtt => ("zigbee2mqtt", DeviceKind::Hotspot),
         Preset::Axis => ("axis", DeviceKind::Camera),
+        Preset::SparkplugB => return None,
     };
     let fixed = preset != Preset::Zigbee2mqtt;
     if let (Some(node), true) = (section.get("kind"), fixed && common.kind.is_some_and(|given| given != kind)) {
@@ -53,6 +61,7 @@ pub(super) fn topics(cx: &mut Context<'_>, section: &Section<'_>, number: u16) -
         Preset::Openwrt => maker.openwrt(radio.as_deref().unwrap_or("wlan0"), ping.as_deref()),
         Preset::Zigbee2mqtt => maker.zigbee2mqtt(),
         Preset::Axis => maker.axis(),
+        Preset::SparkplugB => return None,
     })
 }
 
@@ -60,8 +69,34 @@ fn is_plain(level: &str) -> bool {
     !level.is_empty() && !level.contains(['+', '#', '{', '}', '/'])
 }
 
+/// Eclipse Sparkplug 3.0: `spBv1.0/GROUP/TYPE/NODE[/DEVICE]`. What a metric's name means is the site's own.
+fn sparkplug_b(cx: &mut Context<'_>, section: &Section<'_>, common: Common, number: u16) -> Option<Topic> {
+    let mut one_level = |key: &str| section.optional(cx, key, level).map_or(Segment::Any, Segment::Literal);
+    let group = match section.get("group").and_then(Node::as_text) {
+        Some("{agency}") => Segment::Agency,
+        _ => one_level("group"),
+    };
+    let node = one_level("node");
+    let fields = section.required(cx, "fields", field::named);
+    let rebirth = section.optional(cx, "rebirth", decode::boolean).unwrap_or(false);
+    if common.agency.is_some() && group == Segment::Agency {
+        cx.error(section.place, "topic: \"agency\" and the level {agency} of \"group\" say the same thing twice");
+    }
+    Some(Topic {
+        pattern: vec![Segment::Literal("spBv1.0".into()), group, Segment::Any, node, Segment::Rest],
+        qos: common.qos,
+        decode: Decode::Sparkplug { fields: fields?, rebirth },
+        retained_status: false,
+        agency: common.agency,
+        kind: common.kind,
+        device_prefix: common.device_prefix,
+        source: Some(number),
+        time: None,
+    })
+}
+
 /// A part of a topic's level.
-fn level(cx: &mut Context<'_>, node: &Node) -> Option<String> {
+pub(super) fn level(cx: &mut Context<'_>, node: &Node) -> Option<String> {
     let text = decode::name(cx, node)?;
     if is_plain(&text) {
         return Some(text);
@@ -105,6 +140,7 @@ impl Maker {
             kind: Some(self.kind),
             device_prefix: self.common.device_prefix.clone(),
             source: Some(self.number),
+            time: None,
         }
     }
 
@@ -120,12 +156,12 @@ impl Maker {
     /// health of each camera's roles under `CAMERA/status/ROLE`. A camera without frames is not there, whatever Frigate,
     /// which speaks for it, says otherwise.
     fn frigate(&self) -> Vec<Topic> {
-        let fps = |metric: &str, scale| Field { scale, ..field("camera_fps", metric) };
+        let fps = |metric: &str, scale| Field { scale, ..feeds("camera_fps", metric) };
         let stats = vec![fps("device_up", Scale::Above(0.0)), fps("camera_frames_per_second", Scale::default())];
         let each = Some(Each { at: "/cameras".into(), id: None });
         let recording = Field {
             words: vec![("online".into(), 1.0), ("offline".into(), 0.0), ("disabled".into(), 0.0)],
-            ..field("1", "camera_recording")
+            ..feeds("1", "camera_recording")
         };
         let detect = Status { ignored: vec!["disabled".into()], ..status("online", "offline", None) };
         vec![
@@ -141,13 +177,13 @@ impl Maker {
     /// MQTT has no wildcard for a part of a level, so the pinged host and the radio must be known.
     fn openwrt(&self, radio: &str, ping: Option<&str>) -> Vec<Topic> {
         let value = |fields: Vec<Field>| Decode::Value { fields };
-        let one = |metric: &str| value(vec![field("1", metric)]);
+        let one = |metric: &str| value(vec![feeds("1", metric)]);
         let latency = Field {
             scale: Scale::Linear { multiply: 0.001, add: 0.0 },
-            ..field("1", "hotspot_uplink_latency_seconds")
+            ..feeds("1", "hotspot_uplink_latency_seconds")
         };
         // The bridge receives what clients send.
-        let octets = vec![field("1", "hotspot_receive_bytes_total"), field("2", "hotspot_transmit_bytes_total")];
+        let octets = vec![feeds("1", "hotspot_receive_bytes_total"), feeds("2", "hotspot_transmit_bytes_total")];
         let mut topics = vec![
             self.topic("{device}/interface-br-lan/if_octets", value(octets), false),
             self.topic("{device}/uptime/uptime", one("hotspot_uptime_seconds"), false),
@@ -172,7 +208,7 @@ impl Maker {
             self.topic("{device}/availability", words(), true),
             self.topic(
                 "{device}",
-                Decode::Json { fields: vec![field("temperature", &temperature)], each: None },
+                Decode::Json { fields: vec![feeds("temperature", &temperature)], each: None },
                 false,
             ),
         ]
@@ -183,7 +219,7 @@ impl Maker {
     fn axis(&self) -> Vec<Topic> {
         let disruption = Field {
             words: vec![("0".into(), 1.0), ("1".into(), 0.0)],
-            ..field("/message/data/disruption", "camera_recording")
+            ..feeds("/message/data/disruption", "camera_recording")
         };
         let fields = vec![disruption];
         vec![
@@ -193,7 +229,7 @@ impl Maker {
     }
 }
 
-fn field(key: &str, metric: &str) -> Field {
+fn feeds(key: &str, metric: &str) -> Field {
     Field { key: key.to_owned(), metric: metric.to_owned(), ..Field::default() }
 }
 

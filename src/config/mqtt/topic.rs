@@ -25,6 +25,10 @@ const KEYS: &[&str] = &[
     "prefix",
     "radio",
     "ping",
+    "group",
+    "node",
+    "rebirth",
+    "time",
 ];
 /// Bytes of a filter; a topic name may have 65,535.
 const LONGEST: usize = 512;
@@ -88,13 +92,14 @@ fn topic(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Topic> {
     let retained = section.optional(cx, "retained", decode::choice(&[("status", true), ("ignore", false)]));
     let (foreign, word): (&[&str], _) = match reader {
         Reader::Json => (&["online", "offline", "ignored", "field", "retained", "metric"], "decode: json"),
-        Reader::Value => {
-            (&["online", "offline", "ignored", "field", "retained", "fields", "each", "each_id"], "decode: value")
-        }
-        Reader::Status => (&["fields", "each", "each_id", "metric"], "decode: status"),
+        Reader::Value => (
+            &["online", "offline", "ignored", "field", "retained", "fields", "each", "each_id", "time"],
+            "decode: value",
+        ),
+        Reader::Status => (&["fields", "each", "each_id", "metric", "time"], "decode: status"),
     };
     refuse(cx, section, foreign, word);
-    refuse(cx, section, &["prefix", "radio", "ping"], "\"filter\", only with \"preset\"");
+    refuse(cx, section, &["prefix", "radio", "ping", "group", "node", "rebirth"], "\"filter\", only with \"preset\"");
     let decode = match reader {
         Reader::Json => {
             let fields = section.required(cx, "fields", field::fields);
@@ -104,6 +109,7 @@ fn topic(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Topic> {
         Reader::Value => Decode::Value { fields: section.required(cx, "metric", field::values)? },
         Reader::Status => Decode::Status(status(cx, section)),
     };
+    let time = section.optional(cx, "time", decode::name);
     let pattern = pattern?;
     let names_devices = pattern.contains(&Segment::Device);
     let has_each = matches!(&decode, Decode::Json { each: Some(_), .. });
@@ -131,6 +137,7 @@ fn topic(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Topic> {
         kind: common.kind,
         device_prefix: common.device_prefix,
         source: None,
+        time,
     })
 }
 

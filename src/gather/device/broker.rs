@@ -4,10 +4,9 @@
 //! reader. The worker takes what has gathered in one go, holding the fleet's lock once a batch.
 
 use super::DeviceError;
-use super::decode::Readings;
 use super::fleet::{Fleet, Now};
-use super::link::{Event, Link, Lost, MAX_PACKET, Message};
-use super::message::handle;
+use super::link::{Event, Link, Lost, MAX_PACKET, Message, Sender};
+use super::message::{Memory, handle};
 use super::outcome::{Counters, Outcome, Tally};
 use super::queue::{Pushed, Queue};
 use super::topic::Topics;
@@ -25,12 +24,18 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 /// A connection that lived this long ends a row of failures.
 const STABLE_AFTER: Duration = Duration::from_secs(20);
+/// What mosquitto and those like it say of the messages that they dropped.
+const DROPPED: &str = "$SYS/broker/publish/messages/dropped";
+/// The beginning of the topics whose messages count each other.
+const SPARKPLUG: &[u8] = b"spBv1.0/";
 /// Failures in a row over an unreadable packet, after which the session is thrown away.
 const MAX_PACKET_FAILURES: u32 = 2;
 /// How long the end of a connection may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long the worker lets messages gather: fewer wake-ups, and no one notices.
 const GATHER: Duration = Duration::from_millis(5);
+/// How often it is looked whether Sparkplug nodes are to be asked for their births.
+const ASK: Duration = Duration::from_secs(1);
 /// Messages handled under one hold of the fleet's lock, so that the sweep and other brokers come in between.
 const BATCH: usize = 512;
 
@@ -46,18 +51,19 @@ pub async fn run(
     let queue = Arc::new(Queue::new(fleet.capacity() * n_topics));
     let agency = fleet.site_agency();
     let counters = Arc::new(Counters::new(fleet.metrics(), &agency, &broker.id));
+    let mut reader = Reader::new(&broker, number, fleet.clone(), queue.clone(), counters.clone())?;
     let worker = Worker {
         topics,
         n_topics,
         number,
         fleet: fleet.clone(),
-        queue: queue.clone(),
-        counters: counters.clone(),
+        queue,
+        counters,
+        sender: reader.link.sender(),
         row: fleet.metrics().table(columns::broker::TABLE).row(&[&agency, &broker.id]),
         tally: Tally::default(),
-        readings: Readings::default(),
+        memory: Memory::default(),
     };
-    let mut reader = Reader::new(&broker, number, fleet, queue, counters)?;
     let stop_worker = CancellationToken::new();
     // Dropped (also when this task is aborted), it ends the worker.
     let _guard = stop_worker.clone().drop_guard();
@@ -83,6 +89,8 @@ struct Reader {
     row: Row,
     connected_at: Option<Instant>,
     wait: Duration,
+    /// Answers to requests to subscribe that are still to come.
+    n_answers: usize,
     /// Connections in a row that ended over a packet.
     packet_failures: u32,
     /// The next connection begins a new session.
@@ -103,10 +111,11 @@ impl Reader {
         let row = table.row(&[&fleet.site_agency(), &broker.id]);
         table.set(row, columns::broker::CONNECTED, 0.0);
         table.set(row, columns::broker::UNLISTED, fleet.n_unlisted(number) as f64);
+        table.add(row, columns::broker::REBIRTHS, 0.0);
         Ok(Reader {
             link: Link::new(broker)?,
             broker: broker.clone(),
-            filters: broker.topics.iter().map(|topic| (topic.filter(), topic.qos)).collect(),
+            filters: fleet.filters(broker),
             number,
             queue,
             counters,
@@ -114,6 +123,7 @@ impl Reader {
             fleet,
             connected_at: None,
             wait: FIRST_WAIT,
+            n_answers: 0,
             packet_failures: 0,
             clearing: false,
             told: String::new(),
@@ -131,8 +141,13 @@ impl Reader {
             match event {
                 Ok(Event::Message(message)) => self.message(message),
                 Ok(Event::Connected { session_present }) => self.connected(session_present),
-                Ok(Event::Subscribed { n_refused: 0 }) | Ok(Event::Other) => {}
+                Ok(Event::Other) => {}
                 Ok(Event::Subscribed { n_refused }) => {
+                    // The last answer is about the broker's own word, which it need not give.
+                    self.n_answers = self.n_answers.saturating_sub(1);
+                    if n_refused == 0 || self.n_answers == 0 {
+                        continue;
+                    }
                     for _ in 0..n_refused {
                         self.count(Outcome::SubscribeRefused);
                     }
@@ -150,11 +165,20 @@ impl Reader {
     }
 
     fn message(&mut self, message: Message) {
+        if message.topic == DROPPED {
+            let count = std::str::from_utf8(&message.payload).ok().and_then(|text| text.trim().parse::<u64>().ok());
+            if let Some(count) = count {
+                let table = self.fleet.metrics().table(columns::broker::TABLE);
+                table.set(self.row, columns::broker::DROPPED, count as f64);
+            }
+            return;
+        }
         if message.payload.len() > MAX_PACKET {
             self.count(Outcome::Oversized);
             return;
         }
-        match self.queue.push(message) {
+        let in_order = message.topic.starts_with(SPARKPLUG);
+        match self.queue.push(message, in_order) {
             Pushed::Waits => {}
             Pushed::Overtook => self.count(Outcome::Coalesced),
             Pushed::Dropped => self.count(Outcome::Dropped),
@@ -170,7 +194,10 @@ impl Reader {
                 return;
             }
         }
-        if let Err(error) = self.link.subscribe(&self.filters) {
+        let own_word = [(DROPPED.to_owned(), 0)];
+        let asked = self.link.subscribe(&self.filters).and_then(|n| Ok(n + self.link.subscribe(&own_word)?));
+        self.n_answers = *asked.as_ref().unwrap_or(&0);
+        if let Err(error) = asked {
             // Without subscriptions the connection is useless; the next one tries again.
             tracing::error!(mqtt.broker = %self.broker.id, error, "cannot subscribe");
             self.link.drop_connection();
@@ -267,9 +294,10 @@ struct Worker {
     fleet: Arc<Fleet>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    sender: Sender,
     row: Row,
     tally: Tally,
-    readings: Readings,
+    memory: Memory,
 }
 
 impl Worker {
@@ -280,6 +308,7 @@ impl Worker {
             tokio::select! {
                 () = stop.cancelled() => stopping = true,
                 () = self.queue.wait() => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep(ASK), if self.memory.nodes.is_waiting() => {}
             }
             self.queue.drain(&mut batch, self.fleet.capacity() * self.n_topics);
             while !batch.is_empty() {
@@ -287,13 +316,27 @@ impl Worker {
                 self.handle(batch.drain(..n_now));
                 tokio::task::yield_now().await;
             }
+            self.ask();
+        }
+    }
+
+    /// Asks the Sparkplug nodes that have to be asked for their births.
+    fn ask(&mut self) {
+        let timestamp = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        for (topic, payload) in self.memory.nodes.requests(Instant::now(), timestamp) {
+            // One that finds no room is asked again when its time comes.
+            if self.sender.send(&topic, payload) {
+                let table = self.fleet.metrics().table(columns::broker::TABLE);
+                table.add(self.row, columns::broker::REBIRTHS, 1.0);
+            }
         }
     }
 
     fn handle(&mut self, messages: impl Iterator<Item = Message>) {
         let mut session = self.fleet.session(self.number, Now::read());
+        self.memory.nodes.connected(session.connection());
         for message in messages {
-            let outcome = handle(&self.topics, &mut self.readings, &mut session, &message);
+            let outcome = handle(&self.topics, &mut self.memory, &mut session, &message);
             self.tally.count(outcome);
         }
         drop(session);

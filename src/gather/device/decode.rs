@@ -1,11 +1,13 @@
 //! Payloads into readings: JSON without building a tree (only the wanted keys are looked at, the rest is skipped), bare
-//! values, and words about being there.
+//! values, Sparkplug's metrics, and words about being there.
 //!
 //! A payload is read as a whole before anything of it counts: one that ends in garbage changes nothing. A field that
 //! cannot be a value of its metric is left out and counted; `null` says that the device does not know. A number in
 //! quotes counts as the number, as many devices send it.
 
 mod json;
+pub(super) mod protobuf;
+pub mod sparkplug;
 mod value;
 
 use crate::config::devices::DeviceKind;
@@ -13,6 +15,7 @@ use crate::config::mqtt::{Each, Field, Scale, Status};
 use crate::metrics::Column;
 use crate::metrics::columns::{camera, hotspot};
 use jiff::Timestamp;
+use sparkplug::Metric;
 
 /// Where a reading goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Target {
     /// Says whether the device does what it is for; before what its other readings say.
     Usable,
     Cell(Column),
+    /// When the device says that it speaks; never in a list of readings.
+    Time,
 }
 
 /// What a field said.
@@ -38,12 +43,15 @@ pub struct Readings {
     pub list: Vec<(Target, Reading)>,
     /// Fields whose value was unusable.
     pub n_bad: usize,
+    /// When the device says that it spoke, in seconds since 1970 by its own clock.
+    pub time: Option<f64>,
 }
 
 impl Readings {
     fn clear(&mut self) {
         self.list.clear();
         self.n_bad = 0;
+        self.time = None;
     }
 
     /// What the payload says about being online; the last word counts.
@@ -73,6 +81,8 @@ pub struct Mapping {
     cameras: Plan,
     hotspots: Plan,
     only: Option<DeviceKind>,
+    /// The keys of all fields, each once, in order.
+    keys: Vec<Box<str>>,
 }
 
 struct Plan {
@@ -103,9 +113,14 @@ enum Range {
 }
 
 impl Mapping {
-    /// Fails with the metric that does not exist.
-    pub fn compile(fields: &[Field]) -> Result<Mapping, String> {
+    /// `time` is the key of the time by the device's clock, if it sends one. Fails with the metric that does not exist.
+    pub fn compile(fields: &[Field], time: Option<&str>) -> Result<Mapping, String> {
         let (mut cameras, mut hotspots) = (Vec::new(), Vec::new());
+        if let Some(key) = time {
+            for slots in [&mut cameras, &mut hotspots] {
+                slots.push(Slot::time(key));
+            }
+        }
         for field in fields {
             let family = format!("ioc_{}", field.metric);
             let slot = |target, range| Slot {
@@ -138,7 +153,15 @@ impl Mapping {
             (false, true) => Some(DeviceKind::Hotspot),
             _ => None,
         };
-        Ok(Mapping { cameras: Plan::new(cameras), hotspots: Plan::new(hotspots), only })
+        let mut keys: Vec<Box<str>> = fields.iter().map(|field| field.key.as_str().into()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(Mapping { cameras: Plan::new(cameras), hotspots: Plan::new(hotspots), only, keys })
+    }
+
+    /// The number of a key that some field wants.
+    pub fn key(&self, name: &str) -> Option<u32> {
+        self.keys.binary_search_by(|key| (**key).cmp(name)).ok().and_then(|place| u32::try_from(place).ok())
     }
 
     /// The kind whose metrics alone are fed.
@@ -169,6 +192,26 @@ impl Mapping {
         value::read(&self.plan(kind).fields, payload, readings)
     }
 
+    /// Reads metrics of a Sparkplug payload sent at `time` (seconds since 1970): each with the number of its key and the
+    /// datatype that its birth told.
+    pub fn read_metrics<'m>(
+        &self,
+        kind: DeviceKind,
+        metrics: impl Iterator<Item = (u32, &'m Metric<'m>, Option<u64>)>,
+        time: Option<f64>,
+        readings: &mut Readings,
+    ) {
+        readings.clear();
+        readings.time = time;
+        let plan = self.plan(kind);
+        for (key, metric, datatype) in metrics {
+            let Some(key) = self.keys.get(key as usize) else { continue };
+            if let Some(first) = plan.fields.iter().position(|slot| slot.key == *key) {
+                plan.take(first, metric.raw(datatype), readings);
+            }
+        }
+    }
+
     fn plan(&self, kind: DeviceKind) -> &Plan {
         match kind {
             DeviceKind::Camera => &self.cameras,
@@ -185,8 +228,21 @@ impl Plan {
 }
 
 impl Slot {
+    fn time(key: &str) -> Slot {
+        Slot {
+            key: key.into(),
+            target: Target::Time,
+            scale: Scale::default(),
+            words: Box::default(),
+            range: Range::NotNegative,
+            is_time: true,
+        }
+    }
+
     fn take(&self, raw: Raw<'_>, readings: &mut Readings) {
         match self.read(raw) {
+            Some(Reading::Value(seconds)) if self.target == Target::Time => readings.time = Some(to_seconds(seconds)),
+            Some(Reading::Absent) if self.target == Target::Time => {}
             Some(reading) => readings.list.push((self.target, reading)),
             None => readings.n_bad += 1,
         }
@@ -202,8 +258,9 @@ impl Slot {
                 None => self.scaled(number_in(text)?)?,
             },
             Raw::Number(number) => self.scaled(number)?,
+            Raw::Time(seconds) if self.is_time => seconds,
             Raw::Elements(count) if self.scale == Scale::Count => count as f64,
-            Raw::Elements(_) | Raw::Other => return None,
+            Raw::Elements(_) | Raw::Time(_) | Raw::Other => return None,
         };
         self.range.contains(value).then_some(Reading::Value(value))
     }
@@ -247,6 +304,8 @@ enum Raw<'a> {
     Null,
     Number(f64),
     Text(&'a str),
+    /// Seconds since 1970.
+    Time(f64),
     /// An array or object with so many elements.
     Elements(usize),
     Other,
@@ -264,6 +323,11 @@ fn time_in(text: &str) -> Option<f64> {
     let is_plausible = text.len() <= 40 && text.as_bytes().first().is_some_and(u8::is_ascii_digit);
     let time: Timestamp = text.parse().ok().filter(|_| is_plausible)?;
     Some(time.as_microsecond() as f64 / 1e6)
+}
+
+/// Some count milliseconds since 1970 instead of seconds; no device lives in the year 5138.
+fn to_seconds(number: f64) -> f64 {
+    if number >= 1e11 { number / 1e3 } else { number }
 }
 
 /// What a payload speaks of, by the names it gives; `None` if it is not what `each` says.
@@ -313,15 +377,18 @@ mod tests {
     }
 
     fn mapping() -> Mapping {
-        Mapping::compile(&[
-            field("fps", "camera_frames_per_second", 1.0),
-            field("bitrate_kbps", "camera_bitrate_bits_per_second", 1000.0),
-            field("online", "device_up", 1.0),
-            field("recording", "camera_recording", 1.0),
-            field("temp", "camera_temperature_celsius", 1.0),
-            field("free", "camera_storage_free_ratio", 0.01),
-            field("clients", "hotspot_clients", 1.0),
-        ])
+        Mapping::compile(
+            &[
+                field("fps", "camera_frames_per_second", 1.0),
+                field("bitrate_kbps", "camera_bitrate_bits_per_second", 1000.0),
+                field("online", "device_up", 1.0),
+                field("recording", "camera_recording", 1.0),
+                field("temp", "camera_temperature_celsius", 1.0),
+                field("free", "camera_storage_free_ratio", 0.01),
+                field("clients", "hotspot_clients", 1.0),
+            ],
+            None,
+        )
         .unwrap_or_else(|metric| panic!("{metric}"))
     }
 
@@ -395,14 +462,34 @@ mod tests {
     }
 
     #[test]
+    fn the_time_by_the_devices_clock_is_read_in_all_its_forms() {
+        let mapping = Mapping::compile(&[field("fps", "camera_frames_per_second", 1.0)], Some("ts"));
+        let mapping = mapping.unwrap_or_else(|metric| panic!("{metric}"));
+        let mut readings = Readings::default();
+        for (time, seconds, n_bad) in [
+            ("1764061200", Some(1_764_061_200.0), 0),
+            ("1764061200500", Some(1_764_061_200.5), 0),
+            (r#""2025-11-25T16:00:00+07:00""#, Some(1_764_061_200.0), 0),
+            (r#""1764061200.25""#, Some(1_764_061_200.25), 0),
+            ("null", None, 0),
+            (r#""yesterday""#, None, 1),
+            ("-5", None, 1),
+        ] {
+            let payload = format!(r#"{{"fps":5,"ts":{time}}}"#);
+            assert!(mapping.read(DeviceKind::Camera, payload.as_bytes(), &mut readings).is_ok());
+            assert_eq!((readings.time, readings.n_bad, readings.list.len()), (seconds, n_bad, 1), "{time}");
+        }
+    }
+
+    #[test]
     fn pointers_reach_into_the_tree() {
-        let mapping = Mapping::compile(&[field("/video/fps", "camera_frames_per_second", 1.0)]);
+        let mapping = Mapping::compile(&[field("/video/fps", "camera_frames_per_second", 1.0)], None);
         let mapping = mapping.unwrap_or_else(|metric| panic!("{metric}"));
         let mut readings = Readings::default();
         assert!(mapping.read(DeviceKind::Camera, br#"{"video":{"fps":12}}"#, &mut readings).is_ok());
         assert_eq!(readings.list, [(Target::Cell(camera::FRAMES), Reading::Value(12.0))]);
         let deep = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
         assert_eq!(mapping.read(DeviceKind::Camera, deep.as_bytes(), &mut readings), Err(Malformed));
-        assert_eq!(Mapping::compile(&[field("x", "camera_fps", 1.0)]).err(), Some("camera_fps".into()));
+        assert_eq!(Mapping::compile(&[field("x", "camera_fps", 1.0)], None).err(), Some("camera_fps".into()));
     }
 }

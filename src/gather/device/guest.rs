@@ -9,7 +9,7 @@ use super::decode::{Reading, Readings, Target};
 use super::fleet::Found;
 use super::inventory::{Inventory, Listing};
 use super::link::{Event, Link, MAX_PACKET, Message};
-use super::message::{self, Hearer};
+use super::message::{self, Hearer, Memory, Source};
 use super::outcome::Outcome;
 use super::topic::Topics;
 use crate::config::devices::DeviceKind;
@@ -17,6 +17,10 @@ use crate::config::mqtt::Broker;
 use crate::config::{Config, Id};
 use crate::metrics::{Column, Metrics, columns};
 use std::collections::HashMap;
+use std::time::Instant;
+
+/// Devices whose recorder, bridge or node a guest remembers.
+const MAX_HEARD: usize = 10_000;
 
 /// A connection of a guest.
 pub struct Guest {
@@ -49,6 +53,8 @@ pub struct Explained {
     pub said: Vec<Said>,
     /// Devices that it names and that are not taken, with the reason.
     pub refused: Vec<(String, Outcome)>,
+    /// It says that a recorder, bridge or node is gone, and with it so many devices that were heard through it meanwhile.
+    pub gone: Option<usize>,
 }
 
 /// What a message says of one device.
@@ -92,8 +98,9 @@ impl Guest {
         loop {
             match self.link.poll().await {
                 Ok(Event::Connected { .. }) => {
+                    self.ear.memory.nodes.connected(Some(Instant::now()));
                     return match self.link.subscribe(&self.filters) {
-                        Ok(()) => Heard::Connected,
+                        Ok(_) => Heard::Connected,
                         Err(reason) => Heard::Lost(reason),
                     };
                 }
@@ -112,8 +119,12 @@ struct Ear {
     by_id: HashMap<Id, u32>,
     discovers: bool,
     names: Vec<(Column, DeviceKind, &'static str)>,
+    memory: Memory,
     said: Vec<Said>,
     refused: Vec<(String, Outcome)>,
+    gone: Option<usize>,
+    /// Through what devices were last heard, up to [`MAX_HEARD`].
+    sources: HashMap<String, Source>,
 }
 
 impl Ear {
@@ -132,19 +143,25 @@ impl Ear {
             devices: inventory.devices,
             discovers,
             names,
+            memory: Memory::default(),
             said: Vec::new(),
             refused: Vec::new(),
+            gone: None,
+            sources: HashMap::new(),
         }
     }
 
     fn explain(&mut self, topics: &Topics, message: &Message) -> Explained {
         self.said.clear();
         self.refused.clear();
+        self.gone = None;
+        let mut memory = std::mem::take(&mut self.memory);
         let outcome = if message.payload.len() > MAX_PACKET {
             Outcome::Oversized
         } else {
-            message::handle(topics, &mut Readings::default(), self, message)
+            message::handle(topics, &mut memory, self, message)
         };
+        self.memory = memory;
         Explained {
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
             payload: message.payload.to_vec(),
@@ -152,14 +169,27 @@ impl Ear {
             outcome,
             said: std::mem::take(&mut self.said),
             refused: std::mem::take(&mut self.refused),
+            gone: self.gone,
         }
     }
 
-    fn note(&mut self, found: &Found, online: Option<bool>, readings: Vec<(&'static str, Option<f64>)>, n_bad: usize) {
+    fn note(
+        &mut self,
+        found: &Found,
+        source: Option<Source>,
+        online: Option<bool>,
+        readings: Vec<(&'static str, Option<f64>)>,
+        n_bad: usize,
+    ) {
         let (device, is_discovered) = match found {
             Found::Known(index, _) => (self.devices[*index as usize].id.to_string(), false),
             Found::Candidate(id, ..) => (id.to_string(), true),
         };
+        if let Some(source) = source
+            && (self.sources.len() < MAX_HEARD || self.sources.contains_key(&device))
+        {
+            self.sources.insert(device.clone(), source);
+        }
         self.said.push(Said { device, kind: found.kind(), is_discovered, online, readings, n_bad });
     }
 
@@ -167,6 +197,7 @@ impl Ear {
         match target {
             Target::Up => "ioc_device_up",
             Target::Usable => "ioc_device_usable",
+            Target::Time => "time",
             Target::Cell(column) => {
                 let known = self.names.iter().find(|(known, of, _)| *known == column && *of == kind);
                 known.map_or("?", |(_, _, name)| *name)
@@ -205,7 +236,15 @@ impl Hearer for Ear {
         found
     }
 
-    fn telemetry(&mut self, found: Found, _: Option<u16>, readings: &Readings) {
+    fn knows(&self, device: &str) -> bool {
+        self.by_id.contains_key(device)
+    }
+
+    fn admits(&mut self, _: &Found) -> bool {
+        true
+    }
+
+    fn telemetry(&mut self, found: Found, source: Option<Source>, readings: &Readings) -> Outcome {
         let kind = found.kind();
         let said = readings.list.iter().map(|(target, reading)| {
             let value = match reading {
@@ -215,12 +254,15 @@ impl Hearer for Ear {
             (self.name(kind, *target), value)
         });
         let said = said.collect();
-        self.note(&found, readings.online(), said, readings.n_bad);
+        self.note(&found, source, readings.online(), said, readings.n_bad);
+        Outcome::Ok
     }
 
-    fn status(&mut self, found: Found, _: Option<u16>, online: bool, _: bool) {
-        self.note(&found, Some(online), Vec::new(), 0);
+    fn status(&mut self, found: Found, source: Option<Source>, online: bool, _: bool) {
+        self.note(&found, source, Some(online), Vec::new(), 0);
     }
 
-    fn source_gone(&mut self, _: u16) {}
+    fn source_gone(&mut self, source: Source) {
+        self.gone = Some(self.sources.values().filter(|heard| **heard == source).count());
+    }
 }

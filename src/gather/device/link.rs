@@ -21,9 +21,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const SESSION_EXPIRY_SECONDS: u32 = 7 * 86_400;
 /// How many unacknowledged messages a version 5 broker may have under way to us.
 const RECEIVE_MAXIMUM: u16 = 1_000;
-/// We send subscriptions only; the default would reserve megabytes for messages of ours.
+/// We send subscriptions and now and then a command; the default would reserve megabytes for messages of ours.
 const MAX_OUTGOING: u16 = 16;
 const REQUESTS: usize = 64;
+/// Filters of one request: a broker may refuse large packets.
+const FILTERS_AT_ONCE: usize = 100;
 
 /// A message as it came.
 #[derive(Debug, Clone)]
@@ -31,6 +33,30 @@ pub struct Message {
     pub topic: Bytes,
     pub payload: Bytes,
     pub retain: bool,
+}
+
+impl Message {
+    /// A copy that keeps no read buffer alive.
+    pub fn detached(&self) -> Message {
+        let (topic, payload) = (Bytes::copy_from_slice(&self.topic), Bytes::copy_from_slice(&self.payload));
+        Message { topic, payload, retain: self.retain }
+    }
+}
+
+/// Sends messages over a connection that somebody else polls.
+pub enum Sender {
+    V3(rumqttc::AsyncClient),
+    V5(v5::AsyncClient),
+}
+
+impl Sender {
+    /// Sends a message at QoS 0, not to be retained. Never waits: `false` if there is no room.
+    pub fn send(&self, topic: &str, payload: Vec<u8>) -> bool {
+        match self {
+            Sender::V3(client) => client.try_publish(topic, rumqttc::QoS::AtMostOnce, false, payload).is_ok(),
+            Sender::V5(client) => client.try_publish(topic, v5::mqttbytes::QoS::AtMostOnce, false, payload).is_ok(),
+        }
+    }
 }
 
 /// What a connection reports.
@@ -109,8 +135,13 @@ impl Link {
         }
     }
 
-    /// Asks for the filters. Never waits: the task that polls must not.
-    pub fn subscribe(&self, filters: &[(String, u8)]) -> Result<(), String> {
+    /// Asks for the filters, and says how many answers will come, in their order. Never waits: the task that polls must
+    /// not.
+    pub fn subscribe(&self, filters: &[(String, u8)]) -> Result<usize, String> {
+        filters.chunks(FILTERS_AT_ONCE).try_fold(0, |n, filters| self.subscribe_once(filters).map(|()| n + 1))
+    }
+
+    fn subscribe_once(&self, filters: &[(String, u8)]) -> Result<(), String> {
         match self {
             Link::V3 { client, .. } => {
                 let filters = filters.iter().map(|(filter, qos)| {
@@ -162,6 +193,13 @@ impl Link {
         match self {
             Link::V3 { events, .. } => events.clean(),
             Link::V5 { events, .. } => events.clean(),
+        }
+    }
+
+    pub fn sender(&self) -> Sender {
+        match self {
+            Link::V3 { client, .. } => Sender::V3(client.clone()),
+            Link::V5 { client, .. } => Sender::V5(client.clone()),
         }
     }
 

@@ -16,9 +16,12 @@ mod message;
 mod outcome;
 mod presence;
 mod queue;
+mod sparkplug;
 mod topic;
 pub mod usable;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod strangers_tests;
 

@@ -26,6 +26,15 @@ pub enum Outcome {
     AgencyMismatch,
     /// The topic's kind is not the device's.
     KindMismatch,
+    /// Older than the silence that counts as offline, by a clock that is known to be right; or the death of a Sparkplug
+    /// node's earlier life. It says nothing of now.
+    Stale,
+    /// Metrics of a Sparkplug node by aliases whose birth was not heard.
+    Unborn,
+    /// More than a device may send.
+    RateLimited,
+    /// Of an agency that another daemon watches.
+    OtherShard,
     /// Overtaken in a full queue by a newer message of its topic.
     Coalesced,
     /// Refused by a full queue.
@@ -37,7 +46,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 14] = [
+    pub const ALL: [Outcome; 18] = [
         Outcome::Ok,
         Outcome::BadValue,
         Outcome::Malformed,
@@ -48,6 +57,10 @@ impl Outcome {
         Outcome::UnknownTopic,
         Outcome::AgencyMismatch,
         Outcome::KindMismatch,
+        Outcome::Stale,
+        Outcome::Unborn,
+        Outcome::RateLimited,
+        Outcome::OtherShard,
         Outcome::Coalesced,
         Outcome::Dropped,
         Outcome::SessionCleared,
@@ -66,6 +79,10 @@ impl Outcome {
             Outcome::UnknownTopic => "unknown_topic",
             Outcome::AgencyMismatch => "agency_mismatch",
             Outcome::KindMismatch => "kind_mismatch",
+            Outcome::Stale => "stale",
+            Outcome::Unborn => "unborn",
+            Outcome::RateLimited => "rate_limited",
+            Outcome::OtherShard => "other_shard",
             Outcome::Coalesced => "coalesced",
             Outcome::Dropped => "dropped",
             Outcome::SessionCleared => "session_cleared",

@@ -1,11 +1,10 @@
 //! What other makers' devices publish, read by configuration alone: each sample is written after the sender's own
 //! documentation, which is named beside it.
 
-use super::decode::Readings;
 use super::fleet::{Fleet, Now, Settings};
 use super::inventory::{Inventory, Life, Listing};
 use super::link::Message;
-use super::message::handle;
+use super::message::{Memory, handle};
 use super::outcome::Outcome;
 use super::topic::Topics;
 use crate::attribution::Ledger;
@@ -13,18 +12,19 @@ use crate::config::devices::DeviceKind;
 use crate::config::{self, Id};
 use crate::metrics::{Format, Metrics};
 use crate::store::testing::Database;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-struct World {
+pub(super) struct World {
     metrics: Arc<Metrics>,
     fleet: Arc<Fleet>,
     topics: Topics,
-    now: Now,
+    pub memory: Mutex<Memory>,
+    pub now: Now,
     _database: Database,
 }
 
 /// A configuration with these topics, and devices `ID KIND`.
-async fn world(topics: &str, devices: &[&str]) -> World {
+pub(super) async fn world(topics: &str, devices: &[&str]) -> World {
     let text = format!(
         "site: {{name: IOC, agency: ioc, timezone: Asia/Ho_Chi_Minh}}\n\
          people: [{{id: truc, name: Trực IOC, email: truc@ioc.vn.example}}]\n\
@@ -54,22 +54,36 @@ async fn world(topics: &str, devices: &[&str]) -> World {
     let fleet = Fleet::open(metrics.clone(), ledger, database.store.clone(), settings, &inventory, now).await.unwrap();
     fleet.configure_links(&[Id::parse("main").unwrap()]);
     fleet.link_changed(0, Some(now.tick));
-    World { metrics, fleet, topics: Topics::compile(&config.mqtt[0]).unwrap(), now, _database: database }
+    let topics = Topics::compile(&config.mqtt[0]).unwrap();
+    World { metrics, fleet, topics, memory: Mutex::default(), now, _database: database }
 }
 
 impl World {
-    fn send(&self, topic: &str, payload: &str) -> Outcome {
+    pub fn send(&self, topic: &str, payload: &str) -> Outcome {
         self.message(topic, payload, false)
     }
 
     fn message(&self, topic: &str, payload: &str, retain: bool) -> Outcome {
-        let bytes = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
-        let message = Message { topic: bytes(topic), payload: bytes(payload), retain };
-        handle(&self.topics, &mut Readings::default(), &mut self.fleet.session(0, self.now), &message)
+        self.bytes(topic, payload.as_bytes(), retain)
+    }
+
+    pub fn bytes(&self, topic: &str, payload: &[u8], retain: bool) -> Outcome {
+        self.raw(topic.as_bytes(), payload, retain)
+    }
+
+    pub fn raw(&self, topic: &[u8], payload: &[u8], retain: bool) -> Outcome {
+        let topic = bytes::Bytes::copy_from_slice(topic);
+        let message = Message { topic, payload: bytes::Bytes::copy_from_slice(payload), retain };
+        let mut memory = self.memory.lock().unwrap();
+        handle(&self.topics, &mut memory, &mut self.fleet.session(0, self.now), &message)
+    }
+
+    pub fn page(&self) -> String {
+        self.metrics.render(Format::Text)
     }
 
     /// The device's samples, as `name value`, without the prefix `ioc_`, its last sighting and the inventory's.
-    fn shown(&self, device: &str) -> String {
+    pub fn shown(&self, device: &str) -> String {
         let page = self.metrics.render(Format::Text);
         let own = format!("device=\"{device}\"");
         let lines = page.lines().filter(|line| !line.starts_with('#') && line.contains(&own));

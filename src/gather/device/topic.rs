@@ -2,6 +2,8 @@
 
 use super::DeviceError;
 use super::decode::Mapping;
+use super::message::Source;
+use super::sparkplug;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use crate::config::mqtt::{Broker, Decode, Each, Field, Segment, Status};
@@ -20,8 +22,9 @@ pub struct Topic {
     agency: Option<Id>,
     /// What speaks here by configuration, where the name does not say it.
     kind: Option<DeviceKind>,
-    /// See [`config::mqtt::Topic::source`](crate::config::mqtt::Topic::source).
-    pub source: Option<u16>,
+    /// Who speaks for the devices heard here, see [`config::mqtt::Topic::source`](crate::config::mqtt::Topic::source):
+    /// what is the same in another run of the same configuration.
+    pub source: Option<Source>,
 }
 
 /// How a payload is read.
@@ -31,6 +34,11 @@ pub enum Decoder {
     Each(Mapping, Each),
     Value(Mapping),
     Status(Status),
+    Sparkplug {
+        mapping: Mapping,
+        /// Nodes may be asked to send their births again.
+        may_ask: bool,
+    },
 }
 
 /// What a topic name says.
@@ -50,7 +58,7 @@ impl Topics {
     pub fn compile(broker: &Broker) -> Result<Topics, DeviceError> {
         let compile = |topic: &crate::config::mqtt::Topic| {
             let mapping = |fields: &[Field]| {
-                Mapping::compile(fields).map_err(|metric| DeviceError::UnknownMetric {
+                Mapping::compile(fields, topic.time.as_deref()).map_err(|metric| DeviceError::UnknownMetric {
                     broker: broker.id.to_string(),
                     filter: topic.filter(),
                     metric,
@@ -72,6 +80,11 @@ impl Topics {
                     (Decoder::Value(mapping), hint)
                 }
                 Decode::Status(status) => (Decoder::Status(status.clone()), None),
+                Decode::Sparkplug { fields, rebirth } => {
+                    let mapping = mapping(fields)?;
+                    let hint = mapping.only_kind();
+                    (Decoder::Sparkplug { mapping, may_ask: *rebirth }, hint)
+                }
             };
             let kind_hint = topic.kind.or(kind_hint).or_else(|| literal_kind(&topic.pattern));
             Ok(Topic {
@@ -82,7 +95,10 @@ impl Topics {
                 device_prefix: topic.device_prefix.as_str().into(),
                 agency: topic.agency.clone(),
                 kind: topic.kind,
-                source: topic.source,
+                source: topic.source.map(|number| {
+                    let of_source = broker.topics.iter().filter(|other| other.source == Some(number));
+                    sparkplug::hash(&of_source.map(crate::config::mqtt::Topic::filter).collect::<Vec<_>>())
+                }),
             })
         };
         broker.topics.iter().map(compile).collect::<Result<_, _>>().map(Topics)

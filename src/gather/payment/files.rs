@@ -7,6 +7,9 @@
 //! empty.
 
 mod entries;
+mod sheet;
+#[cfg(test)]
+mod tests;
 
 use super::classify::{Back, Fact, Kind, Limits, Standing, Status, Verdict, compare, settlement_due, span_us};
 use super::dossier::{self, Dossier, Member};
@@ -15,6 +18,7 @@ use super::row::{MAX_KEY, Side, key_of, nameless_key, reference_of};
 use crate::config::feeds::AmountScale;
 use crate::feed::csv::{CsvError, Place, Record, Records};
 use crate::feed::value::{self, TimeFormat};
+use crate::feed::workbook::{self, WorkbookError};
 use crate::feed::{Reason, Rejection};
 use entries::{Entries, Entry};
 use hashbrown::DefaultHashBuilder;
@@ -30,6 +34,8 @@ pub enum FilesError {
     Header(&'static str, Rejection),
     #[error("reading the {0} file")]
     Read(&'static str, #[source] CsvError),
+    #[error("reading the {0} file")]
+    Workbook(&'static str, #[source] WorkbookError),
     #[error("the two files hold more transactions or text than fit (4 GiB)")]
     TooMuch,
 }
@@ -120,7 +126,7 @@ impl Reconciliation {
         input: impl Read,
         delimiter: u8,
         given: &Given,
-        mut mapped: impl FnMut(&Mapping),
+        mapped: impl FnOnce(&Mapping),
     ) -> Result<(), FilesError> {
         let failed = |error| FilesError::Read(side.as_str(), error);
         let mut records = Records::new(input, delimiter, Place::START);
@@ -135,20 +141,54 @@ impl Reconciliation {
         let mut n_rows = 0;
         while let Some(record) = records.read().map_err(failed)? {
             n_rows += 1;
-            match typed(side, &record, &mapping, &self.time) {
-                Ok(row) if !row.refund_of.is_empty() => give_back(&mut self.back, side, &row),
-                Ok(row) if row.key.is_empty() || row.key[0] == b'?' => {
-                    self.entries.add(side, unusual_key(&row).as_bytes(), row.dossier, row.fact)?;
-                }
-                Ok(row) => self.entries.add(side, row.key, row.dossier, row.fact)?,
-                Err(rejection) => {
-                    self.outcome.rejected += 1;
-                    if self.outcome.first_rejected.len() < SHOWN {
-                        self.outcome.first_rejected.push((side, record.line, rejection));
-                    }
-                }
+            self.take(side, &record, &mapping)?;
+        }
+        self.end(side, n_rows)
+    }
+
+    /// [`Reconciliation::read`] of a workbook's sheet.
+    pub fn read_sheet(
+        &mut self,
+        side: Side,
+        rows: &mut workbook::Rows,
+        given: &Given,
+        mapped: impl FnOnce(&Mapping),
+    ) -> Result<(), FilesError> {
+        let failed = |error| FilesError::Workbook(side.as_str(), error);
+        let mapping = sheet::header(rows, given).map_err(failed)?;
+        let mapping = mapping.map_err(|rejection| FilesError::Header(side.as_str(), rejection))?;
+        mapped(&mapping);
+        let (mut n_rows, mut line) = (0, sheet::Line::default());
+        while let Some(row) = rows.next().map_err(failed)? {
+            n_rows += 1;
+            match line.read(row, &mapping) {
+                Ok(record) => self.take(side, &record, &mapping)?,
+                Err(rejection) => self.reject(side, row.number.into(), rejection),
             }
         }
+        self.end(side, n_rows)
+    }
+
+    fn take(&mut self, side: Side, record: &Record<'_>, mapping: &Mapping) -> Result<(), FilesError> {
+        match typed(side, record, mapping, &self.time) {
+            Ok(row) if !row.refund_of.is_empty() => give_back(&mut self.back, side, &row),
+            Ok(row) if row.key.is_empty() || row.key[0] == b'?' => {
+                self.entries.add(side, unusual_key(&row).as_bytes(), row.dossier, row.fact)?;
+            }
+            Ok(row) => self.entries.add(side, row.key, row.dossier, row.fact)?,
+            Err(rejection) => self.reject(side, record.line, rejection),
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, side: Side, line: u64, rejection: Rejection) {
+        self.outcome.rejected += 1;
+        if self.outcome.first_rejected.len() < SHOWN {
+            self.outcome.first_rejected.push((side, line, rejection));
+        }
+    }
+
+    fn end(&mut self, side: Side, n_rows: u64) -> Result<(), FilesError> {
         self.entries.flush(side)?;
         match side {
             Side::Portal => self.outcome.portal_rows += n_rows,
@@ -387,109 +427,4 @@ fn digits(cell: &[u8]) -> Option<i64> {
 
 fn utf8(cell: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(cell).map_err(|_| Rejection::new(Reason::Encoding, "not UTF-8"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reconcile(portal: &str, gateway: &str) -> Outcome {
-        let options = Options {
-            grace: Duration::from_secs(900),
-            settlement_lag: Duration::from_secs(86_400),
-            match_window: Duration::from_secs(86_400),
-            as_of: "2026-11-25T00:00:00Z".parse().unwrap(),
-            zone: TimeZone::fixed(jiff::tz::offset(7)),
-        };
-        let mut reconciliation = Reconciliation::new(options, 4);
-        reconciliation.read(Side::Portal, portal.as_bytes(), b',', &Given::default(), |_| {}).unwrap();
-        reconciliation.read(Side::Gateway, gateway.as_bytes(), b',', &Given::default(), |_| {}).unwrap();
-        reconciliation.finish()
-    }
-
-    #[test]
-    fn every_kind_that_two_files_show_is_found() {
-        let portal = "Mã hồ sơ,Mã giao dịch,Số tiền,Trạng thái,Thời gian\n\
-            D1,T1,150.000,Đã thanh toán,20/11/2026 08:00\n\
-            D2,T2,100,paid,2026-11-20T08:00:00Z\n\
-            D3,T3,100,paid,2026-11-18T08:00:00Z\n\
-            D4,T4,100,chờ,2026-11-18T08:00:00Z\n\
-            D5,T5,100,paid,2026-11-18T08:00:00Z\n\
-            D6,A-REFERENCE-THAT-IS-LONGER-THAN-AN-ENTRY,100,paid,2026-11-18T08:00:00Z\n\
-            D7,T7,abc,paid,2026-11-18T08:00:00Z\n";
-        let gateway = "txn_ref,dossier_id,amount,status,paid_at\n\
-            T1,D1,150000,Thành công,2026-11-20T01:00:00Z\n\
-            T2,D2,90,settled,2026-11-20T08:00:00Z\n\
-            T5,D5,100,failed,2026-11-18T08:00:00Z\n\
-            A-REFERENCE-THAT-IS-LONGER-THAN-AN-ENTRY,D6,100,settled,2026-11-18T08:00:00Z\n\
-            T8,D1,150000,settled,2026-11-20T02:00:00Z\n\
-            T9,D9,70,settled,2026-11-20T02:00:00Z\n\
-            T10,D9,70,settled,2026-11-20T03:00:00Z\n\
-            T11,D11,70,settled,2026-11-24T23:59:00Z\n";
-        let outcome = reconcile(portal, gateway);
-        let found: Vec<(&str, Kind)> = outcome.exceptions.iter().map(|e| (e.txn_ref.as_str(), e.kind)).collect();
-        let expected = [
-            ("T2", Kind::AmountDiffers),
-            ("T3", Kind::RecordedNotPaid),
-            ("T5", Kind::StatusConflict),
-            ("T8", Kind::PaidTwice),
-            ("T9", Kind::PaidNotRecorded),
-            ("T10", Kind::PaidTwice),
-        ];
-        assert_eq!(found, expected);
-        assert_eq!((outcome.portal_rows, outcome.gateway_rows), (7, 8));
-        assert_eq!((outcome.matched, outcome.waiting, outcome.rejected), (2, 2, 1));
-        assert_eq!((outcome.first_rejected[0].1, outcome.first_rejected[0].2.reason), (8, Reason::Amount));
-    }
-
-    #[test]
-    fn a_side_without_references_parts_and_refunds_are_understood() {
-        let portal = "Mã hồ sơ,Số tiền,Thời gian\n\
-            D1,100,2026-11-18T08:00:00Z\n\
-            D2,80,2026-11-18T08:00:00Z\n\
-            D3,70,2026-11-18T08:00:00Z\n";
-        let gateway = "ref,Mã hồ sơ,amount,status,time,refund_of\n\
-            G1,D1,100,settled,2026-11-18T09:00:00Z,\n\
-            G2,D2,50,settled,2026-11-18T08:00:00Z,\n\
-            G3,D2,30,settled,2026-11-19T08:00:00Z,\n\
-            G4,D4,60,settled,2026-11-18T08:00:00Z,\n\
-            R4,,-60,refunded,2026-11-19T08:00:00Z,G4\n";
-        let outcome = reconcile(portal, gateway);
-        let found: Vec<(&str, &str, Kind)> =
-            outcome.exceptions.iter().map(|e| (e.dossier.as_str(), e.txn_ref.as_str(), e.kind)).collect();
-        assert_eq!(found, [("D3", "", Kind::RecordedNotPaid)]);
-        assert_eq!((outcome.matched, outcome.waiting, outcome.rejected), (5, 0, 0));
-    }
-
-    #[test]
-    fn columns_are_guessed_or_given_and_what_is_missing_is_said() {
-        let header = |text: &'static str, given: &Given| {
-            let mut records = Records::new(text.as_bytes(), b',', Place::START);
-            Mapping::find(&records.read().unwrap().unwrap(), given).map(|mapping| mapping.describe())
-        };
-        let none = Given::default();
-        assert_eq!(
-            header("MÃ GD,Mã HS,Số tiền (đồng),Kết quả,Ngày GD\n", &none).unwrap(),
-            "txn_ref=\"MÃ GD\" dossier=\"Mã HS\" amount=\"Số tiền (đồng)\" status=\"Kết quả\" time=\"Ngày GD\" refund_of=(none)"
-        );
-        let given = Given::parse("txn_ref=Số CT, amount=Phát sinh có").unwrap();
-        let found = header("so ct,Phát sinh có,amount\n", &given).unwrap();
-        assert!(found.starts_with("txn_ref=\"so ct\" dossier=(none) amount=\"Phát sinh có\""), "{found}");
-        for (text, given, expected) in [
-            ("a,b\n", &none, "no column for the amount in [\"a\", \"b\"]"),
-            ("amount\n", &none, "no column for the transaction's reference or the dossier"),
-            ("so ct,b\n", &given, "amount: no column \"Phát sinh có\" in [\"so ct\", \"b\"]"),
-        ] {
-            let error = header(text, given).unwrap_err().detail;
-            assert!(error.starts_with(expected), "{error}");
-        }
-        for (text, expected) in [
-            ("txn=a", "unknown column \"txn\", allowed: txn_ref, dossier, amount, status, time, refund_of"),
-            ("amount", "\"amount\" is not COLUMN=HEADER"),
-            ("amount= ", "amount: the header is empty"),
-            ("amount=a,amount=b", "amount stands here twice"),
-        ] {
-            assert_eq!(Given::parse(text).unwrap_err(), expected);
-        }
-    }
 }

@@ -210,11 +210,16 @@ impl Mapping {
             let detail = "the file is UTF-16 or binary; export it as UTF-8";
             return Err(Rejection::new(Reason::FileEncoding, detail));
         }
-        let text = |cell| std::str::from_utf8(cell).map(|cell| cell.trim().nfc().collect::<String>());
-        let headers: Result<Vec<String>, _> = header.iter().map(text).collect();
+        let headers: Result<Vec<&str>, _> = header.iter().map(std::str::from_utf8).collect();
         let Ok(headers) = headers else {
             return Err(Rejection::new(Reason::FileEncoding, "the header is not UTF-8; export the file as UTF-8"));
         };
+        Mapping::find_in(headers.into_iter(), given)
+    }
+
+    /// [`Mapping::find`] in headers that are text already.
+    pub fn find_in<'h>(headers: impl Iterator<Item = &'h str>, given: &Given) -> Result<Mapping, Rejection> {
+        let headers: Vec<String> = headers.map(|cell| cell.trim().nfc().collect()).collect();
         let folded: Vec<String> = headers.iter().map(|header| plain(header)).collect();
         let mut found = [None; COLUMNS.len()];
         for (place, (name, known)) in found.iter_mut().zip(COLUMNS) {
@@ -240,7 +245,13 @@ impl Mapping {
         if txn_ref.is_none() && dossier.is_none() {
             return Err(missing("transaction's reference or the dossier", TXN_REF));
         }
-        Ok(Mapping { txn_ref, amount, dossier, status, time, refund_of, n_fields: header.len(), headers })
+        Ok(Mapping { txn_ref, amount, dossier, status, time, refund_of, n_fields: headers.len(), headers })
+    }
+
+    /// Whether a row's field is read at all.
+    pub fn reads(&self, field: usize) -> bool {
+        let fields = [self.txn_ref, Some(self.amount), self.dossier, self.status, self.time, self.refund_of];
+        fields.contains(&Some(field))
     }
 
     /// `txn_ref="Mã GD" amount="Số tiền" …`

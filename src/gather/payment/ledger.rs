@@ -93,7 +93,7 @@ pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Resu
     for PaymentRow { side, key, record } in rows {
         let transaction = known.entry(key).or_insert_with_key(|key| Transaction::new(key.clone()));
         let old = transaction.side(side);
-        if old.is_some_and(|old| !record.supersedes(old) || *old == record) {
+        if old.is_some_and(|old| !record.supersedes(old)) {
             continue;
         }
         if old.is_none_or(|old| old.status != record.status) {

@@ -8,6 +8,7 @@ mod classify;
 mod dossier;
 pub mod fees;
 pub mod files;
+mod forget;
 pub mod guess;
 mod judging;
 mod ledger;
@@ -34,7 +35,7 @@ pub use row::{Channel, PaymentRow, Record, Side, reference_of};
 
 use crate::config::feeds::Payments;
 use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
-use crate::store::{Doing, StoreError, Tx, micros};
+use crate::store::{Doing, StoreError, Tx, from_micros, micros};
 use classify::{Limits, settlement_due};
 use fees::Fees;
 use jiff::Timestamp;
@@ -60,6 +61,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// But not longer than this: a feed may have much to read, or bring something all the time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often old payments are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(24 * 3_600);
+
 /// Raised when what is judged by the same rows and settings comes out differently.
 const JUDGEMENT: u32 = 1;
 
@@ -75,6 +79,8 @@ struct Rules {
     grace: Duration,
     settlement_lag: Duration,
     match_window: Duration,
+    /// How long payments are kept.
+    keep: Duration,
     fees: Arc<Fees>,
     has_register: bool,
     zone: TimeZone,
@@ -110,6 +116,15 @@ impl Rules {
     async fn judge_all(&self, now: Timestamp) -> Result<(), StoreError> {
         while self.judge(now).await? > 0 {}
         series::refresh(&self.place).await
+    }
+
+    /// Forgets what is older than it is kept.
+    async fn forget(&self, now: Timestamp) -> Result<(), StoreError> {
+        let n_forgotten = forget::forget(&self.place.store, now, self.keep).await?;
+        if n_forgotten > 0 {
+            tracing::info!(n_forgotten, "forgot payments that are older than they are kept");
+        }
+        Ok(())
     }
 
     /// Waits until nothing has been written for [`QUIET`], but not longer than [`PATIENCE`].
@@ -150,7 +165,9 @@ impl Gatherer for SideGatherer {
     }
 
     fn parse(&self, cells: &Cells<'_>, now: Timestamp) -> Result<PaymentRow, Rejection> {
-        PaymentRow::parse(self.side, cells, &self.rules.place.org, now)
+        let row = PaymentRow::parse(self.side, cells, &self.rules.place.org, now)?;
+        let at = from_micros(row.record.at_us);
+        forget::too_old(at, now, self.rules.keep).map_or(Ok(row), Err)
     }
 
     fn agency<'r>(&self, row: &'r PaymentRow) -> &'r str {
@@ -189,6 +206,7 @@ impl Reconciler {
             grace: config.grace,
             settlement_lag: config.settlement_lag,
             match_window: config.match_window,
+            keep: config.keep,
             fees,
             has_register: !config.dossiers.is_empty(),
             zone,
@@ -263,10 +281,12 @@ pub async fn run(
     let judging = async {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut forgets = tokio::time::interval(FORGET_EVERY);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = changed.notified() => {}
+                _ = forgets.tick() => rules.forget(Timestamp::now()).await?,
             }
             rules.quiet().await;
             rules.judge_all(Timestamp::now()).await?;

@@ -170,10 +170,15 @@ impl Record {
         Fact { status: self.status, amount: self.amount, at_us: self.at_us }
     }
 
-    /// Whether this record, read after `old`, is the side's latest word. Of equal times the one read last counts: files
-    /// are corrected without a new time.
+    /// Whether this record is the side's latest word, and not `old`; see [`Fact::rank`]. What else they say decides last,
+    /// so that of two records always the same one counts.
     pub(super) fn supersedes(&self, old: &Record) -> bool {
-        self.at_us >= old.at_us
+        let rank = |record: &Record| record.fact().rank();
+        let texts = |record: &Record| {
+            let Record { dossier, agency, refund_of, procedure, channel, .. } = record;
+            [dossier.as_str(), agency, refund_of, procedure, channel.as_str()].map(str::to_owned)
+        };
+        rank(self).cmp(&rank(old)).then_with(|| texts(self).cmp(&texts(old))).is_gt()
     }
 }
 

@@ -356,9 +356,7 @@ fn order_batches_repetition_and_which_side_comes_first_change_nothing() {
         );
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(cases));
         let result = runner.run(&input, |(mut rows, shuffle, again, size, by_side, now)| {
-            // Of one record with equal times the one read last counts, so times are made distinct.
-            for (index, row) in rows.iter_mut().enumerate() {
-                row.record.at_us += index as i64;
+            for row in &mut rows {
                 if row.key.is_empty() {
                     let Record { dossier, amount, at_us, .. } = &row.record;
                     row.key = row::nameless_key(dossier, *amount, *at_us);
@@ -382,5 +380,37 @@ fn order_batches_repetition_and_which_side_comes_first_change_nothing() {
             Ok(())
         });
         result.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+#[tokio::test]
+async fn payments_older_than_they_are_kept_are_forgotten_dossier_by_dossier_and_not_taken_again() {
+    use sqlx::Row;
+    for bench in Bench::both(&SECTIONS.replace("grace:", "keep: 90d\n  grace:")).await {
+        let paid = |n: u32, dossier: &str| format!("T{n},{dossier},150.000,Đã thu,2026-05-01T08:00:00\n");
+        let settled = |n: u32, dossier: &str| format!("T{n},{dossier},15000000,settled,2026-05-01T08:00:00\n");
+        bench.write("portal/1.csv", format!("{PORTAL}{}{}{}", paid(1, "D1"), paid(2, "D2"), paid(4, "D4")));
+        bench.write("gateway/1.csv", format!("{GATEWAY}{}{}{}", settled(1, "D1"), settled(2, "D2"), settled(3, "D3")));
+        let mut reconciler = restart(&bench).await;
+        poll(&mut reconciler, "2026-05-20T00:00:00Z").await;
+        // A younger payment of D2, and T1 once more.
+        let young = "T5,D2,15000000,failed,2026-11-19T08:00:00\n";
+        bench.write("gateway/2.csv", format!("{GATEWAY}{young}{}", settled(1, "D1")));
+        let now = "2026-11-20T00:00:00Z";
+        poll(&mut reconciler, now).await;
+        let keys = || async {
+            let sql = "SELECT txn_ref FROM payment_transactions ORDER BY txn_ref";
+            let rows = sqlx::query(sql).fetch_all(bench.place.store.reader()).await.unwrap();
+            rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(keys().await, "T1 T2 T3 T4 T5");
+        let rejected = bench.rejected("gateway-1");
+        assert!(
+            rejected.contains("2.csv,3,time,\"2026-05-01T01:00:00Z is longer ago than payments are kept"),
+            "{rejected}"
+        );
+        reconciler.rules.forget(at(now)).await.unwrap();
+        // T2's dossier has a younger payment; T3 and T4 are open mismatches.
+        assert_eq!(keys().await, "T2 T3 T4 T5");
     }
 }

@@ -34,7 +34,7 @@ impl Plan {
     }
 
     /// Of a key that the field at `first` wants, and perhaps others.
-    fn take(&self, first: usize, raw: Raw<'_>, readings: &mut Readings) {
+    pub(super) fn take(&self, first: usize, raw: Raw<'_>, readings: &mut Readings) {
         let key = &self.fields[first].key;
         // One key may feed several metrics.
         for slot in self.fields[first..].iter().filter(|slot| slot.key == *key) {

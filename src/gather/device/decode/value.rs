@@ -1,7 +1,7 @@
 //! Bare values: `21.5`, `ON`, `2026-11-25T08:00:00+07:00`, and collectd's plain-text form, `N:21.5` or
 //! `1764061200.123:120:340`, whose first part is a time and whose `U` or `nan` says that nothing is known.
 
-use super::{Malformed, Raw, Readings, Slot, number_in};
+use super::{Malformed, Raw, Readings, Slot, number_in, to_seconds};
 
 /// Bytes of a payload; collectd writes a few dozen.
 const LONGEST: usize = 1_024;
@@ -18,7 +18,10 @@ pub(super) fn read(fields: &[Slot], payload: &[u8], readings: &mut Readings) -> 
         return Err(Malformed);
     }
     let values: Vec<&str> = match text.split_once(':') {
-        Some((time, rest)) if time == "N" || number_in(time).is_some() => rest.split(':').collect(),
+        Some((time, rest)) if time == "N" || number_in(time).is_some() => {
+            readings.time = number_in(time).filter(|seconds| *seconds >= 0.0).map(to_seconds);
+            rest.split(':').collect()
+        }
         _ => vec![text],
     };
     for slot in fields {

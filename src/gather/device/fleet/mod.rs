@@ -3,15 +3,18 @@
 //! Lives as long as the daemon: a reload gives it a new inventory with [`Fleet::replace`] and nothing that is known is
 //! forgotten. Brokers report through a [`Session`]; a sweep each second turns silence into *offline*.
 
+mod report;
 mod seen;
 mod session;
 mod unit;
 
+pub use report::{Count, DeviceInfo, Filter, Listed};
 pub use session::{Found, Session};
 
 use super::inventory::{Inventory, Life, Listing};
 use crate::attribution::{Ledger, State, SubjectKind};
-use crate::config::devices::DeviceKind;
+use crate::config::devices::{DeviceKind, Shard};
+use crate::config::mqtt::Broker;
 use crate::config::{Config, Id};
 use crate::metrics::{Metrics, columns};
 use crate::store::{Store, StoreError};
@@ -24,6 +27,9 @@ use unit::Unit;
 
 /// Unlisted devices of one broker that are told apart; more are not remembered.
 const MAX_UNLISTED: usize = 10_000;
+
+/// Filters of single agencies; where there would be more, all agencies' messages are asked for.
+const MAX_FILTERS: usize = 5_000;
 
 /// Both clocks at one moment: intervals are measured on the monotonic one, stored on the wall.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,10 @@ pub struct Settings {
     pub offline_after: Option<Duration>,
     /// For discovered devices only.
     pub forget_after: Duration,
+    /// Messages of telemetry a second that one device may send, averaged over a minute; `None`: any number.
+    pub rate_limit: Option<f64>,
+    /// Which agencies' devices are ours, if several daemons share them.
+    pub shard: Option<Shard>,
     pub agencies: BTreeSet<Id>,
     /// Owns discovered devices whose topic names no agency, and our own series.
     pub site_agency: Id,
@@ -59,6 +69,8 @@ impl Settings {
             discover_max: devices.and_then(|devices| devices.discover_max).unwrap_or(0),
             offline_after: devices.map_or(Some(Duration::from_secs(180)), |devices| devices.offline_after),
             forget_after: devices.map_or(Duration::from_secs(30 * 86_400), |devices| devices.forget_after),
+            rate_limit: devices.map(|devices| f64::from(devices.rate_limit)),
+            shard: devices.and_then(|devices| devices.shard),
             agencies: config.agencies.iter().map(|agency| agency.id.clone()).collect(),
             site_agency: config.site.agency.clone(),
         }
@@ -81,6 +93,8 @@ struct Inner {
     due: BinaryHeap<Reverse<(Instant, u32)>>,
     links: Vec<Link>,
     n_discovered: usize,
+    /// Listed devices that another daemon watches.
+    elsewhere: HashSet<Id>,
     /// Units whose last_seen is not yet in the database.
     dirty: Vec<u32>,
 }
@@ -91,7 +105,15 @@ struct Link {
     configured: bool,
     up_since: Option<Instant>,
     /// Ids heard over it that no inventory lists, up to [`MAX_UNLISTED`].
-    unlisted: HashSet<Box<str>>,
+    unlisted: HashMap<Box<str>, Stranger>,
+}
+
+/// An unlisted device, as its topic names it.
+struct Stranger {
+    /// Only one that is ours.
+    agency: Option<Id>,
+    kind: Option<DeviceKind>,
+    last: Timestamp,
 }
 
 impl Fleet {
@@ -112,6 +134,7 @@ impl Fleet {
             due: BinaryHeap::new(),
             links: Vec::new(),
             n_discovered: 0,
+            elsewhere: HashSet::new(),
             dirty: Vec::new(),
         };
         let fleet = Fleet { metrics, ledger, store, inner: Mutex::new(inner) };
@@ -131,7 +154,11 @@ impl Fleet {
             link.unlisted.clear();
         }
         inner.n_discovered = 0;
-        for listing in &inventory.devices {
+        let shard = inner.settings.shard;
+        let is_ours = |agency: &str| shard.is_none_or(|shard| shard.owns(agency));
+        inner.elsewhere =
+            inventory.devices.iter().filter(|device| !is_ours(&device.agency)).map(|d| d.id.clone()).collect();
+        for listing in inventory.devices.iter().filter(|device| is_ours(&device.agency)) {
             let unit = match old.remove(&listing.id) {
                 Some(unit) => unit.relisted(listing, &self.metrics),
                 None => Unit::new(listing, now),
@@ -142,7 +169,7 @@ impl Fleet {
         // The most recently seen are kept.
         discovered.sort_by_key(|unit| (Reverse(unit.seen), unit.id.clone()));
         for mut unit in discovered {
-            let stays = unit.discovered && unit.is_remembered(&inner.settings, now.wall);
+            let stays = unit.discovered && is_ours(&unit.agency) && unit.is_remembered(&inner.settings, now.wall);
             if stays && inner.n_discovered < inner.settings.discover_max {
                 inner.insert(unit);
             } else {
@@ -199,10 +226,29 @@ impl Fleet {
                     broker: broker.clone(),
                     configured: true,
                     up_since: None,
-                    unlisted: HashSet::new(),
+                    unlisted: HashMap::new(),
                 });
             }
         }
+    }
+
+    /// What to subscribe to at a broker, with the quality of service: of one's own agencies where several daemons share
+    /// them and the topics tell them apart.
+    pub(super) fn filters(&self, broker: &Broker) -> Vec<(String, u8)> {
+        let inner = self.lock();
+        let Settings { shard, agencies, .. } = &inner.settings;
+        let own: Option<Vec<&str>> =
+            shard.map(|shard| agencies.iter().map(Id::as_str).filter(|agency| shard.owns(agency)).collect());
+        let fits = |own: &Vec<&str>| !own.is_empty() && own.len() * broker.topics.len() <= MAX_FILTERS;
+        let own = own.filter(fits).unwrap_or_else(|| vec!["+"]);
+        let mut filters = Vec::new();
+        for topic in &broker.topics {
+            let names: BTreeSet<String> = own.iter().map(|agency| topic.filter_of(agency)).collect();
+            let group = broker.share.as_ref().filter(|_| !topic.retained_status);
+            let whole = |name: String| group.map_or(name.clone(), |group| format!("$share/{group}/{name}"));
+            filters.extend(names.into_iter().map(|name| (whole(name), topic.qos)));
+        }
+        filters
     }
 
     /// The number under which a configured broker reports.
@@ -334,6 +380,13 @@ impl Fleet {
         inner.by_id.get(id).map(|&index| inner.units[index as usize].presence.state)
     }
 
+    /// As if the broker were the only one, and connected.
+    #[cfg(test)]
+    pub(crate) fn connect_for_test(&self, broker: &str, now: Now) {
+        self.configure_links(&[Id::parse(broker).unwrap_or_else(|| panic!("{broker}"))]);
+        self.link_changed(0, Some(now.tick));
+    }
+
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -412,5 +465,7 @@ pub(super) fn discovered_listing(id: Id, kind: DeviceKind, agency: Id) -> Listin
     }
 }
 
+#[cfg(test)]
+mod life_tests;
 #[cfg(test)]
 mod tests;

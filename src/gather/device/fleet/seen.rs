@@ -1,5 +1,6 @@
 //! When devices were last seen, in the state database. Written in batches by the sweeper, read once at start.
 
+use super::unit::Clock;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use crate::store::{Doing, Store, StoreError, from_micros, micros};
@@ -19,15 +20,19 @@ pub struct Seen {
     pub at: Timestamp,
     /// No inventory lists it.
     pub discovered: bool,
+    /// What was known of its clock.
+    pub clock: Option<Clock>,
 }
 
 /// Every row that makes sense.
 pub async fn load(store: &Store) -> Result<Vec<Seen>, StoreError> {
     const DOING: &str = "reading when devices were last seen";
-    let rows = sqlx::query("SELECT device, kind, agency, last_seen_us, discovered FROM devices_seen")
-        .fetch_all(store.reader())
-        .await
-        .doing(DOING)?;
+    let rows = sqlx::query(
+        "SELECT device, kind, agency, last_seen_us, discovered, clock_offset_us, clock_last_us FROM devices_seen",
+    )
+    .fetch_all(store.reader())
+    .await
+    .doing(DOING)?;
     let mut seen = Vec::with_capacity(rows.len());
     for row in rows {
         let device: String = row.try_get("device").doing(DOING)?;
@@ -35,9 +40,13 @@ pub async fn load(store: &Store) -> Result<Vec<Seen>, StoreError> {
         let agency: String = row.try_get("agency").doing(DOING)?;
         let at = from_micros(row.try_get("last_seen_us").doing(DOING)?);
         let discovered = row.try_get::<i64, _>("discovered").doing(DOING)? != 0;
+        let offset: Option<i64> = row.try_get("clock_offset_us").doing(DOING)?;
+        let last: Option<i64> = row.try_get("clock_last_us").doing(DOING)?;
+        let clock =
+            offset.zip(last).map(|(offset, last)| Clock { offset: offset as f64 / 1e6, last: last as f64 / 1e6 });
         let kind = DeviceKind::ALL.into_iter().find(|known| known.as_str() == kind);
         if let (Some(device), Some(kind), Some(agency)) = (Id::parse(&device), kind, Id::parse(&agency)) {
-            seen.push(Seen { device, kind, agency, at, discovered });
+            seen.push(Seen { device, kind, agency, at, discovered, clock });
         }
     }
     Ok(seen)
@@ -51,15 +60,20 @@ pub async fn write(store: &Store, rows: &[Seen]) -> Result<(), StoreError> {
     }
     let mut tx = store.begin().await?;
     for batch in rows.chunks(ROWS_PER_STATEMENT) {
-        let mut sql = String::from("INSERT INTO devices_seen (device, kind, agency, last_seen_us, discovered) VALUES ");
+        let mut sql = String::from(
+            "INSERT INTO devices_seen \
+             (device, kind, agency, last_seen_us, discovered, clock_offset_us, clock_last_us) VALUES ",
+        );
         for index in 0..batch.len() {
-            let n = index * 5;
+            let n = index * 7;
             let comma = if index > 0 { "," } else { "" };
-            let _ = write!(sql, "{comma}(${},${},${},${},${})", n + 1, n + 2, n + 3, n + 4, n + 5);
+            let (a, b, c, d, e, f, g) = (n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7);
+            let _ = write!(sql, "{comma}(${a},${b},${c},${d},${e},${f},${g})");
         }
         sql.push_str(
             " ON CONFLICT (device) DO UPDATE SET kind = excluded.kind, agency = excluded.agency, \
-             last_seen_us = excluded.last_seen_us, discovered = excluded.discovered",
+             last_seen_us = excluded.last_seen_us, discovered = excluded.discovered, \
+             clock_offset_us = excluded.clock_offset_us, clock_last_us = excluded.clock_last_us",
         );
         // Only placeholders were put into the text.
         let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -69,7 +83,9 @@ pub async fn write(store: &Store, rows: &[Seen]) -> Result<(), StoreError> {
                 .bind(row.kind.as_str())
                 .bind(row.agency.as_str().to_string())
                 .bind(micros(row.at))
-                .bind(i64::from(row.discovered));
+                .bind(i64::from(row.discovered))
+                .bind(row.clock.map(|clock| (clock.offset * 1e6) as i64))
+                .bind(row.clock.map(|clock| (clock.last * 1e6) as i64));
         }
         query.execute(&mut *tx).await.doing(DOING)?;
     }

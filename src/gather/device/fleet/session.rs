@@ -1,15 +1,16 @@
 //! What a broker's messages do to the fleet. Holds the fleet's lock for one batch.
 
 use super::super::decode::Readings;
-use super::super::message::{Hearer, refusal};
+use super::super::message::{Hearer, Source, refusal};
 use super::super::outcome::Outcome;
 use super::super::presence::Sign;
 use super::unit::Unit;
-use super::{Fleet, Inner, MAX_UNLISTED, Now};
+use super::{Fleet, Inner, MAX_UNLISTED, Now, Stranger};
 use crate::attribution::State;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use std::sync::MutexGuard;
+use std::time::Instant;
 
 /// A batch of messages of one broker.
 pub struct Session<'f> {
@@ -40,23 +41,34 @@ impl<'f> Session<'f> {
         Session { fleet, inner, link, now }
     }
 
+    /// Since when we have been connected to the broker.
+    pub fn connection(&self) -> Option<Instant> {
+        self.inner.links.get(self.link)?.up_since
+    }
+
     fn candidate(&mut self, agency: Option<&str>, kind: Option<DeviceKind>, device: &str) -> Result<Found, Outcome> {
         let settings = &self.inner.settings;
-        let agency = match agency {
+        let is_ours = |agency: &str| settings.shard.is_none_or(|shard| shard.owns(agency));
+        if self.inner.elsewhere.contains(device) || !agency.is_none_or(is_ours) {
+            return Err(Outcome::OtherShard);
+        }
+        let owner = match agency {
             Some(agency) => settings.agencies.get(agency).cloned(),
             None => Some(settings.site_agency.clone()),
         };
         let has_room = self.inner.n_discovered < settings.discover_max;
-        if let (true, Some(agency), Some(kind), Some(id)) = (has_room, agency, kind, Id::parse(device)) {
+        if let (true, Some(agency), Some(kind), Some(id)) = (has_room, owner, kind, Id::parse(device)) {
             return Ok(Found::Candidate(id, kind, agency));
         }
         // Only ids that an inventory could list are told apart; the rest is hostile or misconfigured.
-        if let Some(link) = self.inner.links.get_mut(self.link)
-            && link.unlisted.len() < MAX_UNLISTED
-            && !link.unlisted.contains(device)
-            && Id::parse(device).is_some()
-        {
-            link.unlisted.insert(device.into());
+        let agency = agency.and_then(|agency| self.inner.settings.agencies.get(agency).cloned());
+        if let Some(link) = self.inner.links.get_mut(self.link) {
+            let last = self.now.wall;
+            if let Some(stranger) = link.unlisted.get_mut(device) {
+                stranger.last = last;
+            } else if link.unlisted.len() < MAX_UNLISTED && Id::parse(device).is_some() {
+                link.unlisted.insert(device.into(), Stranger { agency, kind, last });
+            }
         }
         Err(Outcome::Unlisted)
     }
@@ -75,7 +87,7 @@ impl<'f> Session<'f> {
         }
     }
 
-    fn heard_over(&mut self, index: u32, source: Option<u16>) {
+    fn heard_over(&mut self, index: u32, source: Option<Source>) {
         if let Some(source) = source {
             self.inner.units[index as usize].source = Some((self.link, source));
         }
@@ -108,19 +120,38 @@ impl Hearer for Session<'_> {
         }
     }
 
-    /// The device sent telemetry.
-    fn telemetry(&mut self, found: Found, source: Option<u16>, readings: &Readings) {
+    fn knows(&self, device: &str) -> bool {
+        self.inner.by_id.contains_key(device)
+    }
+
+    fn admits(&mut self, found: &Found) -> bool {
+        let (Found::Known(index, _), Some(limit)) = (found, self.inner.settings.rate_limit) else { return true };
+        self.inner.units[*index as usize].may_speak(limit, self.now.tick)
+    }
+
+    /// The device sent telemetry. What waited somewhere for longer than a silence may last revives nothing.
+    fn telemetry(&mut self, found: Found, source: Option<Source>, readings: &Readings) -> Outcome {
         let index = self.admit(found);
+        if let Some(time) = readings.time {
+            let limit = self.inner.limit_of(index);
+            let unit = &mut self.inner.units[index as usize];
+            if let Some(spoke) = unit.note_time(time, limit, self.now.wall) {
+                unit.saw(spoke, &self.fleet.metrics);
+                self.inner.touch(index);
+                return Outcome::Stale;
+            }
+        }
         self.heard_over(index, source);
         let gone = readings.online() == Some(false);
         self.sign(index, if gone { Sign::Gone } else { Sign::Alive }, "said that it is offline");
         self.inner.units[index as usize].take(readings, self.now.wall, &self.fleet.metrics);
         self.inner.touch(index);
+        Outcome::Ok
     }
 
     /// The device's status topic said so. A retained word is the broker's memory: it is no sign of life now, so it does
     /// not count as being seen; nor does the offline word, which the broker speaks for a device that is gone.
-    fn status(&mut self, found: Found, source: Option<u16>, online: bool, retained: bool) {
+    fn status(&mut self, found: Found, source: Option<Source>, online: bool, retained: bool) {
         let index = self.admit(found);
         self.heard_over(index, source);
         self.sign(index, if online { Sign::Alive } else { Sign::Gone }, "said that it is offline");
@@ -131,7 +162,7 @@ impl Hearer for Session<'_> {
     }
 
     /// A recorder or bridge said, or the broker in its name, that it is gone: so is whatever was heard through it.
-    fn source_gone(&mut self, source: u16) {
+    fn source_gone(&mut self, source: Source) {
         let heard = Some((self.link, source));
         for index in 0..self.inner.units.len() as u32 {
             let unit = &self.inner.units[index as usize];

@@ -4,7 +4,7 @@ use super::super::inventory::{Inventory, Life, Listing};
 use super::super::link::Message;
 use super::super::message::handle;
 use super::super::topic::Topics;
-use super::super::{Outcome, decode::Readings};
+use super::super::{Outcome, message::Memory};
 use super::{Fleet, Now, Settings};
 use crate::attribution::{Ledger, State, Subject, SubjectKind};
 use crate::config::Id;
@@ -12,14 +12,15 @@ use crate::config::devices::DeviceKind;
 use crate::config::mqtt::{Broker, Decode, Field, Segment, Status, Topic, Version};
 use crate::metrics::{Format, Metrics};
 use crate::store::{Store, testing::Database};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-fn id(text: &str) -> Id {
+pub(super) fn id(text: &str) -> Id {
     Id::parse(text).unwrap_or_else(|| panic!("{text}"))
 }
 
-fn broker() -> Broker {
+pub(super) fn broker() -> Broker {
     let pattern = |last: &str| {
         let literal = |text: &str| Segment::Literal(text.into());
         vec![literal("ioc"), Segment::Agency, Segment::Kind, Segment::Device, literal(last)]
@@ -45,14 +46,15 @@ fn broker() -> Broker {
         client_id: "ioc-watch-main".into(),
         username: None,
         password: None,
+        share: None,
         topics: vec![
-            Topic::new(pattern("telemetry"), Decode::Json { fields, each: None }),
+            Topic { time: Some("ts".into()), ..Topic::new(pattern("telemetry"), Decode::Json { fields, each: None }) },
             Topic { retained_status: true, ..Topic::new(pattern("status"), status) },
         ],
     }
 }
 
-fn listing(device: &str, kind: DeviceKind, life: Life) -> Listing {
+pub(super) fn listing(device: &str, kind: DeviceKind, life: Life) -> Listing {
     Listing {
         site: "nvh-1".into(),
         village: "Thôn 1".into(),
@@ -62,7 +64,7 @@ fn listing(device: &str, kind: DeviceKind, life: Life) -> Listing {
     }
 }
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     Inventory {
         devices: vec![
             listing("cam-1", DeviceKind::Camera, Life::Installed),
@@ -73,28 +75,33 @@ fn inventory() -> Inventory {
     }
 }
 
-fn settings(discover_max: usize) -> Settings {
+pub(super) fn settings(discover_max: usize) -> Settings {
     Settings {
         discover_max,
         offline_after: Some(Duration::from_secs(180)),
         forget_after: Duration::from_secs(86_400),
+        rate_limit: None,
+        shard: None,
         agencies: [id("tam-ky"), id("ioc")].into(),
         site_agency: id("ioc"),
     }
 }
 
-struct World {
-    metrics: Arc<Metrics>,
-    ledger: Ledger,
-    store: Store,
-    fleet: Arc<Fleet>,
+pub(super) struct World {
+    pub metrics: Arc<Metrics>,
+    pub ledger: Ledger,
+    pub store: Store,
+    pub fleet: Arc<Fleet>,
     topics: Topics,
-    start: Now,
+    memory: Mutex<Memory>,
+    /// The broker over which messages come.
+    link: AtomicUsize,
+    pub start: Now,
     _database: Database,
 }
 
 impl World {
-    async fn new(discover_max: usize) -> World {
+    pub async fn new(discover_max: usize) -> World {
         World::on(Database::sqlite().await, discover_max).await
     }
 
@@ -110,38 +117,66 @@ impl World {
         fleet.configure_links(&[id("main")]);
         fleet.link_changed(0, Some(start.tick));
         let topics = Topics::compile(&broker()).unwrap_or_else(|error| panic!("{error}"));
-        World { metrics, ledger, store, fleet, topics, start, _database: database }
+        World {
+            metrics,
+            ledger,
+            store,
+            fleet,
+            topics,
+            memory: Mutex::default(),
+            link: AtomicUsize::new(0),
+            start,
+            _database: database,
+        }
     }
 
-    fn at(&self, seconds: u64) -> Now {
+    /// The daemon again, on the same database and with nothing heard yet.
+    pub async fn restarted(self, settings: Settings, seconds: u64) -> World {
+        let metrics = Arc::new(Metrics::new());
+        let now = self.at(seconds);
+        let fleet =
+            Fleet::open(metrics.clone(), self.ledger.clone(), self.store.clone(), settings, &inventory(), now).await;
+        let fleet = fleet.unwrap_or_else(|error| panic!("{error}"));
+        fleet.configure_links(&[id("main")]);
+        fleet.link_changed(0, Some(now.tick));
+        World { metrics, fleet, ..self }
+    }
+
+    pub fn at(&self, seconds: u64) -> Now {
         let wall = self.start.wall + jiff::SignedDuration::from_secs(seconds as i64);
         Now { wall, tick: self.start.tick + Duration::from_secs(seconds) }
     }
 
-    fn send(&self, seconds: u64, topic: &str, payload: &[u8], retain: bool) -> Outcome {
-        let topic = bytes::Bytes::copy_from_slice(topic.as_bytes());
-        let message = Message { topic, payload: bytes::Bytes::copy_from_slice(payload), retain };
-        let mut session = self.fleet.session(0, self.at(seconds));
-        handle(&self.topics, &mut Readings::default(), &mut session, &message)
+    /// Messages come over this broker from now on.
+    pub fn over(&self, link: usize) -> &World {
+        self.link.store(link, Ordering::Relaxed);
+        self
     }
 
-    fn telemetry(&self, seconds: u64, device: &str, payload: &str) -> Outcome {
+    pub fn send(&self, seconds: u64, topic: &str, payload: &[u8], retain: bool) -> Outcome {
+        let topic = bytes::Bytes::copy_from_slice(topic.as_bytes());
+        let message = Message { topic, payload: bytes::Bytes::copy_from_slice(payload), retain };
+        let mut session = self.fleet.session(self.link.load(Ordering::Relaxed), self.at(seconds));
+        handle(&self.topics, &mut self.memory.lock().unwrap(), &mut session, &message)
+    }
+
+    pub fn telemetry(&self, seconds: u64, device: &str, payload: &str) -> Outcome {
         self.send(seconds, &format!("ioc/tam-ky/{device}/telemetry"), payload.as_bytes(), false)
     }
 
     /// The lines of the page that contain `part`, without comments.
-    fn shown(&self, part: &str) -> Vec<String> {
+    pub fn shown(&self, part: &str) -> Vec<String> {
         let page = self.metrics.render(Format::Text);
         page.lines().filter(|line| !line.starts_with('#') && line.contains(part)).map(str::to_string).collect()
     }
 
-    fn value(&self, family: &str, device: &str) -> Option<f64> {
+    pub fn value(&self, family: &str, device: &str) -> Option<f64> {
         let lines = self.shown(&format!("device=\"{device}\""));
         let line = lines.iter().find(|line| line.starts_with(&format!("{family}{{")))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    fn ledger_state(&self, kind: SubjectKind, device: &str) -> Option<State> {
+    pub fn ledger_state(&self, kind: SubjectKind, device: &str) -> Option<State> {
         self.ledger.current(&Subject { kind, id: device.into() }).map(|(state, _)| state)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::decode::{Reading, Readings, Target};
 use super::super::inventory::{Life, Listing};
+use super::super::message::Source;
 use super::super::presence::Presence;
 use super::super::usable::{Camera, Hotspot, Limits};
 use super::{Now, Settings, discovered_listing, seen::Seen};
@@ -11,7 +12,21 @@ use crate::config::devices::DeviceKind;
 use crate::metrics::columns::{camera, device, device_info, hotspot, village};
 use crate::metrics::{Cells, Column, Metrics, Row, Table};
 use jiff::Timestamp;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How far a device's clock may be off for its times to be believed.
+const CLOCK_TRUSTED: f64 = 300.0;
+/// What a device may send is an average over so long.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// What is known of a device's clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clock {
+    /// The device's clock less ours, in seconds, when it last spoke.
+    pub offset: f64,
+    /// The last time that it told, in seconds since 1970.
+    pub last: f64,
+}
 
 pub struct Unit {
     pub id: Id,
@@ -20,6 +35,8 @@ pub struct Unit {
     pub site: Box<str>,
     village: Box<str>,
     name: Box<str>,
+    /// Latitude and longitude in degrees.
+    pub place: Option<(f64, f64)>,
     pub life: Life,
     /// `None`: the configuration's value holds.
     pub offline_after: Option<Option<Duration>>,
@@ -34,7 +51,12 @@ pub struct Unit {
     /// The broker that last brought something of it.
     pub link: Option<usize>,
     /// The recorder or bridge through which it was last heard, and over which broker.
-    pub source: Option<(usize, u16)>,
+    pub source: Option<(usize, Source)>,
+    clock: Option<Clock>,
+    /// Until when what it sent is spread, at the rate it may send.
+    sent_until: Option<Instant>,
+    /// Messages beyond what it may send, since the start of the program.
+    pub n_limited: u64,
     /// It has an entry in the heap of due silences.
     pub queued: bool,
     rows: Option<Rows>,
@@ -46,7 +68,8 @@ pub struct Unit {
 #[derive(Clone, Copy)]
 struct Rows {
     device: Row,
-    info: Row,
+    /// `None` while its name or place changes.
+    info: Option<Row>,
     telemetry: Row,
 }
 
@@ -71,6 +94,7 @@ impl Unit {
             site: listing.site.as_str().into(),
             village: listing.village.as_str().into(),
             name: listing.name.as_str().into(),
+            place: listing.place,
             life: listing.life,
             offline_after: listing.offline_after,
             discovered: false,
@@ -80,6 +104,9 @@ impl Unit {
             dirty: false,
             link: None,
             source: None,
+            clock: None,
+            sent_until: None,
+            n_limited: 0,
             queued: false,
             rows: None,
             counted: None,
@@ -96,6 +123,7 @@ impl Unit {
         let seen = Some(row.at);
         Unit {
             seen,
+            clock: row.clock,
             discovered: row.discovered,
             ..Unit::new(&discovered_listing(row.device, row.kind, row.agency), now)
         }
@@ -104,10 +132,13 @@ impl Unit {
     /// The same device under a new listing: what is known of it stays. Series whose labels changed end.
     pub fn relisted(mut self, listing: &Listing, metrics: &Metrics) -> Unit {
         let same_labels = self.kind == listing.kind && self.agency == listing.agency && *self.site == *listing.site;
-        let same_info = *self.village == *listing.village && *self.name == *listing.name;
-        if !(same_labels && same_info) || listing.life == Life::Retired {
+        let same_info = *self.village == *listing.village && *self.name == *listing.name && self.place == listing.place;
+        if !same_labels || listing.life == Life::Retired {
             self.remove_rows(metrics);
             self.usable = None;
+        } else if !same_info {
+            // Its state and telemetry go on without a gap.
+            self.remove_info(metrics);
         }
         self.dirty |= self.discovered && self.seen.is_some();
         self.kind = listing.kind;
@@ -115,6 +146,7 @@ impl Unit {
         self.site = listing.site.as_str().into();
         self.village = listing.village.as_str().into();
         self.name = listing.name.as_str().into();
+        self.place = listing.place;
         self.life = listing.life;
         self.offline_after = listing.offline_after;
         self.discovered = false;
@@ -132,16 +164,38 @@ impl Unit {
     pub fn seen_row(&self) -> Option<Seen> {
         let at = self.seen?;
         let (device, agency) = (self.id.clone(), self.agency.clone());
-        Some(Seen { device, kind: self.kind, agency, at, discovered: self.discovered })
+        Some(Seen { device, kind: self.kind, agency, at, discovered: self.discovered, clock: self.clock })
     }
 
     pub fn remove_rows(&mut self, metrics: &Metrics) {
         if let Some(rows) = self.rows.take() {
             metrics.table(device::TABLE).remove(rows.device);
-            metrics.table(device_info::TABLE).remove(rows.info);
+            if let Some(info) = rows.info {
+                metrics.table(device_info::TABLE).remove(info);
+            }
             self.telemetry_table(metrics).remove(rows.telemetry);
         }
         self.count(metrics, None);
+    }
+
+    fn remove_info(&mut self, metrics: &Metrics) {
+        if let Some(info) = self.rows.as_mut().and_then(|rows| rows.info.take()) {
+            metrics.table(device_info::TABLE).remove(info);
+        }
+        self.count(metrics, None);
+    }
+
+    /// Whether anything of it was ever heard.
+    pub fn was_heard(&self) -> bool {
+        self.seen.is_some() || self.link.is_some()
+    }
+
+    pub fn usable(&self) -> Option<bool> {
+        self.usable
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its village's name, if it has one.
@@ -189,8 +243,8 @@ impl Unit {
             return;
         }
         let rows = match self.rows {
-            Some(rows) => rows,
-            None => self.make_rows(metrics),
+            Some(rows) if rows.info.is_some() => rows,
+            rows => self.make_rows(rows, metrics),
         };
         metrics.table(device::TABLE).update(rows.device, |cells| {
             let installed = self.life == Life::Installed;
@@ -218,15 +272,21 @@ impl Unit {
         self.recount(metrics);
     }
 
-    fn make_rows(&mut self, metrics: &Metrics) -> Rows {
+    fn make_rows(&mut self, known: Option<Rows>, metrics: &Metrics) -> Rows {
         let kind = self.kind.as_str();
-        let info = [&*self.agency, kind, &*self.site, &*self.id, &*self.village, &*self.name];
-        let rows = Rows {
-            device: metrics.table(device::TABLE).row(&info[..4]),
-            info: metrics.table(device_info::TABLE).row(&info),
-            telemetry: self.telemetry_table(metrics).row(&[&self.agency, &self.site, &self.id]),
+        let degrees = |number: f64| format!("{number:.6}");
+        let (lat, lon) = self.place.map_or((String::new(), String::new()), |(lat, lon)| (degrees(lat), degrees(lon)));
+        let labels = [&*self.agency, kind, &*self.site, &*self.id, &*self.village, &*self.name, &*lat, &*lon];
+        let info = metrics.table(device_info::TABLE).row(&labels);
+        metrics.table(device_info::TABLE).set(info, device_info::INFO, 1.0);
+        let (device, telemetry) = match known {
+            Some(Rows { device, telemetry, .. }) => (device, telemetry),
+            None => {
+                let telemetry = self.telemetry_table(metrics).row(&[&self.agency, &self.site, &self.id]);
+                (metrics.table(device::TABLE).row(&labels[..4]), telemetry)
+            }
         };
-        metrics.table(device_info::TABLE).set(rows.info, device_info::INFO, 1.0);
+        let rows = Rows { device, info: Some(info), telemetry };
         self.rows = Some(rows);
         rows
     }
@@ -266,6 +326,47 @@ impl Unit {
         self.observe(ledger, at, reason);
     }
 
+    /// Whether it may send one more message at `now`: at most `limit` a second, averaged over a minute.
+    pub fn may_speak(&mut self, limit: f64, now: Instant) -> bool {
+        let until = self.sent_until.map_or(now, |until| until.max(now)) + Duration::from_secs_f64(1.0 / limit);
+        let may = until <= now + RATE_WINDOW;
+        if may {
+            self.sent_until = Some(until);
+        } else {
+            self.n_limited += 1;
+        }
+        may
+    }
+
+    /// Notes the time by the device's clock (seconds since 1970) that came with a message. If the message is older than
+    /// `limit` by a clock that is known to be right: when it was sent.
+    ///
+    /// A clock that was set back (many forget the time when the power fails) is not right any more, and what it says
+    /// counts as said now; so does everything while nothing is known of the clock.
+    pub fn note_time(&mut self, time: f64, limit: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
+        let now = seconds(now);
+        let is_right = self.clock.is_some_and(|clock| clock.offset.abs() <= CLOCK_TRUSTED && time >= clock.last);
+        let is_late = limit.is_some_and(|limit| now - time >= limit.as_secs_f64());
+        if is_right && is_late {
+            let clock = self.clock.as_mut()?;
+            clock.last = time;
+            return Timestamp::from_microsecond(((time - clock.offset) * 1e6) as i64).ok();
+        }
+        self.clock = Some(Clock { offset: time - now, last: time });
+        None
+    }
+
+    /// It spoke at `at`, which is past.
+    pub fn saw(&mut self, at: Timestamp, metrics: &Metrics) {
+        if self.seen.is_some_and(|seen| seen >= at) {
+            return;
+        }
+        self.seen = Some(at);
+        if let Some(rows) = self.rows {
+            metrics.table(device::TABLE).set(rows.device, device::LAST_SEEN, seconds(at));
+        }
+    }
+
     /// Writes readings of a device that is up, and when it spoke.
     pub fn take(&mut self, readings: &Readings, at: Timestamp, metrics: &Metrics) {
         self.seen = Some(at);
@@ -277,7 +378,7 @@ impl Unit {
                     match (target, reading) {
                         (Target::Cell(column), Reading::Value(value)) => cells.set(*column, *value),
                         (Target::Cell(column), Reading::Absent) => cells.clear(*column),
-                        (Target::Up | Target::Usable, _) => {}
+                        (Target::Up | Target::Usable | Target::Time, _) => {}
                     }
                 }
                 usable = readings.usable().or_else(|| judge(self.kind, cells, at));

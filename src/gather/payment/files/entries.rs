@@ -223,17 +223,26 @@ impl Entry {
         Some(Fact { status, amount: self.gateway_amount, at_us: self.gateway_us })
     }
 
-    /// Of several rows of one side the latest counts, of equal times the last.
+    /// Of several rows of one side the one counts that ranks highest, as in the daemon.
     fn take(&mut self, side: Side, fact: Fact) {
+        let (known, known_us) = match side {
+            Side::Portal => (self.portal_status != NO_STATUS, self.portal_us),
+            Side::Gateway => (self.gateway_status != NO_STATUS, self.gateway_us),
+        };
+        if known && fact.at_us <= known_us {
+            let old = if side == Side::Portal { self.portal() } else { self.gateway() };
+            if old.is_some_and(|old| old.rank() >= fact.rank()) {
+                return;
+            }
+        }
         let status = fact.status as u8;
         match side {
-            Side::Portal if self.portal_status == NO_STATUS || fact.at_us >= self.portal_us => {
-                (self.portal_status, self.portal_amount, self.portal_us) = (status, fact.amount, fact.at_us);
+            Side::Portal => {
+                (self.portal_status, self.portal_amount, self.portal_us) = (status, fact.amount, fact.at_us)
             }
-            Side::Gateway if self.gateway_status == NO_STATUS || fact.at_us >= self.gateway_us => {
+            Side::Gateway => {
                 (self.gateway_status, self.gateway_amount, self.gateway_us) = (status, fact.amount, fact.at_us);
             }
-            _ => {}
         }
     }
 }
