@@ -321,7 +321,8 @@ mod tests {
             let mut ruler = fresh(RULES, 95);
             assert_eq!(ruler.restore(store).await.expect("restored"), 2);
             assert_eq!(ruler.evaluate(0, &Away, at(100)).alerts, []);
-            let mut alerts = shown(&ruler.evaluate(0, &memory, at(105)));
+            let outcome = ruler.evaluate(0, &memory, at(105));
+            let mut alerts = shown(&outcome);
             alerts.sort_unstable();
             assert_eq!(alerts, [("dvc", false), ("late", false)]);
         }
