@@ -104,8 +104,9 @@ impl Series<'_> {
 
 /// What a query reads from.
 pub trait Storage {
-    /// Calls `each` with every series that matches and may have samples in `(from_ms, to_ms]`. What it is given stays
-    /// borrowed for the whole evaluation, so that a range query selects once and not once a step.
+    /// Calls `each` with every series that matches and may have samples in `(from_ms, to_ms]`; runs of other times may be
+    /// left out. What it is given stays borrowed for the whole evaluation, so that a range query selects once and not
+    /// once a step.
     fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>));
 
     /// Calls `each` with labels, time and value of the last sample in `(from_ms, to_ms]` of every series that matches,
