@@ -5,6 +5,8 @@
 //! the bare rumqttc counter (MQTT 3.1.1, one thread, does nothing but count). `ours-v3` and `ours-v5 PORT MESSAGES
 //! DEVICES` are our ingest over either version. A receiver prints `ready`, then one line with what it received and used.
 //!
+//! `fleet PORT DEVICES ROUND [flip]` publishes one round of the fleet that `benches/rules.py` measures with.
+//!
 //! `cargo bench --bench mqtt -- sweep [DEVICES]` measures what judging silence costs a large fleet.
 
 use ioc_watch::attribution::Ledger;
@@ -29,6 +31,10 @@ fn main() {
     let number = |place: usize, default: usize| arguments.get(place).and_then(|a| a.parse().ok()).unwrap_or(default);
     match arguments.first().map(String::as_str) {
         Some("publish") => publish(number(1, 0) as u16, number(2, 0), number(3, 0)),
+        Some("fleet") => {
+            let flips = arguments.get(4).is_some_and(|argument| argument == "flip");
+            fleet_round(number(1, 0) as u16, number(2, 0), number(3, 0), flips);
+        }
         Some("pace") => pace(number(1, 0) as u16, number(2, 0), number(3, 0), number(4, 0)),
         Some("count") => count(number(1, 0) as u16, number(2, 0)),
         Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
@@ -57,12 +63,37 @@ fn device_id(number: usize) -> String {
     format!("cam{number:05}")
 }
 
+fn publish(port: u16, n_messages: usize, n_devices: usize) {
+    send(port, n_messages, move |number| telemetry(number, n_devices));
+}
+
+/// One message of every device; `values` of `benches/rules.py` says the same.
+fn fleet_round(port: u16, n_devices: usize, round: usize, flips: bool) {
+    send(port, n_devices, move |device| {
+        let up = if flips && round > 0 { (device + round) % 2 == 1 } else { (device + round) % 20 != 7 };
+        let while_up = |value: usize| if up { value } else { 0 };
+        let (frames, celsius) =
+            (while_up(120 + (device * 7 + round * 13) % 180), 250 + (device * 11 + round * 17) % 501);
+        let payload = format!(
+            "{{\"online\":{up},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.{}}}",
+            frames / 10,
+            frames % 10,
+            while_up(512 + (device * 31 + round * 97) % 5489),
+            100 + (device * 101 + round * 7919) % 999_983,
+            celsius / 10,
+            celsius % 10
+        );
+        (topic_of(device), payload)
+    });
+}
+
+/// Publishes what `message` makes of each number, a topic and its payload, until all is acknowledged.
 #[tokio::main(flavor = "current_thread")]
-async fn publish(port: u16, n_messages: usize, n_devices: usize) {
+async fn send(port: u16, n_messages: usize, message: impl Fn(usize) -> (String, String) + Send + 'static) {
     let (client, mut events) = AsyncClient::new(options("publisher", port), 1_000);
     tokio::spawn(async move {
         for number in 0..n_messages {
-            let (topic, payload) = telemetry(number, n_devices);
+            let (topic, payload) = message(number);
             if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
                 return;
             }
@@ -81,7 +112,6 @@ async fn publish(port: u16, n_messages: usize, n_devices: usize) {
 /// The message of that number: of one device after the other, with other values each round.
 fn telemetry(number: usize, n_devices: usize) -> (String, String) {
     let (device, round) = (number % n_devices, number / n_devices);
-    let topic = format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device));
     let online = (device + round) % 20 != 0;
     let payload = format!(
         "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
@@ -95,7 +125,11 @@ fn telemetry(number: usize, n_devices: usize) -> (String, String) {
         1 + round % 28,
         round % 60
     );
-    (topic, payload)
+    (topic_of(device), payload)
+}
+
+fn topic_of(device: usize) -> String {
+    format!("ioc/agency{:02}/camera/{}/telemetry", device % N_AGENCIES, device_id(device))
 }
 
 /// Keeps the pace as long as the broker does; prints how many messages it acknowledged.

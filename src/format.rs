@@ -22,6 +22,19 @@ pub fn integer(value: i64, language: Language) -> String {
     text
 }
 
+/// A size in binary units, as the configuration writes them but rounded: `9.1 GiB`. For messages of the command line.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0 && value < 100.0 && value.fract() != 0.0);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
 /// A number with `decimals` places, grouped: 1234.5 with 2 is `1.234,50`.
 pub fn decimal(value: f64, decimals: usize, language: Language) -> String {
     if !value.is_finite() {

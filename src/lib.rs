@@ -14,7 +14,7 @@
 //! | [`heartbeat`] | the dead man's switch: who has to say that they live, and who is missing | config, metrics, store |
 //! | [`mail`] | templates, outbox, SMTP, webhooks | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
-//! | [`history`] | step-function store and sampler | metrics, promql |
+//! | [`history`] | step-function store, sampler, what of it outlives a restart, the remote engine | config, http, metrics, promql, store |
 //! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |
 //! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |
 //! | [`feed`] | rows from files, HTTP, SQL and push | config, org, metrics, store, http, format |

@@ -78,7 +78,11 @@ fn every_example_is_accepted() {
     for name in ["minimal", "district"] {
         let directory = root().join("examples").join(name);
         let output = ioc_watch(&directory, &["check", "--config", "ioc-watch.yml"]);
-        assert!(output.status.success(), "{name}:\n{}", text(&output.stdout));
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{name}:\n{said}");
+        let estimate = said.lines().nth(1).unwrap_or_default();
+        assert!(estimate.starts_with("history: at most ") && estimate.ends_with(" of 512 MiB (max_memory)"), "{said}");
+        assert!(said.lines().skip(2).all(|line| line.starts_with("  ") && line.contains(" series kept ")), "{said}");
     }
     let minimal = std::fs::read_to_string(root().join("examples/minimal/ioc-watch.yml")).expect("the example");
     assert!(minimal.lines().count() <= 12, "the minimal example has {} lines", minimal.lines().count());

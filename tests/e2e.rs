@@ -43,10 +43,14 @@ mod faults;
 mod feeds;
 #[path = "e2e/heartbeats.rs"]
 mod heartbeats;
+#[path = "e2e/history.rs"]
+mod history;
 #[path = "e2e/hostile.rs"]
 mod hostile;
 #[path = "e2e/hostile_feeds.rs"]
 mod hostile_feeds;
+#[path = "e2e/hostile_queries.rs"]
+mod hostile_queries;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 #[path = "support/incidents.rs"]
 mod incidents;

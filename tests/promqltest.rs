@@ -7,6 +7,8 @@
 
 #[path = "promqltest/differential.rs"]
 mod differential;
+#[path = "promqltest/remote.rs"]
+mod remote;
 #[path = "support/mod.rs"]
 mod support;
 

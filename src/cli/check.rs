@@ -2,7 +2,8 @@
 
 use crate::config::users::Users;
 use crate::config::{Config, Problem};
-use crate::daemon::prepare::prepare;
+use crate::daemon::prepare::{self, Prepared, prepare};
+use crate::format;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ impl Check {
         match prepare(&self.config) {
             Ok(prepared) => {
                 println!("{}", summary(&prepared.config));
+                print!("{}", memory(&prepared));
                 if let Some(warning) = prepared.config.server.users.as_ref().and_then(Users::exposure) {
                     eprintln!("warning: {warning}");
                 }
@@ -40,6 +42,16 @@ pub fn report(problems: &[Problem]) -> String {
         let _ = writeln!(text, "{problem}");
     }
     let _ = writeln!(text, "{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
+    text
+}
+
+/// What the history may take if every value changes as often as it can, and what takes most of it.
+fn memory(prepared: &Prepared) -> String {
+    let (total, max) = (prepared.estimate.total(), prepared.config.history.max_memory);
+    let mut text = format!("history: at most {} of {} (max_memory)\n", format::bytes(total), format::bytes(max));
+    for metric in prepare::notable(&prepared.estimate) {
+        let _ = writeln!(text, "  {}", prepare::said(metric));
+    }
     text
 }
 

@@ -4,7 +4,7 @@
 use crate::attribution::Ledger;
 use crate::config::{self, Config};
 use crate::evaluation::report::Report;
-use crate::evaluation::{Week, archive, measure};
+use crate::evaluation::{Source, Week, archive, measure};
 use crate::store::Store;
 use anyhow::{Context, bail};
 use std::path::PathBuf;
@@ -71,7 +71,8 @@ async fn evaluate(config: &Config, arguments: &Arguments) -> anyhow::Result<bool
             let Some(evaluation) = &config.evaluation else { bail!("the configuration has no section evaluation") };
             // Only reads: the daemon, which may be running, resumes and writes the ledger.
             let ledger = Ledger::reader(store.clone());
-            let report = measure(config, evaluation, (&store, &ledger), None, week, jiff::Timestamp::now()).await?;
+            let report =
+                measure(config, evaluation, (&store, &ledger), Source::None, week, jiff::Timestamp::now()).await?;
             let html = report.html(config.site.language)?;
             show(&report, &html, arguments, config)?;
             eprintln!("{week} has no stored report; this one is without what asks the history and was not stored");

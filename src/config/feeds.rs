@@ -3,7 +3,7 @@
 mod expect;
 mod feed;
 mod files;
-mod http;
+pub(super) mod http;
 mod sql;
 mod values;
 

@@ -1,9 +1,11 @@
 //! Sections `site`, `state`, `history`, `rules` and `host`: the daemon itself. `server` is in `server.rs`.
 
 use super::decode::{self, Context, DAY, HOUR, MINUTE, SECOND, Section, YEAR};
-use super::node::{Node, Value, quote};
+use super::node::{Node, Place, Value, quote};
 pub use super::server::{Right, Server, Tls, Token};
 use super::{Id, Secret};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,6 +54,25 @@ pub struct History {
     pub keep: Vec<Keep>,
     /// In bytes. Default 512 MiB.
     pub max_memory: u64,
+    /// Where `max_memory` stands, or the section: for what is said about it once all queries are known.
+    pub place: Place,
+    /// A server that answers the queries of rules and indicators instead.
+    pub remote: Option<Remote>,
+}
+
+/// A Prometheus-compatible server.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// What stands before `/api/v1/query`.
+    pub url: url::Url,
+    /// Of one query. Default 10 s.
+    pub timeout: Duration,
+    /// With those of the authorization.
+    pub headers: Vec<(String, Secret)>,
+    /// PEM file of the CAs to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Of one answer, in bytes; what is longer is refused. Default 32 MiB.
+    pub max_body: u64,
 }
 
 /// Keeps the series that match longer than the window.
@@ -90,7 +111,14 @@ pub struct Host {
 
 impl Default for History {
     fn default() -> History {
-        History { tick: 15 * SECOND, window: 5 * MINUTE, keep: Vec::new(), max_memory: 512 << 20 }
+        History {
+            tick: 15 * SECOND,
+            window: 5 * MINUTE,
+            keep: Vec::new(),
+            max_memory: 512 << 20,
+            place: Place { line: 1, column: 1 },
+            remote: None,
+        }
     }
 }
 
@@ -196,7 +224,7 @@ fn postgres_url(cx: &mut Context<'_>, node: &Node) -> Option<String> {
 
 impl History {
     pub(super) fn decode(cx: &mut Context<'_>, node: &Node) -> Option<History> {
-        let section = Section::open(cx, node, "history", &["tick", "window", "keep", "max_memory"], &["remote"])?;
+        let section = Section::open(cx, node, "history", &["tick", "window", "keep", "max_memory", "remote"], &[])?;
         let default = History::default();
         let tick = section.optional(cx, "tick", decode::duration(SECOND..=5 * MINUTE)).unwrap_or(default.tick);
         let window = section.optional(cx, "window", decode::duration(MINUTE..=31 * DAY)).unwrap_or(default.window);
@@ -205,8 +233,71 @@ impl History {
         if tick > window {
             cx.error(section.place, "history: \"tick\" is longer than \"window\"");
         }
-        Some(History { tick, window, keep, max_memory: max_memory.unwrap_or(default.max_memory) })
+        let place = section.get("max_memory").map_or(section.place, |node| node.place);
+        let remote = section.optional(cx, "remote", Remote::decode);
+        let max_memory = max_memory.unwrap_or(default.max_memory);
+        Some(History { tick, window, keep, max_memory, place, remote })
     }
+}
+
+impl Remote {
+    /// A URL alone, or a mapping.
+    fn decode(cx: &mut Context<'_>, node: &Node) -> Option<Remote> {
+        const KEYS: &[&str] =
+            &["url", "timeout", "bearer_file", "username", "password_file", "headers", "ca_file", "max_body"];
+        let plain = |url| Remote { url, timeout: 10 * SECOND, headers: Vec::new(), ca_file: None, max_body: 32 << 20 };
+        if let Value::Scalar(_) = node.value {
+            return remote_url(cx, node).map(plain);
+        }
+        let section = Section::open(cx, node, "remote", KEYS, &[])?;
+        let url = section.required(cx, "url", remote_url);
+        let timeout = section.optional(cx, "timeout", decode::duration(SECOND / 10..=2 * MINUTE));
+        let bearer = section.optional(cx, "bearer_file", decode::secret_file);
+        let username = section.optional(cx, "username", decode::text);
+        let password = section.optional(cx, "password_file", decode::secret_file);
+        let headers = section.optional(cx, "headers", super::probes::http::headers).unwrap_or_default();
+        let ca_file = section.optional(cx, "ca_file", decode::ca_file);
+        let max_body = section.optional(cx, "max_body", decode::size(1 << 10..=1 << 30));
+        let (has_user, has_password) = (section.get("username").is_some(), section.get("password_file").is_some());
+        if has_user != has_password {
+            cx.error(section.place, "remote: \"username\" and \"password_file\" belong together");
+        }
+        if has_user && section.get("bearer_file").is_some() {
+            cx.error(section.place, "remote: \"bearer_file\" and \"username\" exclude each other");
+        }
+        let mut headers: Vec<(String, Secret)> =
+            headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+        if let Some(bearer) = bearer {
+            headers.push(("authorization".to_owned(), Secret::new(format!("Bearer {}", bearer.expose()))));
+        }
+        if let Some((user, password)) = username.zip(password) {
+            let pair = BASE64.encode(format!("{user}:{}", password.expose()));
+            headers.push(("authorization".to_owned(), Secret::new(format!("Basic {pair}"))));
+        }
+        let is_secret = ["bearer_file", "password_file", "headers"].iter().any(|key| section.get(key).is_some());
+        let is_clear = |url: &url::Url| url.scheme() == "http" && !super::feeds::http::is_loopback(url);
+        if is_secret && url.as_ref().is_some_and(is_clear) {
+            let message = "remote: http:// would send its secrets in clear to another machine; use https://";
+            cx.error(section.place, message);
+        }
+        let remote = plain(url?);
+        Some(Remote {
+            timeout: timeout.unwrap_or(remote.timeout),
+            max_body: max_body.unwrap_or(remote.max_body),
+            headers,
+            ca_file,
+            ..remote
+        })
+    }
+}
+
+fn remote_url(cx: &mut Context<'_>, node: &Node) -> Option<url::Url> {
+    let url = super::probes::http::http_url(cx, node)?;
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        cx.expected(node, "an http:// or https:// URL without user, query or fragment");
+        return None;
+    }
+    Some(url)
 }
 
 impl Keep {

@@ -13,7 +13,7 @@ use crate::feed;
 use crate::gather::device::fleet::{Fleet, Now, Settings};
 use crate::gather::{device, host, payment, service, usage};
 use crate::heartbeat::Heartbeats;
-use crate::history::History;
+use crate::history::{History, Keeper};
 use crate::incident::Incidents;
 use crate::mail::{self, Outbox};
 use crate::metrics::{Metrics, columns};
@@ -34,6 +34,7 @@ pub struct Foundation {
     pub store: Store,
     pub ledger: Ledger,
     pub history: Arc<History>,
+    pub keeper: Keeper,
     pub history_since: Timestamp,
     pub fleet: Arc<Fleet>,
     pub incidents: Arc<Incidents>,
@@ -58,7 +59,7 @@ pub fn start(foundation: &Foundation, prepared: &Prepared, group: &Group) {
 /// Applies the configuration to what outlives it.
 fn settle(foundation: &Foundation, prepared: &Prepared) {
     let Prepared { config, org, inventory, .. } = prepared;
-    foundation.history.set_retention(&config.history, &prepared.ranges);
+    foundation.history.set_retention(&config.history, &prepared.needs);
     foundation.fleet.replace(Settings::new(config), inventory, Now::read());
     foundation.ledger.set_graph(attribution::graph(prepared));
     foundation.outbox.set_limit(config.email.as_ref().and_then(|email| email.limit));
@@ -164,6 +165,7 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             external_url: config.site.external_url.clone(),
             site_agency: config.site.agency.to_string(),
             history: foundation.history.clone(),
+            remote: config.history.remote.clone(),
             history_since: foundation.history_since,
             store: foundation.store.clone(),
             incidents: foundation.incidents.clone(),

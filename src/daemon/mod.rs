@@ -7,6 +7,7 @@
 mod affected;
 mod attribution;
 mod curves;
+mod expected;
 mod generation;
 pub mod prepare;
 mod pulse;

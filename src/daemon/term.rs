@@ -9,7 +9,7 @@ use super::{GRACE, HEARTBEAT, wires};
 use crate::attribution::Ledger;
 use crate::gather::device::fleet::{Fleet, Now, Settings};
 use crate::heartbeat::Heartbeats;
-use crate::history::History;
+use crate::history::{History, Keeper};
 use crate::incident::Incidents;
 use crate::mail::Outbox;
 use crate::metrics::Metrics;
@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How often what changes with the calendar (leaders) is described again.
 const DESCRIBE: Duration = Duration::from_secs(60);
+
+/// How often the past that outlives a restart is written: so much of it is lost if the daemon is killed.
+const KEEP: Duration = Duration::from_secs(5 * 60);
 
 /// What a term needs of the daemon.
 pub struct Parts<'d> {
@@ -93,6 +96,8 @@ impl Term {
         front.show(web::router(state.clone(), extra));
         let permanent = parts.supervisor.group();
         spawn_heartbeat(&permanent, &state, &foundation);
+        let keeper = foundation.keeper.clone();
+        permanent.spawn("history", move |stop| keep(keeper.clone(), stop));
         let generation = parts.supervisor.group();
         generation::start(&foundation, prepared, &generation);
         ready.store(true, Ordering::Release);
@@ -119,6 +124,9 @@ impl Term {
         if let Err(error) = self.foundation.ledger.heartbeat(Timestamp::now()).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the ledger's last entries are lost");
         }
+        if let Err(error) = self.foundation.keeper.write().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the history's last minutes are lost");
+        }
         self.tenure
     }
 
@@ -142,6 +150,8 @@ async fn lay_foundation(
     let incidents =
         Incidents::resume(store.clone(), outbox.clone(), org.clone(), config, metrics.clone(), started).await?;
     let history = Arc::new(History::new(&config.history));
+    history.set_retention(&config.history, &prepared.needs);
+    let keeper = Keeper::resume(history.clone(), store.clone(), metrics.clone(), started).await?;
     let zone = config.site.timezone.clone();
     let heartbeats = Heartbeats::resume(store.clone(), metrics.clone(), config, Instant::now()).await?;
     let settings = Settings::new(config);
@@ -149,6 +159,7 @@ async fn lay_foundation(
     let known = wires::Known { history: history.clone(), store: store.clone(), fleet: fleet.clone(), zone };
     Ok(Foundation {
         history,
+        keeper,
         history_since: started,
         incidents: Arc::new(incidents.with_evidence(Arc::new(known)).with_ledger(ledger.clone())),
         metrics,
@@ -161,6 +172,28 @@ async fn lay_foundation(
         pushes: Default::default(),
         board: RulesBoard::default(),
     })
+}
+
+/// Writes the past that outlives a restart, every [`KEEP`].
+async fn keep(keeper: Keeper, stop: CancellationToken) -> Result<(), StoreError> {
+    let mut told = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(KEEP) => {}
+        }
+        match keeper.write().await {
+            Ok(()) => told = false,
+            Err(error) if !told => {
+                told = true;
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the history cannot be written; it is tried again"
+                );
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Writes the ledger, says that the daemon is alive (to the database and to systemd's watchdog), and describes the

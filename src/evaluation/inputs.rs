@@ -14,7 +14,7 @@ use crate::config::devices::DeviceKind;
 use crate::config::evaluation::{Evaluation, Indicator, Measure, Subjects};
 use crate::format;
 use crate::gather::{payment, usage};
-use crate::history::History;
+use crate::history::{History, Remote, RemoteError};
 use crate::promql::{self, Query, QueryError, Series, Storage, Value};
 use crate::store::{Store, StoreError};
 use jiff::Timestamp;
@@ -25,12 +25,21 @@ use std::sync::Arc;
 /// One indicator's values by agency.
 type ByAgency = BTreeMap<String, Measured>;
 
-/// Measures `week`. Without a history (the command line has none) what needs PromQL is "not evaluated".
+/// Who answers the indicators' queries.
+#[derive(Clone)]
+pub enum Source {
+    History(Arc<History>),
+    Remote(Arc<Remote>),
+    /// Nobody: what needs PromQL is "not evaluated". The command line has no history.
+    None,
+}
+
+/// Measures `week`. An error if a remote engine does not answer: it may later.
 pub async fn measure(
     config: &Config,
     evaluation: &Evaluation,
     (store, ledger): (&Store, &Ledger),
-    history: Option<Arc<History>>,
+    source: Source,
     week: Week,
     now: Timestamp,
 ) -> Result<Report, EvaluationError> {
@@ -43,12 +52,15 @@ pub async fn measure(
         .filter(|indicator| matches!(indicator.measure, Measure::Ratio { .. } | Measure::Value { .. }))
         .cloned()
         .collect();
-    let mut queried = match history {
-        Some(history) => tokio::task::spawn_blocking(move || query_all(&history.read(), &queries, to.as_millisecond()))
-            .await
-            .map_err(EvaluationError::Queries)?,
-        None => HashMap::new(),
+    let at_ms = to.as_millisecond();
+    let runtime = tokio::runtime::Handle::current();
+    let query = move || match source {
+        Source::History(history) => query_all(&Asked::Here(&history.read()), &queries, at_ms),
+        Source::Remote(remote) => query_all(&Asked::There(&remote, &runtime), &queries, at_ms),
+        Source::None => Ok(HashMap::new()),
     };
+    let queried = tokio::task::spawn_blocking(query).await.map_err(EvaluationError::Queries)?;
+    let mut queried = queried.map_err(EvaluationError::Remote)?;
     let mut agencies: Vec<AgencyWeek> = config
         .agencies
         .iter()
@@ -163,36 +175,52 @@ fn number(value: f64) -> Measured {
     Measured { value: Some(value), ..Measured::default() }
 }
 
-fn query_all(storage: &dyn Storage, indicators: &[Indicator], at_ms: i64) -> HashMap<String, ByAgency> {
+/// The engine of one evaluation.
+enum Asked<'a> {
+    Here(&'a dyn Storage),
+    /// From a blocking thread.
+    There(&'a Remote, &'a tokio::runtime::Handle),
+}
+
+/// Why an indicator has no values.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+fn query_all(
+    source: &Asked<'_>,
+    indicators: &[Indicator],
+    at_ms: i64,
+) -> Result<HashMap<String, ByAgency>, RemoteError> {
     let mut all = HashMap::new();
     for indicator in indicators {
         let values = match &indicator.measure {
-            Measure::Ratio { numerator, denominator } => ratio(storage, numerator, denominator, indicator.min, at_ms),
-            Measure::Value { query } => value(storage, query, at_ms),
+            Measure::Ratio { numerator, denominator } => ratio(source, numerator, denominator, indicator.min, at_ms),
+            Measure::Value { query } => value(source, query, at_ms),
             Measure::Availability(_) | Measure::OpenMismatches | Measure::ActiveUsers => continue,
         };
         match values {
             Ok(values) => {
                 all.insert(indicator.id.to_string(), values);
             }
+            // The week is not lost because the server is away when it ends.
+            Err(AskError::Remote(error)) if error.is_silence() => return Err(error),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(indicator = %indicator.id, error, "the indicator's query failed; it is not evaluated");
             }
         }
     }
-    all
+    Ok(all)
 }
 
-fn ratio(
-    storage: &dyn Storage,
-    numerator: &str,
-    denominator: &str,
-    min: f64,
-    at_ms: i64,
-) -> Result<ByAgency, QueryError> {
-    let (numerators, coverage_above) = samples(storage, numerator, at_ms)?;
-    let (denominators, coverage_below) = samples(storage, denominator, at_ms)?;
+fn ratio(source: &Asked<'_>, numerator: &str, denominator: &str, min: f64, at_ms: i64) -> Result<ByAgency, AskError> {
+    let (numerators, coverage_above) = samples(source, numerator, at_ms)?;
+    let (denominators, coverage_below) = samples(source, denominator, at_ms)?;
     let coverage = coverage_above.min(coverage_below);
     Ok(denominators
         .into_iter()
@@ -215,8 +243,8 @@ fn ratio(
         .collect())
 }
 
-fn value(storage: &dyn Storage, query: &str, at_ms: i64) -> Result<ByAgency, QueryError> {
-    let (values, coverage) = samples(storage, query, at_ms)?;
+fn value(source: &Asked<'_>, query: &str, at_ms: i64) -> Result<ByAgency, AskError> {
+    let (values, coverage) = samples(source, query, at_ms)?;
     Ok(values
         .into_iter()
         .map(|(agency, value)| {
@@ -226,14 +254,42 @@ fn value(storage: &dyn Storage, query: &str, at_ms: i64) -> Result<ByAgency, Que
         .collect())
 }
 
-/// The query's sample of every agency, and which share of the time it looks back on the history covers.
-fn samples(storage: &dyn Storage, query: &str, at_ms: i64) -> Result<(BTreeMap<String, f64>, f64), QueryError> {
+/// The query's result, and which share of the time it looks back on the engine covers.
+fn answer(source: &Asked<'_>, query: &Query, at_ms: i64) -> Result<(Value, f64), AskError> {
+    match source {
+        Asked::Here(storage) => {
+            let observed = Observed { storage: *storage, coverage: std::cell::Cell::new(None) };
+            let result = promql::instant(&observed, query, at_ms)?;
+            Ok((result, observed.coverage.get().unwrap_or(1.0)))
+        }
+        Asked::There(remote, runtime) => {
+            let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX);
+            let result = runtime.block_on(remote.instant(query, at))?;
+            let Some(counted) = coverage_query(query) else { return Ok((result, 1.0)) };
+            let covered = match runtime.block_on(remote.instant(&Query::parse(&counted)?, at))? {
+                Value::Vector(samples) => samples.first().map_or(0.0, |sample| sample.value),
+                Value::Scalar(_) | Value::String(_) | Value::Matrix(_) => 0.0,
+            };
+            Ok((result, covered.min(1.0)))
+        }
+    }
+}
+
+/// In which share of the minutes that `query` looks back on a remote engine heard of this daemon at all. `None` if it
+/// looks back on a moment only.
+fn coverage_query(query: &Query) -> Option<String> {
+    let longest = query.lookback().into_iter().map(|(_, back)| back.as_secs()).max()?;
+    let minutes = longest / 60;
+    let text = format!("max(count_over_time(ioc_watch_build_info[{minutes}m:1m])) / {minutes}");
+    (minutes > 60).then_some(text)
+}
+
+/// The query's sample of every agency, and which share of the time it looks back on is covered.
+fn samples(source: &Asked<'_>, query: &str, at_ms: i64) -> Result<(BTreeMap<String, f64>, f64), AskError> {
     let query = Query::parse(query)?;
-    let observed = Observed { storage, coverage: std::cell::Cell::new(None) };
-    let result = promql::instant(&observed, &query, at_ms)?;
-    let coverage = observed.coverage.get().unwrap_or(1.0);
+    let (result, coverage) = answer(source, &query, at_ms)?;
     let Value::Vector(vector) = result else {
-        return Err(QueryError::Execution("an indicator must give a vector with one sample an agency".into()));
+        return Err(QueryError::Execution("an indicator must give a vector with one sample an agency".into()).into());
     };
     let mut by_agency = BTreeMap::new();
     for sample in vector {
@@ -242,7 +298,7 @@ fn samples(storage: &dyn Storage, query: &str, at_ms: i64) -> Result<(BTreeMap<S
             continue;
         }
         if by_agency.insert(agency.to_string(), sample.value).is_some() {
-            return Err(QueryError::Execution(format!("more than one sample for the agency {agency}")));
+            return Err(QueryError::Execution(format!("more than one sample for the agency {agency}")).into());
         }
     }
     Ok((by_agency, coverage))
@@ -336,10 +392,12 @@ mod tests {
             let evaluation = config.evaluation.as_ref().unwrap();
             let history = Arc::new(History::new(&config.history));
             history.record("test", vec![(Labels::new([("__name__".into(), "x".into())]), 1.0)], to);
-            let before = measure(config, evaluation, (store, &ledger), Some(history), week, to).await.unwrap();
+            let before =
+                measure(config, evaluation, (store, &ledger), Source::History(history), week, to).await.unwrap();
             let ledger = Ledger::resume(store.clone()).await.unwrap();
             let history = Arc::new(History::new(&config.history));
-            let after = measure(config, evaluation, (store, &ledger), Some(history), week, to).await.unwrap();
+            let after =
+                measure(config, evaluation, (store, &ledger), Source::History(history), week, to).await.unwrap();
             assert_eq!(before, after);
             let value = |agency: usize, indicator: &str| {
                 after.agencies[agency].measured.get(indicator).and_then(|measured| measured.value)

@@ -12,13 +12,13 @@ pub mod report;
 pub mod score;
 mod week;
 
-pub use inputs::measure;
+pub use inputs::{Source, measure};
 pub use week::Week;
 
 use crate::attribution::{Ledger, State, SubjectKind};
 use crate::config::evaluation::Evaluation;
 use crate::config::{Config, Id};
-use crate::history::History;
+use crate::history::{History, Remote};
 use crate::metrics::{Metrics, columns};
 use crate::store::{Store, StoreError, Tx};
 use futures_util::future::BoxFuture;
@@ -38,6 +38,11 @@ pub enum EvaluationError {
     Render(#[from] RenderError),
     #[error("evaluating the indicators' queries")]
     Queries(#[source] tokio::task::JoinError),
+    #[error("preparing the remote engine")]
+    Trust(#[source] crate::http::TrustError),
+    /// It is asked again when the task is started again.
+    #[error("asking the remote engine for the indicators")]
+    Remote(#[source] crate::history::RemoteError),
 }
 
 /// One report to one person.
@@ -101,6 +106,15 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Evalua
 }
 
 /// Evaluates `due` and the weeks before it that have no report but were observed, oldest first.
+/// Who answers the indicators' queries.
+async fn source(parts: &Parts) -> Result<Source, EvaluationError> {
+    let Some(remote) = parts.config.history.remote.clone() else { return Ok(Source::History(parts.history.clone())) };
+    let metrics = parts.metrics.clone();
+    let made = tokio::task::spawn_blocking(move || Remote::new(&remote, metrics)).await;
+    let remote = made.map_err(EvaluationError::Queries)?.map_err(EvaluationError::Trust)?;
+    Ok(Source::Remote(Arc::new(remote)))
+}
+
 async fn catch_up(parts: &Parts, evaluation: &Evaluation, due: Week, now: Timestamp) -> Result<(), EvaluationError> {
     let mut weeks: Vec<Week> = std::iter::successors(Some(due), |week| Some(week.previous())).take(CATCH_UP).collect();
     weeks.reverse();
@@ -139,8 +153,7 @@ pub async fn evaluate(
     now: Timestamp,
 ) -> Result<Option<Report>, EvaluationError> {
     let config = &parts.config;
-    let report =
-        measure(config, evaluation, (&parts.store, &parts.ledger), Some(parts.history.clone()), week, now).await?;
+    let report = measure(config, evaluation, (&parts.store, &parts.ledger), source(parts).await?, week, now).await?;
     let language = config.site.language;
     let html = report.html(language)?;
     let mails = mails(config, evaluation, &report)?;

@@ -8,25 +8,38 @@
 //! |---|---|
 //! | `series` | clocks, series, the index by name |
 //! | `sampler` | one sweep over the metrics |
-//! | `retention` | how long a series is kept, and the trimming |
+//! | `retention` | how long a series is kept |
+//! | `estimate` | how much memory that may take |
+//! | `keeper` | what outlives a restart, in the state database |
+//! | `remote` | a Prometheus-compatible server that answers queries instead |
+//! | `unsaved`, `codec` | what the database does not have yet; how it is written |
 
+mod codec;
+mod estimate;
+mod keeper;
+mod remote;
 mod retention;
 mod sampler;
 mod series;
 #[cfg(test)]
 mod tests;
+mod unsaved;
+
+pub use estimate::{Crowd, Estimate, Estimator, MetricEstimate};
+pub use keeper::Keeper;
+pub use remote::{Remote, RemoteError};
+pub use retention::Need;
 
 use crate::config::site;
 use crate::metrics::Metrics;
-use crate::promql::{Labels, Series, Storage};
+use crate::promql::{Labels, STALE_NAN_BITS, Series, Storage};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
 use retention::Retention;
 use sampler::Sampler;
 use series::{ClockId, Store};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 /// Holds the series; shared by the sampler, the ruler and the query API. Lives on when the configuration is reloaded.
 pub struct History {
@@ -68,13 +81,13 @@ impl History {
         }
     }
 
-    /// Takes over a (re)loaded configuration. `ranges`: how far back the loaded rules and indicators look, from
-    /// [`crate::promql::Query::lookback`]. Each series keeps the longest of the window, the ranges and the `keep`
-    /// entries that select it. What was trimmed before does not come back.
-    pub fn set_retention(&self, config: &site::History, ranges: &[(Matchers, Duration)]) {
+    /// Takes over a (re)loaded configuration. `needs`: how far back the loaded rules and indicators look. Each series
+    /// keeps the longest of the window, the needs and the `keep` entries that select it. What was trimmed before does
+    /// not come back.
+    pub fn set_retention(&self, config: &site::History, needs: &[Need]) {
         let mut inner = self.write();
         let inner = &mut *inner;
-        inner.retention = Retention::new(config, ranges);
+        inner.retention = Retention::new(config, needs);
         inner.store.max_memory = config.max_memory;
         inner.store.assign_retention(&inner.retention);
         inner.store.trim();
@@ -130,6 +143,32 @@ impl History {
         *series = recorded;
     }
 
+    /// Ends what owners recorded that are not among `known`.
+    pub fn end_owners_except(&self, known: &BTreeSet<String>, now: Timestamp) {
+        let gone: Vec<String> =
+            self.read().inner.owners.keys().filter(|owner| !known.contains(*owner)).cloned().collect();
+        for owner in gone {
+            self.record(&owner, Vec::new(), now);
+        }
+    }
+
+    /// What owners recorded last, within the last five minutes before `now`, ascending by labels.
+    pub fn recorded(&self, now: Timestamp) -> Vec<(Labels, f64)> {
+        const LOOKBACK_MS: i64 = 5 * 60 * 1_000;
+        let reader = self.read();
+        let Inner { store, sampler, .. } = &*reader.inner;
+        let since = now.as_millisecond().saturating_sub(LOOKBACK_MS);
+        let live = store.series().filter(|series| {
+            series.clock != sampler.clock() && store.ticks(series.clock).last().is_some_and(|last| *last > since)
+        });
+        let mut samples: Vec<(Labels, f64)> = live
+            .filter_map(|series| Some((series.labels.clone(), series.runs.last()?.value)))
+            .filter(|(_, value)| value.to_bits() != STALE_NAN_BITS)
+            .collect();
+        samples.sort_by(|a, b| a.0.name().cmp(b.0.name()).then_with(|| a.0.cmp(&b.0)));
+        samples
+    }
+
     /// Holds the history still for one evaluation; sampling and recording wait meanwhile.
     pub fn read(&self) -> Reader<'_> {
         Reader { inner: self.inner.read().unwrap_or_else(PoisonError::into_inner) }
@@ -158,5 +197,15 @@ impl Reader<'_> {
 impl Storage for Reader<'_> {
     fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
         self.inner.store.select(matchers, from_ms, to_ms, each);
+    }
+
+    fn select_latest<'s>(
+        &'s self,
+        matchers: &Matchers,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(&'s Labels, i64, f64),
+    ) {
+        self.inner.store.select_latest(matchers, from_ms, to_ms, each);
     }
 }

@@ -33,6 +33,10 @@ impl Sampler {
         Sampler { clock, cells: Vec::new(), own: HashSet::new() }
     }
 
+    pub fn clock(&self) -> ClockId {
+        self.clock
+    }
+
     /// False if the tick is not later than the last.
     pub fn sample(&mut self, store: &mut Store, retention: &Retention, metrics: &Metrics, now_ms: i64) -> bool {
         let Some(tick) = store.tick(self.clock, now_ms) else { return false };

@@ -1,7 +1,7 @@
 //! Clocks, series and the index by metric name. Knows neither metrics nor rules.
 
 use super::retention::Retention;
-use crate::promql::{Labels, Run, STALE_NAN_BITS, Series};
+use crate::promql::{Labels, Locator, Run, STALE_NAN_BITS, Series, value_at};
 use promql_parser::label::{MatchOp, Matchers};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,16 +36,53 @@ struct Clock {
 struct Stored {
     labels: Labels,
     clock: ClockId,
+    /// Where its first run begins: a query that passes a series by need not fetch its runs.
+    begins: u32,
+    /// Its last run once more, for those who ask for the newest value.
+    last: Run,
     /// Empty only until the first push; `from` counts from the clock's first kept tick.
     runs: Vec<Run>,
     retention_ms: i64,
 }
 
+/// A series as others see it.
+pub struct Remembered<'s> {
+    pub labels: &'s Labels,
+    pub clock: ClockId,
+    pub runs: &'s [Run],
+    pub retention_ms: i64,
+}
+
 impl Stored {
     /// The tick on which it became stale, if it is.
     fn ended(&self) -> Option<u32> {
-        self.runs.last().filter(|run| run.value.to_bits() == STALE_NAN_BITS).map(|run| run.from)
+        (self.last.value.to_bits() == STALE_NAN_BITS).then_some(self.last.from)
     }
+
+    /// To be called when the runs have changed.
+    fn changed(&mut self) {
+        if let ([first, ..], [.., last]) = (&self.runs[..], &self.runs[..]) {
+            self.begins = first.from;
+            self.last = *last;
+        }
+    }
+}
+
+/// Bytes of a series without its labels and runs: itself and its places in the indices.
+const SERIES: usize = size_of::<Option<Stored>>() + 2 * size_of::<(Labels, u32)>() + 48;
+const LABEL: usize = size_of::<(Arc<str>, Arc<str>)>();
+/// Of a label's name or value, which equal ones share.
+const STRING: usize = 64;
+
+/// Vectors grow by doubling: half as much again on average.
+fn run_bytes(runs: usize) -> usize {
+    runs * size_of::<Run>() * 3 / 2
+}
+
+/// What one series takes with so many labels, one of them nobody else's, and so many runs, estimated.
+pub fn bytes_of(labels: u64, runs: u64) -> u64 {
+    let runs = usize::try_from(runs).unwrap_or(usize::MAX / 64).min(usize::MAX / 64);
+    (SERIES + STRING + run_bytes(runs)) as u64 + labels * LABEL as u64
 }
 
 impl Store {
@@ -117,7 +154,9 @@ impl Store {
             labels.iter().map(|(name, value)| (self.intern(name), self.intern(value))).collect();
         let labels = Labels::new(interned);
         let retention_ms = retention.of(&labels);
-        let stored = Stored { labels: labels.clone(), clock, runs: Vec::new(), retention_ms };
+        let nothing = Run { from: u32::MAX, value: f64::NAN };
+        let stored =
+            Stored { labels: labels.clone(), clock, begins: u32::MAX, last: nothing, runs: Vec::new(), retention_ms };
         let id = self.free.pop().unwrap_or_else(|| {
             self.series.push(None);
             (self.series.len() - 1) as u32
@@ -134,18 +173,43 @@ impl Store {
     pub fn push(&mut self, id: u32, tick: u32, value: f64) {
         let Some(stored) = self.series[id as usize].as_mut() else { return };
         match stored.runs.last_mut() {
-            Some(last) if last.value.to_bits() == value.to_bits() => {}
+            Some(last) if last.value.to_bits() == value.to_bits() => return,
             Some(last) if last.from == tick => last.value = value,
             _ => {
                 stored.runs.push(Run { from: tick, value });
                 self.runs += 1;
             }
         }
+        stored.changed();
     }
 
     /// The series has no samples from the tick on.
     pub fn end(&mut self, id: u32, tick: u32) {
         self.push(id, tick, f64::from_bits(STALE_NAN_BITS));
+    }
+
+    /// The times of a clock's ticks in milliseconds, ascending.
+    pub fn ticks(&self, clock: ClockId) -> &[i64] {
+        &self.clocks[clock.0 as usize].ticks
+    }
+
+    /// Every series.
+    pub fn series(&self) -> impl Iterator<Item = Remembered<'_>> {
+        self.series.iter().flatten().map(|stored| Remembered {
+            labels: &stored.labels,
+            clock: stored.clock,
+            runs: &stored.runs,
+            retention_ms: stored.retention_ms,
+        })
+    }
+
+    /// No series of the clock has samples from the tick on.
+    pub fn end_all(&mut self, clock: ClockId, tick: u32) {
+        for id in 0..self.series.len() as u32 {
+            if self.series[id as usize].as_ref().is_some_and(|stored| stored.clock == clock) {
+                self.end(id, tick);
+            }
+        }
     }
 
     /// Series, ended ones that are still kept included.
@@ -155,13 +219,9 @@ impl Store {
 
     /// Memory used, estimated.
     pub fn bytes(&self) -> u64 {
-        const SERIES: usize = size_of::<Option<Stored>>() + 2 * size_of::<(Labels, u32)>() + 48;
-        const LABEL: usize = size_of::<(Arc<str>, Arc<str>)>();
-        const STRING: usize = 64;
-        // Vectors grow by doubling: half as much again on average.
-        let runs = self.runs * size_of::<Run>() * 3 / 2;
         let ticks: usize = self.clocks.iter().map(|clock| clock.ticks.capacity() * size_of::<i64>()).sum();
-        (self.by_labels.len() * SERIES + self.labels * LABEL + self.strings.len() * STRING + runs + ticks) as u64
+        let series = self.by_labels.len() * SERIES + self.labels * LABEL + run_bytes(self.runs);
+        (series + self.strings.len() * STRING + ticks) as u64
     }
 
     pub fn assign_retention(&mut self, retention: &Retention) {
@@ -193,6 +253,7 @@ impl Store {
             if in_force > 0 {
                 stored.runs.drain(..in_force);
                 stored.runs.shrink_to(stored.runs.len() * 2);
+                stored.changed();
                 removed += in_force;
             }
             let clock = &mut needed[stored.clock.0 as usize];
@@ -223,6 +284,7 @@ impl Store {
             let shift = shifts[stored.clock.0 as usize] as u32;
             if shift > 0 {
                 stored.runs.iter_mut().for_each(|run| run.from = run.from.saturating_sub(shift));
+                stored.changed();
             }
         }
     }
@@ -243,18 +305,53 @@ impl Store {
 
     /// See [`crate::promql::Storage::select`].
     pub fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
+        let mut window = Locator::new(from_ms, to_ms);
+        self.visit(matchers, &mut |stored| {
+            let ticks = &self.clocks[stored.clock.0 as usize].ticks[..];
+            let (first, end) = window.locate(ticks);
+            let ended_early = stored.ended().is_some_and(|tick| tick < first);
+            if stored.begins < end && !ended_early {
+                let runs =
+                    if stored.last.from <= first { std::slice::from_ref(&stored.last) } else { &stored.runs[..] };
+                each(Series { labels: &stored.labels, ticks, runs });
+            }
+        });
+    }
+
+    /// See [`crate::promql::Storage::select_latest`].
+    pub fn select_latest<'s>(
+        &'s self,
+        matchers: &Matchers,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(&'s Labels, i64, f64),
+    ) {
+        let mut window = Locator::new(from_ms, to_ms);
+        self.visit(matchers, &mut |stored| {
+            let ticks = &self.clocks[stored.clock.0 as usize].ticks[..];
+            let (first, end) = window.locate(ticks);
+            if first == end || stored.begins >= end {
+                return;
+            }
+            let value = if stored.last.from < end {
+                Some(stored.last.value).filter(|value| value.to_bits() != STALE_NAN_BITS)
+            } else {
+                value_at(&stored.runs, end - 1)
+            };
+            if let Some(value) = value {
+                each(&stored.labels, ticks[(end - 1) as usize], value);
+            }
+        });
+    }
+
+    /// Calls `each` with every series that matches.
+    fn visit<'s>(&'s self, matchers: &Matchers, each: &mut dyn FnMut(&'s Stored)) {
         let (of_name, of_labels): (Vec<_>, Vec<_>) =
             matchers.matchers.iter().partition(|matcher| matcher.name == "__name__");
-        let mut visit = |ids: &'s [u32]| {
+        let mut of_ids = |ids: &'s [u32]| {
             for stored in ids.iter().filter_map(|id| self.series[*id as usize].as_ref()) {
-                let ticks = &self.clocks[stored.clock.0 as usize].ticks;
-                let begins_late = stored.runs.first().is_none_or(|run| ticks[run.from as usize] > to_ms);
-                let ended_early = stored.ended().is_some_and(|tick| ticks[tick as usize] <= from_ms);
-                if begins_late || ended_early {
-                    continue;
-                }
                 if of_labels.iter().all(|matcher| matcher.is_match(stored.labels.get(&matcher.name))) {
-                    each(Series { labels: &stored.labels, ticks, runs: &stored.runs });
+                    each(stored);
                 }
             }
         };
@@ -263,12 +360,12 @@ impl Store {
             if let Some(ids) = self.by_name.get(equal.value.as_str())
                 && of_name.iter().all(|matcher| matcher.is_match(&equal.value))
             {
-                visit(ids);
+                of_ids(ids);
             }
             return;
         }
         for (_, ids) in self.by_name.iter().filter(|(name, _)| of_name.iter().all(|matcher| matcher.is_match(name))) {
-            visit(ids);
+            of_ids(ids);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::promql::{self, Query, Run, STALE_NAN_BITS, SampleSeries, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn config() -> site::History {
     site::History {
@@ -15,6 +16,7 @@ fn config() -> site::History {
         window: Duration::from_secs(300),
         keep: Vec::new(),
         max_memory: 1 << 30,
+        ..site::History::default()
     }
 }
 
@@ -109,6 +111,24 @@ fn recorded_series_stand_at_their_evaluation_and_end_when_they_are_not_recorded(
 }
 
 #[test]
+fn what_is_recorded_is_shown_while_it_lasts_and_ends_with_its_owner() {
+    let (history, metrics) = (History::new(&config()), Metrics::new());
+    up(&metrics, "dvc", 1.0);
+    history.sample(&metrics, at(0));
+    let series = |name: &str, x: &str| labels(&[("__name__", name), ("x", x)]);
+    history.record("g/b", vec![(series("r:b", "2"), 2.0), (series("r:b", "1"), 1.0)], at(0));
+    history.record("g/a", vec![(series("r:a", "1"), 3.0)], at(1));
+    let shown = |now: i64| history.recorded(at(now)).iter().map(|(l, v)| format!("{l} {v}")).collect::<Vec<_>>();
+    assert_eq!(shown(2), ["r:a{x=\"1\"} 3", "r:b{x=\"1\"} 1", "r:b{x=\"2\"} 2"]);
+    // A reload without the second rule.
+    history.end_owners_except(&BTreeSet::from(["g/a".to_owned()]), at(3));
+    assert_eq!(shown(3), ["r:a{x=\"1\"} 3"]);
+    assert_eq!(query(&history, "r:b", at(3)), []);
+    assert_eq!(query(&history, "r:a", at(3)).len(), 1);
+    assert_eq!(shown(301), [""; 0], "not recorded for longer than a query looks back");
+}
+
+#[test]
 fn a_clock_that_jumps_back_neither_repeats_nor_reorders_ticks() {
     let (history, metrics) = (History::new(&config()), Metrics::new());
     up(&metrics, "dvc", 1.0);
@@ -134,7 +154,7 @@ fn series_are_kept_as_long_as_their_readers_need_and_no_longer() {
     config.keep.push(Keep { selector: "ioc_service_checks_total".into(), keep: Duration::from_secs(7_200) });
     let (history, metrics) = (History::new(&config), Metrics::new());
     let read = Query::parse("max_over_time(ioc_service_up{service=\"long\"}[1h])").unwrap();
-    history.set_retention(&config, &read.lookback());
+    history.set_retention(&config, &Need::of(&read, "test"));
     let checks = metrics.table(service_checks::TABLE);
     let check = checks.row(&["tam-ky", "dvc", "portal", "ok"]);
     let gone = up(&metrics, "gone", 1.0);

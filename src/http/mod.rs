@@ -4,12 +4,12 @@
 
 mod trust;
 
-pub use trust::TrustError;
+pub use trust::{Certificate, TrustError, Verifier};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
+use http_body_util::{BodyExt, Full};
 use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -57,16 +57,29 @@ impl Client {
     /// Trusts the CAs of `ca_file` (or a server certificate that stands in it), else the system's. Reads files: not for
     /// an asynchronous task. `timeout` is of a whole request, `max_body` in bytes.
     pub fn new(ca_file: Option<&Path>, timeout: Duration, max_body: u64) -> Result<Client, TrustError> {
-        Ok(Client { tls: Arc::new(trust::client_config(ca_file)?), timeout, max_body })
+        let tls = Arc::new(Verifier::load(ca_file)?).client_config()?;
+        Ok(Client { tls: Arc::new(tls), timeout, max_body })
     }
 
     /// Asks once. A redirect is an answer like any other: it is for the caller to refuse.
     pub async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer, HttpError> {
-        let asked = tokio::time::timeout(self.timeout, self.ask(url, headers)).await;
+        self.send(url, request(url, headers, Method::GET, Bytes::new())?).await
+    }
+
+    /// [`Client::get`] by POST with the pairs of a form, written as `application/x-www-form-urlencoded`.
+    pub async fn post_form(&self, url: &Url, headers: &HeaderMap, form: String) -> Result<Answer, HttpError> {
+        let mut request = request(url, headers, Method::POST, form.into())?;
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        self.send(url, request).await
+    }
+
+    async fn send(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+        let asked = tokio::time::timeout(self.timeout, self.ask(url, request)).await;
         asked.unwrap_or_else(|_| Err(HttpError::Timeout(shown(url), self.timeout)))
     }
 
-    async fn ask(&self, url: &Url, headers: &HeaderMap) -> Result<Answer, HttpError> {
+    async fn ask(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
         let address = || HttpError::Address(shown(url));
         let host = url.host().ok_or_else(address)?;
         let port = url.port_or_known_default().ok_or_else(address)?;
@@ -77,7 +90,7 @@ impl Client {
         };
         let stream = connected.map_err(|error| HttpError::Connect(shown(url), error))?;
         if url.scheme() != "https" {
-            return self.exchange(url, headers, stream).await;
+            return self.exchange(url, request, stream).await;
         }
         let name = match &host {
             Host::Domain(name) => ServerName::try_from((*name).to_owned()).map_err(|_| address())?,
@@ -85,15 +98,14 @@ impl Client {
             Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
         };
         let secured = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
-        self.exchange(url, headers, secured.map_err(|error| HttpError::Tls(shown(url), error))?).await
+        self.exchange(url, request, secured.map_err(|error| HttpError::Tls(shown(url), error))?).await
     }
 
-    async fn exchange<S>(&self, url: &Url, headers: &HeaderMap, stream: S) -> Result<Answer, HttpError>
+    async fn exchange<S>(&self, url: &Url, request: Request<Full<Bytes>>, stream: S) -> Result<Answer, HttpError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broken = |error| HttpError::Protocol(shown(url), error);
-        let request = request(url, headers)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(broken)?;
         let mut connection = std::pin::pin!(connection);
@@ -133,13 +145,14 @@ fn shown(url: &Url) -> String {
     shown + url.path()
 }
 
-fn request(url: &Url, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, HttpError> {
+fn request(url: &Url, headers: &HeaderMap, method: Method, body: Bytes) -> Result<Request<Full<Bytes>>, HttpError> {
     let address = || HttpError::Address(shown(url));
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let mut request = Request::new(Empty::new());
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
     *request.uri_mut() = target.parse().map_err(|_| address())?;
     *request.headers_mut() = headers.clone();
     let host = match url.port() {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Connections at once. Servers commonly allow one client more (Postfix: 50).
 const MOST: usize = 16;
 /// A server that takes longer over a mail is slow: more at once are worth more than what a kill may repeat.
-const SLOW: Duration = Duration::from_millis(300);
+const SLOW: Duration = Duration::from_secs(1);
 
 pub struct Lanes {
     email: Email,

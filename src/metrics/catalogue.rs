@@ -38,6 +38,13 @@ pub struct TableDefinition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TableId(pub(super) usize);
 
+impl TableId {
+    /// Its labels and families.
+    pub fn definition(self) -> &'static TableDefinition {
+        &TABLES[self.0]
+    }
+}
+
 /// Which family of a table, see [`columns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Column(pub(super) usize);

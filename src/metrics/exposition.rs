@@ -63,6 +63,38 @@ impl Metrics {
     }
 }
 
+/// Adds samples that are no metrics of this program, in the order of their names: each a name, its labels and the value.
+pub fn append<'s, L>(page: &mut String, format: Format, samples: impl Iterator<Item = (&'s str, L, f64)>)
+where
+    L: Iterator<Item = (&'s str, &'s str)>,
+{
+    const END: &str = "# EOF\n";
+    if format == Format::OpenMetrics && page.ends_with(END) {
+        page.truncate(page.len() - END.len());
+    }
+    let kind = if format == Format::OpenMetrics { "unknown" } else { "untyped" };
+    let mut last = "";
+    for (name, labels, value) in samples {
+        if name != last {
+            let _ = writeln!(page, "# TYPE {name} {kind}");
+            last = name;
+        }
+        page.push_str(name);
+        for (index, (label, value)) in labels.enumerate() {
+            page.push_str(if index == 0 { "{" } else { "," });
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(page, "{label}=\"{value}\"");
+        }
+        // A series may have no label but its name.
+        page.push_str(if page.ends_with('"') { "} " } else { " " });
+        write_value(page, value);
+        page.push('\n');
+    }
+    if format == Format::OpenMetrics {
+        page.push_str(END);
+    }
+}
+
 /// Whether the series of an agency are shown.
 type Shown<'a> = &'a dyn Fn(&str) -> bool;
 
@@ -204,6 +236,22 @@ mod tests {
         let table = metrics.table(service_checks::TABLE);
         table.add(table.row(&["tam-ky", "dvc", "portal", "ok"]), service_checks::CHECKS, 2.0);
         metrics
+    }
+
+    #[test]
+    fn what_others_add_stands_before_the_end_with_its_labels_escaped() {
+        let labels = [("a", "x\"\\\n"), ("b", "ạ")];
+        let rows: [(&str, &[(&str, &str)], f64); 3] =
+            [("r:a", &labels, 1.5), ("r:a", &[], f64::NAN), ("r:b", &[], 2.0)];
+        for (format, kind, end) in [(Format::Text, "untyped", ""), (Format::OpenMetrics, "unknown", "# EOF\n")] {
+            let mut page = filled().render(format);
+            append(&mut page, format, rows.iter().map(|(name, labels, value)| (*name, labels.iter().copied(), *value)));
+            let added = format!(
+                "\n# TYPE r:a {kind}\nr:a{{a=\"x\\\"\\\\\\n\",b=\"ạ\"}} 1.5\nr:a NaN\n# TYPE r:b {kind}\nr:b 2\n{end}"
+            );
+            assert!(page.ends_with(&added), "{}", &page[page.len() - 200..]);
+            assert_eq!(page.matches("# EOF").count(), usize::from(!end.is_empty()));
+        }
     }
 
     #[test]

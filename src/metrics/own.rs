@@ -37,6 +37,16 @@ pub struct Own {
     /// `ioc_history_series`, `ioc_history_bytes`: the in-process history.
     pub history_series: IntGauge,
     pub history_bytes: IntGauge,
+    /// `ioc_history_kept_series`: series of which the state database has the past.
+    pub history_kept_series: IntGauge,
+    /// `ioc_history_kept_timestamp_seconds`: until when it has it; 0 while it has none.
+    pub history_kept_until: Gauge,
+    /// `ioc_history_writes_total{result}`: ok, failed.
+    pub history_writes: IntCounterVec,
+    /// `ioc_history_remote_queries_total{result}`: ok, or why the remote engine gave no answer that counts.
+    pub remote_queries: IntCounterVec,
+    /// `ioc_rule_group_iterations_missed_total{rule_group}`: evaluations that were due and not made.
+    pub rule_iterations_missed: IntCounterVec,
     /// `ioc_store_commit_seconds`: how long a write transaction takes.
     pub store_commit: Histogram,
     /// `ioc_http_requests_total{route,status}`.
@@ -128,6 +138,29 @@ impl Own {
             ),
             history_series: int_gauge("ioc_history_series", "Series in the in-process history."),
             history_bytes: int_gauge("ioc_history_bytes", "Memory of the in-process history, estimated."),
+            history_kept_series: int_gauge(
+                "ioc_history_kept_series",
+                "Series of which the state database has the past, for the next start.",
+            ),
+            history_kept_until: gauge(
+                "ioc_history_kept_timestamp_seconds",
+                "Until when the state database has the past of these series; 0 while it has none.",
+            ),
+            history_writes: counters(
+                "ioc_history_writes_total",
+                "Times the history's past was written to the state database, by what came of it: ok, failed.",
+                &["result"],
+            ),
+            remote_queries: counters(
+                "ioc_history_remote_queries_total",
+                "Queries to history.remote by what came of them: ok, unreachable, timeout, too_long, status, refused, malformed, partial, paused.",
+                &["result"],
+            ),
+            rule_iterations_missed: counters(
+                "ioc_rule_group_iterations_missed_total",
+                "Evaluations of the group that were due and not made, because one before it took too long or the machine slept.",
+                &["rule_group"],
+            ),
             store_commit: Histogram::with_opts(
                 HistogramOpts::new("ioc_store_commit_seconds", "Duration of write transactions of the state database.")
                     .buckets(vec![0.001, 0.01, 0.1, 1.0, 10.0]),
@@ -185,6 +218,11 @@ impl Own {
             Box::new(self.rule_group_duration.clone()),
             Box::new(self.history_series.clone()),
             Box::new(self.history_bytes.clone()),
+            Box::new(self.history_kept_series.clone()),
+            Box::new(self.history_kept_until.clone()),
+            Box::new(self.history_writes.clone()),
+            Box::new(self.remote_queries.clone()),
+            Box::new(self.rule_iterations_missed.clone()),
             Box::new(self.store_commit.clone()),
             Box::new(self.http_requests.clone()),
             Box::new(self.logins.clone()),
@@ -235,6 +273,9 @@ impl Own {
         self.incident_ack.with_label_values(&["x"]);
         self.rule_failures.with_label_values(&["x"]);
         self.rule_group_duration.with_label_values(&["x"]);
+        self.history_writes.with_label_values(&["x"]);
+        self.remote_queries.with_label_values(&["x"]);
+        self.rule_iterations_missed.with_label_values(&["x"]);
         self.http_requests.with_label_values(&["x", "x"]);
         self.logins.with_label_values(&["x"]);
         self.tls_expiry.with_label_values(&["x"]);

@@ -1,13 +1,18 @@
 //! Aggregations over the elements of an instant vector.
 
 use super::QueryError;
-use super::eval::{Data, Element, Evaluation, Name};
-use super::keys::{Index, Key};
+use super::element::{Element, Name};
+use super::eval::{Data, Evaluation};
+use super::keys::{Grouper, Key};
 use super::node::{Aggregate, Aggregation};
 use super::number::{self, Mean, Sum, Variance};
 use std::cmp::Ordering;
 
-pub fn evaluate(evaluation: &Evaluation<'_>, aggregate: &Aggregate, at_ms: i64) -> Result<Vec<Element>, QueryError> {
+pub fn evaluate<'s>(
+    evaluation: &Evaluation<'s>,
+    aggregate: &Aggregate,
+    at_ms: i64,
+) -> Result<Vec<Element<'s>>, QueryError> {
     let parameter = aggregate.parameter.as_ref().map(|node| evaluation.data(node, at_ms)).transpose()?;
     let mut elements = evaluation.vector(&aggregate.inner, at_ms)?;
     let key = if aggregate.without { Key::Except(&aggregate.labels) } else { Key::Only(&aggregate.labels) };
@@ -22,7 +27,7 @@ pub fn evaluate(evaluation: &Evaluation<'_>, aggregate: &Aggregate, at_ms: i64) 
         }
         (Aggregation::CountValues, Some(Data::String(label))) => {
             for element in &mut elements {
-                element.labels = element.visible_labels().with(&label, &number::format(element.value));
+                element.labels = element.visible_labels().with(&label, &number::format(element.value)).into();
                 if label == super::labels::NAME || element.name == Name::Gone {
                     element.name = Name::Kept;
                 }
@@ -41,11 +46,11 @@ pub fn evaluate(evaluation: &Evaluation<'_>, aggregate: &Aggregate, at_ms: i64) 
 #[derive(Default)]
 struct Values(Vec<(f64, u64)>);
 
-fn count<L: AsRef<str>>(key: Key<'_, L>, elements: &[Element]) -> Vec<Element> {
+fn count<'s, L: AsRef<str>>(key: Key<'_, L>, elements: &[Element<'s>]) -> Vec<Element<'s>> {
     groups(key, elements, || 0.0, |count, _| *count += 1.0).finish(|count| count)
 }
 
-fn plain<L: AsRef<str>>(operation: Aggregation, key: Key<'_, L>, elements: &[Element]) -> Vec<Element> {
+fn plain<'s, L: AsRef<str>>(operation: Aggregation, key: Key<'_, L>, elements: &[Element<'s>]) -> Vec<Element<'s>> {
     let nan = || f64::NAN;
     match operation {
         Aggregation::Sum => groups(key, elements, Sum::default, Sum::add).finish(Sum::value),
@@ -76,51 +81,49 @@ fn plain<L: AsRef<str>>(operation: Aggregation, key: Key<'_, L>, elements: &[Ele
     }
 }
 
-fn variances<L: AsRef<str>>(key: Key<'_, L>, elements: &[Element]) -> Groups<Variance> {
+fn variances<'s, L: AsRef<str>>(key: Key<'_, L>, elements: &[Element<'s>]) -> Groups<'s, Variance> {
     groups(key, elements, Variance::default, |variance, value| variance.add(value, 1.0))
 }
 
 /// The groups in the order in which they were met: their element and their state.
-struct Groups<S>(Vec<(Element, S)>);
+struct Groups<'s, S>(Vec<(Element<'s>, S)>);
 
-impl<S> Groups<S> {
-    fn finish(self, value: impl Fn(S) -> f64) -> Vec<Element> {
+impl<'s, S> Groups<'s, S> {
+    fn finish(self, value: impl Fn(S) -> f64) -> Vec<Element<'s>> {
         self.0.into_iter().map(|(element, state)| Element { value: value(state), ..element }).collect()
     }
 }
 
-fn groups<L: AsRef<str>, S>(
+fn groups<'s, L: AsRef<str>, S>(
     key: Key<'_, L>,
-    elements: &[Element],
+    elements: &[Element<'s>],
     start: impl Fn() -> S,
     add: impl Fn(&mut S, f64),
-) -> Groups<S> {
-    let mut index = Index::with_capacity(64);
-    let mut groups: Vec<(Element, S)> = Vec::new();
+) -> Groups<'s, S> {
+    let mut grouper = Grouper::new(key);
+    let mut groups: Vec<(Element<'s>, S)> = Vec::new();
     for element in elements {
-        let hash = key.hash(element);
-        let found = index.find(hash, |group| key.same(&groups[group as usize].0, element));
-        let group = found.unwrap_or_else(|| {
+        let group = grouper.group(element, |group| &groups[group as usize].0) as usize;
+        if group == groups.len() {
             groups.push((element.clone(), start()));
-            index.insert(hash)
-        });
-        let (representative, state) = &mut groups[group as usize];
+        }
+        let (representative, state) = &mut groups[group];
         representative.name = representative.name.max(element.name);
         add(state, element.value);
     }
     for (element, _) in &mut groups {
-        element.labels = key.labels(element);
+        element.labels = grouper.labels(element).into();
     }
     Groups(groups)
 }
 
 /// `topk` and `bottomk`: the elements themselves, best first, NaN last.
-fn select<L: AsRef<str>>(
+fn select<'s, L: AsRef<str>>(
     key: Key<'_, L>,
-    elements: Vec<Element>,
+    elements: Vec<Element<'s>>,
     k: f64,
     largest: bool,
-) -> Result<Vec<Element>, QueryError> {
+) -> Result<Vec<Element<'s>>, QueryError> {
     if k.is_nan() {
         return Err(QueryError::Execution("Parameter value is NaN".into()));
     }
@@ -131,20 +134,16 @@ fn select<L: AsRef<str>>(
     if limit == 0 {
         return Ok(Vec::new());
     }
-    let mut index = Index::with_capacity(64);
-    let mut representatives: Vec<&Element> = Vec::new();
-    let mut members: Vec<Vec<&Element>> = Vec::new();
+    let mut grouper = Grouper::new(key);
+    let mut members: Vec<Vec<&Element<'s>>> = Vec::new();
     for element in &elements {
-        let hash = key.hash(element);
-        let found = index.find(hash, |group| key.same(representatives[group as usize], element));
-        let group = found.unwrap_or_else(|| {
-            representatives.push(element);
+        let group = grouper.group(element, |group| members[group as usize][0]) as usize;
+        if group == members.len() {
             members.push(Vec::new());
-            index.insert(hash)
-        });
-        members[group as usize].push(element);
+        }
+        members[group].push(element);
     }
-    let better = |a: &&Element, b: &&Element| match (a.value.is_nan(), b.value.is_nan()) {
+    let better = |a: &&Element<'_>, b: &&Element| match (a.value.is_nan(), b.value.is_nan()) {
         (false, false) if largest => b.value.partial_cmp(&a.value).unwrap_or(Ordering::Equal),
         (false, false) => a.value.partial_cmp(&b.value).unwrap_or(Ordering::Equal),
         (a, b) => a.cmp(&b),

@@ -1,12 +1,13 @@
 //! Binary operators: arithmetic, comparison and set operators, between scalars and vectors.
 
 use super::QueryError;
-use super::eval::{Data, Element, Evaluation, Name};
+use super::element::{Element, Name};
+use super::eval::{Data, Evaluation};
 use super::keys::{Index, Key};
 use super::labels::NAME;
 use super::node::{Arithmetic, Binary, Cardinality, Comparison, Matching, Operator};
 
-pub fn evaluate(evaluation: &Evaluation<'_>, binary: &Binary, at_ms: i64) -> Result<Data, QueryError> {
+pub fn evaluate<'s>(evaluation: &Evaluation<'s>, binary: &Binary, at_ms: i64) -> Result<Data<'s>, QueryError> {
     let left = evaluation.data(&binary.left, at_ms)?;
     let right = evaluation.data(&binary.right, at_ms)?;
     Ok(match (left, right) {
@@ -74,12 +75,12 @@ impl Binary {
     }
 }
 
-fn with_scalar(
+fn with_scalar<'s>(
     binary: &Binary,
-    mut vector: Vec<Element>,
+    mut vector: Vec<Element<'s>>,
     scalar: f64,
     scalar_is_left: bool,
-) -> Result<Vec<Element>, QueryError> {
+) -> Result<Vec<Element<'s>>, QueryError> {
     if matches!(binary.operator, Operator::And | Operator::Or | Operator::Unless) {
         return Err(mistyped());
     }
@@ -109,7 +110,7 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(matching: &'a Matching, elements: &[Element]) -> Side<'a> {
+    fn new(matching: &'a Matching, elements: &[Element<'_>]) -> Side<'a> {
         let mut side = Side { key: key(matching), index: Index::with_capacity(elements.len()), firsts: Vec::new() };
         for (position, element) in elements.iter().enumerate() {
             let hash = side.key.hash(element);
@@ -121,14 +122,19 @@ impl<'a> Side<'a> {
         side
     }
 
-    fn find(&self, elements: &[Element], element: &Element, hash: u64) -> Option<usize> {
+    fn find(&self, elements: &[Element<'_>], element: &Element<'_>, hash: u64) -> Option<usize> {
         let same = |entry: u32| self.key.same(&elements[self.firsts[entry as usize]], element);
         self.index.find(hash, same).map(|entry| self.firsts[entry as usize])
     }
 }
 
 /// The left elements that have (or have not) a partner on the right.
-fn in_right(matching: &Matching, mut left: Vec<Element>, right: &[Element], wanted: bool) -> Vec<Element> {
+fn in_right<'s>(
+    matching: &Matching,
+    mut left: Vec<Element<'s>>,
+    right: &[Element<'_>],
+    wanted: bool,
+) -> Vec<Element<'s>> {
     if left.len() < right.len() {
         // The smaller side is indexed: mostly a few elements that a comparison has left.
         let side = Side::new(matching, &left);
@@ -149,18 +155,22 @@ fn in_right(matching: &Matching, mut left: Vec<Element>, right: &[Element], want
     left
 }
 
-fn or(matching: &Matching, mut left: Vec<Element>, right: Vec<Element>) -> Vec<Element> {
+fn or<'s>(matching: &Matching, mut left: Vec<Element<'s>>, right: Vec<Element<'s>>) -> Vec<Element<'s>> {
     if left.is_empty() {
         return right;
     }
     let side = Side::new(matching, &left);
-    let more: Vec<Element> =
+    let more: Vec<Element<'s>> =
         right.into_iter().filter(|element| side.find(&left, element, side.key.hash(element)).is_none()).collect();
     left.extend(more);
     left
 }
 
-fn vectors(binary: &Binary, left: Vec<Element>, right: Vec<Element>) -> Result<Vec<Element>, QueryError> {
+fn vectors<'s>(
+    binary: &Binary,
+    left: Vec<Element<'s>>,
+    right: Vec<Element<'s>>,
+) -> Result<Vec<Element<'s>>, QueryError> {
     if left.is_empty() || right.is_empty() {
         return Ok(Vec::new());
     }
@@ -170,7 +180,7 @@ fn vectors(binary: &Binary, left: Vec<Element>, right: Vec<Element>) -> Result<V
     let side = Side::new(matching, &one);
     refuse_duplicates(&side, &one, swapped)?;
     let mut matched = Matched::new(matching.cardinality, one.len());
-    let mut result: Vec<Element> = Vec::with_capacity(many.len());
+    let mut result: Vec<Element<'s>> = Vec::with_capacity(many.len());
     for mut element in many {
         let Some(partner) = side.find(&one, &element, side.key.hash(&element)) else { continue };
         let other = one[partner].value;
@@ -187,15 +197,15 @@ fn vectors(binary: &Binary, left: Vec<Element>, right: Vec<Element>) -> Result<V
 }
 
 /// What has found its partner so far.
-enum Matched {
+enum Matched<'s> {
     /// By the partner's position.
     OneToOne(Vec<bool>),
     /// Resulting elements with their partners' positions.
-    Grouped { index: Index, elements: Vec<(Element, usize)> },
+    Grouped { index: Index, elements: Vec<(Element<'s>, usize)> },
 }
 
-impl Matched {
-    fn new(cardinality: Cardinality, n_partners: usize) -> Matched {
+impl<'s> Matched<'s> {
+    fn new(cardinality: Cardinality, n_partners: usize) -> Matched<'s> {
         match cardinality {
             Cardinality::OneToOne => Matched::OneToOne(vec![false; n_partners]),
             _ => Matched::Grouped { index: Index::with_capacity(0), elements: Vec::new() },
@@ -203,7 +213,7 @@ impl Matched {
     }
 
     /// Refuses a second element for one partner, or a second of the same labels if the partner may have many.
-    fn add(&mut self, element: &Element, partner: usize) -> Result<(), QueryError> {
+    fn add(&mut self, element: &Element<'s>, partner: usize) -> Result<(), QueryError> {
         match self {
             Matched::OneToOne(matched) if matched[partner] => Err(QueryError::Execution(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".into(),
@@ -215,7 +225,7 @@ impl Matched {
             Matched::Grouped { index, elements } => {
                 let all = Key::Except::<String>(&[]);
                 let hash = all.hash(element);
-                let same = |(earlier, of): &(Element, usize)| {
+                let same = |(earlier, of): &(Element<'s>, usize)| {
                     *of == partner && all.same(earlier, element) && earlier.get(NAME) == element.get(NAME)
                 };
                 if index.find(hash, |entry| same(&elements[entry as usize])).is_some() {
@@ -231,7 +241,7 @@ impl Matched {
     }
 }
 
-fn refuse_duplicates(side: &Side<'_>, one: &[Element], swapped: bool) -> Result<(), QueryError> {
+fn refuse_duplicates(side: &Side<'_>, one: &[Element<'_>], swapped: bool) -> Result<(), QueryError> {
     if side.firsts.len() == one.len() {
         return Ok(());
     }
@@ -253,12 +263,12 @@ fn refuse_duplicates(side: &Side<'_>, one: &[Element], swapped: bool) -> Result<
 }
 
 /// As Prometheus's `Labels.String`: the name is a label like any other.
-fn series_text(element: &Element) -> String {
+fn series_text(element: &Element<'_>) -> String {
     let pairs: Vec<String> = element.visible_labels().iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     format!("{{{}}}", pairs.join(", "))
 }
 
-fn result_labels(binary: &Binary, element: &mut Element, one: &Element) {
+fn result_labels(binary: &Binary, element: &mut Element<'_>, one: &Element<'_>) {
     let matching = &binary.matching;
     if matches!(binary.operator, Operator::Arithmetic(_)) {
         element.name = Name::Gone;
@@ -268,10 +278,10 @@ fn result_labels(binary: &Binary, element: &mut Element, one: &Element) {
     if matching.cardinality == Cardinality::OneToOne {
         let has = |name: &str| matching.labels.iter().any(|label| label == name);
         if matching.on || !matching.labels.is_empty() {
-            element.labels = element.labels.filter(|name| has(name) == matching.on);
+            element.labels = element.labels.filter(|name| has(name) == matching.on).into();
         }
     }
     for label in &matching.include {
-        element.labels = element.labels.with(label, one.get(label));
+        element.labels = element.labels.with(label, one.get(label)).into();
     }
 }

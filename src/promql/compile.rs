@@ -101,6 +101,16 @@ impl Query {
         names
     }
 
+    /// Whether every selector names with `=` a metric that `known` accepts, and there is one.
+    pub fn reads_only(&self, known: &dyn Fn(&str) -> bool) -> bool {
+        let selectors = self.lookback();
+        let is_known = |matchers: &Matchers| {
+            let mut names = matchers.matchers.iter().filter(|m| m.name == NAME && matches!(m.op, MatchOp::Equal));
+            names.any(|matcher| known(&matcher.value))
+        };
+        !selectors.is_empty() && selectors.iter().all(|(matchers, _)| is_known(matchers))
+    }
+
     fn collect(&self, node: &Node, outer_ms: i64, found: &mut Vec<(Matchers, Duration)>) {
         let mut push = |selector: &Selector, own_ms: i64| {
             let back = outer_ms.saturating_add(own_ms).saturating_add(selector.time.offset_ms).max(0);

@@ -1,63 +1,22 @@
 //! One evaluation: selects series once, walks the tree at every step, and brings the results together.
 
-use super::labels::NAME;
+use super::collected::Collected;
+use super::element::{Element, Name, Tags, same_labelset};
+use super::keys::Index;
 use super::node::{Node, Selector, Subquery};
 use super::view::{Locator, RangeView, value_at};
 use super::{
-    Labels, Limits, Query, QueryError, Run, STALE_NAN_BITS, Sample, SampleSeries, Series, Storage, Value, aggregate,
-    binary, functions, is_stale,
+    Labels, Limits, Query, QueryError, Sample, SampleSeries, Series, Storage, Value, aggregate, binary, functions,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// What became of an element's `__name__`, which its labels may still hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Name {
-    Kept,
-    /// Goes at the end of the evaluation; until then label functions and `by` see it.
-    Dropped,
-    /// Not there any more.
-    Gone,
-}
-
-/// An element of an instant vector.
-#[derive(Debug, Clone)]
-pub struct Element {
-    pub labels: Labels,
-    pub name: Name,
-    pub value: f64,
-}
-
-impl Element {
-    pub fn get(&self, label: &str) -> &str {
-        if self.name == Name::Gone && label == NAME { "" } else { self.labels.get(label) }
-    }
-
-    /// The labels it shows at this point of the evaluation.
-    pub fn visible_labels(&self) -> Labels {
-        if self.name == Name::Gone { without_name(&self.labels) } else { self.labels.clone() }
-    }
-
-    /// The labels it has at the end of the evaluation.
-    fn final_labels(self) -> Labels {
-        if self.name == Name::Kept { self.labels } else { without_name(&self.labels) }
-    }
-}
-
-pub fn without_name(labels: &Labels) -> Labels {
-    labels.filter(|label| label != NAME)
-}
-
-pub fn same_labelset() -> QueryError {
-    QueryError::Execution("vector cannot contain metrics with the same labelset".into())
-}
-
 /// What a node gives at one moment; range vectors are given series by series, see [`Evaluation::each_range`].
-pub enum Data {
+pub enum Data<'s> {
     Scalar(f64),
     String(String),
-    Vector(Vec<Element>),
+    Vector(Vec<Element<'s>>),
 }
 
 /// The window of a range vector and the moment it is evaluated at, in milliseconds.
@@ -86,7 +45,7 @@ pub fn instant_within(storage: &dyn Storage, query: &Query, at_ms: i64, limits: 
         let mut matrix = Vec::new();
         let mut over = false;
         evaluation.each_range(&query.root, at_ms, &mut |labels, name, view| {
-            let labels = if name == Name::Kept { labels.clone() } else { without_name(labels) };
+            let labels = if name == Name::Kept { labels.into_labels() } else { labels.without_name() };
             let samples: Vec<(i64, f64)> = if over { Vec::new() } else { view.samples().collect() };
             over = over || evaluation.hold(samples.len() as u64).is_err();
             matrix.push(SampleSeries { labels, samples });
@@ -106,9 +65,13 @@ pub fn instant_within(storage: &dyn Storage, query: &Query, at_ms: i64, limits: 
                 .map(|element| Sample { value: element.value, labels: element.final_labels() })
                 .collect();
             if renamed {
-                let mut seen = std::collections::HashSet::with_capacity(samples.len());
-                if !samples.iter().all(|sample| seen.insert(&sample.labels)) {
-                    return Err(same_labelset());
+                let mut seen = Index::with_capacity(samples.len());
+                for sample in &samples {
+                    let hash = sample.labels.hash_without_name();
+                    if seen.find(hash, |earlier| samples[earlier as usize].labels == sample.labels).is_some() {
+                        return Err(same_labelset());
+                    }
+                    seen.insert(hash);
                 }
             }
             Value::Vector(samples)
@@ -152,7 +115,7 @@ pub fn range_within(
     let collected = evaluation.steps(&query.root, from_ms, to_ms, step_ms)?;
     let mut merged: HashMap<Labels, Vec<(i64, f64)>> = HashMap::new();
     for series in &collected.series {
-        let labels = if series.name == Name::Kept { series.labels.clone() } else { without_name(&series.labels) };
+        let labels = if series.name == Name::Kept { series.labels.clone() } else { series.labels.without_name() };
         let samples = merged.entry(labels).or_default();
         let end = collected.ticks.len() as u32;
         if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
@@ -182,6 +145,8 @@ pub struct Evaluation<'s> {
     /// By selector: the window that the whole evaluation reads, and what it selected.
     windows: Vec<(i64, i64)>,
     selections: Vec<OnceCell<Vec<Series<'s>>>>,
+    /// By selector: whether it is read at one moment only, so that keeping what it selects would be of no use.
+    once: Vec<bool>,
     limits: Limits,
     read: Cell<u64>,
     held: Cell<u64>,
@@ -204,6 +169,7 @@ impl<'s> Evaluation<'s> {
             end_ms,
             windows: vec![(0, 0); query.selectors],
             selections: (0..query.selectors).map(|_| OnceCell::new()).collect(),
+            once: vec![false; query.selectors],
             limits,
             read: Cell::new(0),
             held: Cell::new(0),
@@ -221,8 +187,14 @@ impl<'s> Evaluation<'s> {
             (from, time.apply(to_ms, start_ms, end_ms))
         };
         match node {
-            Node::Select(selector) => self.windows[selector.id] = shift(selector.time, self.lookback_ms),
-            Node::Range { selector, range_ms } => self.windows[selector.id] = shift(selector.time, *range_ms),
+            Node::Select(selector) => {
+                self.windows[selector.id] = shift(selector.time, self.lookback_ms);
+                self.once[selector.id] = from_ms == to_ms;
+            }
+            Node::Range { selector, range_ms } => {
+                self.windows[selector.id] = shift(selector.time, *range_ms);
+                self.once[selector.id] = from_ms == to_ms;
+            }
             Node::Subquery(subquery) => {
                 let (from, to) = shift(subquery.time, subquery.range_ms);
                 self.find_windows(&subquery.inner, from, to);
@@ -231,7 +203,7 @@ impl<'s> Evaluation<'s> {
         }
     }
 
-    pub fn data(&self, node: &Node, at_ms: i64) -> Result<Data, QueryError> {
+    pub fn data(&self, node: &Node, at_ms: i64) -> Result<Data<'s>, QueryError> {
         Ok(match node {
             Node::Number(value) => Data::Scalar(*value),
             Node::String(text) => Data::String(text.clone()),
@@ -256,7 +228,7 @@ impl<'s> Evaluation<'s> {
         })
     }
 
-    pub fn vector(&self, node: &Node, at_ms: i64) -> Result<Vec<Element>, QueryError> {
+    pub fn vector(&self, node: &Node, at_ms: i64) -> Result<Vec<Element<'s>>, QueryError> {
         match self.data(node, at_ms)? {
             Data::Vector(elements) => Ok(elements),
             _ => Err(QueryError::Execution("expected an instant vector".into())),
@@ -277,10 +249,10 @@ impl<'s> Evaluation<'s> {
         }
     }
 
-    fn select(&self, selector: &Selector, at_ms: i64) -> Result<Vec<Element>, QueryError> {
+    fn select(&self, selector: &Selector, at_ms: i64) -> Result<Vec<Element<'s>>, QueryError> {
         let mut elements = Vec::new();
         self.each_sample(selector, at_ms, &mut |labels, _, value| {
-            elements.push(Element { labels: labels.clone(), name: Name::Kept, value });
+            elements.push(Element { labels: Tags::Stored(labels), name: Name::Kept, value });
         })?;
         Ok(elements)
     }
@@ -290,12 +262,21 @@ impl<'s> Evaluation<'s> {
         &self,
         selector: &Selector,
         at_ms: i64,
-        each: &mut dyn FnMut(&Labels, i64, f64),
+        each: &mut dyn FnMut(&'s Labels, i64, f64),
     ) -> Result<(), QueryError> {
         let until_ms = selector.time.apply(at_ms, self.start_ms, self.end_ms);
+        let after_ms = until_ms.saturating_sub(self.lookback_ms);
+        if self.once[selector.id] {
+            let mut count = 1;
+            self.storage.select_latest(&selector.matchers, after_ms, until_ms, &mut |labels, time, value| {
+                count += 1;
+                each(labels, time, value);
+            });
+            return self.touch(count);
+        }
         let series = self.series(selector);
         self.touch(series.len() as u64 + 1)?;
-        let mut locator = Locator::new(until_ms.saturating_sub(self.lookback_ms), until_ms);
+        let mut locator = Locator::new(after_ms, until_ms);
         for series in series {
             let (first, end) = locator.locate(series.ticks);
             if first < end
@@ -323,18 +304,29 @@ impl<'s> Evaluation<'s> {
         &self,
         node: &Node,
         at_ms: i64,
-        each: &mut dyn FnMut(&Labels, Name, RangeView<'_>),
+        each: &mut dyn FnMut(Tags<'s>, Name, RangeView<'_>),
     ) -> Result<(), QueryError> {
         let Window { from_ms, to_ms, .. } = self.window(node, at_ms)?;
         match node {
             Node::Range { selector, .. } => {
                 let mut locator = Locator::new(from_ms, to_ms);
-                for series in self.series(selector) {
+                let mut visit = |series: Series<'s>| {
                     if let Some(view) = RangeView::new(series.ticks, series.runs, locator.locate(series.ticks)) {
                         self.touch(view.cost())?;
-                        each(series.labels, Name::Kept, view);
+                        each(Tags::Stored(series.labels), Name::Kept, view);
                     }
+                    Ok(())
+                };
+                if !self.once[selector.id] {
+                    return self.series(selector).iter().try_for_each(|series| visit(*series));
                 }
+                let mut outcome = Ok(());
+                self.storage.select(&selector.matchers, from_ms, to_ms, &mut |series| {
+                    if outcome.is_ok() {
+                        outcome = visit(series);
+                    }
+                });
+                outcome?;
             }
             Node::Subquery(subquery) => self.each_of_subquery(subquery, from_ms, to_ms, each)?,
             _ => {}
@@ -347,7 +339,7 @@ impl<'s> Evaluation<'s> {
         subquery: &Subquery,
         from_ms: i64,
         to_ms: i64,
-        each: &mut dyn FnMut(&Labels, Name, RangeView<'_>),
+        each: &mut dyn FnMut(Tags<'s>, Name, RangeView<'_>),
     ) -> Result<(), QueryError> {
         // The first multiple of the step after the window's (open) start.
         let step_ms = subquery.step_ms.unwrap_or(self.step_ms);
@@ -360,7 +352,7 @@ impl<'s> Evaluation<'s> {
         let end = collected.ticks.len() as u32;
         for series in &collected.series {
             if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
-                each(&series.labels, series.name, view);
+                each(Tags::Made(series.labels.clone()), series.name, view);
             }
         }
         // What a subquery gave is forgotten before the next step.
@@ -374,11 +366,10 @@ impl<'s> Evaluation<'s> {
         let mut at_ms = first_ms;
         while at_ms <= to_ms {
             self.touch(1)?;
-            collected.ticks.push(at_ms);
-            collected.grown += 1;
+            collected.tick(at_ms);
             match self.data(node, at_ms)? {
                 Data::Scalar(value) => {
-                    collected.add(Element { labels: Labels::default(), name: Name::Kept, value })?;
+                    collected.add(Element { labels: Labels::default().into(), name: Name::Kept, value })?;
                 }
                 Data::String(_) => return Err(QueryError::Execution("a string has no series".into())),
                 Data::Vector(elements) => {
@@ -387,7 +378,7 @@ impl<'s> Evaluation<'s> {
                     }
                 }
             }
-            self.hold(std::mem::take(&mut collected.grown))?;
+            self.hold(collected.growth())?;
             let Some(next) = at_ms.checked_add(step_ms) else { break };
             at_ms = next;
         }
@@ -443,65 +434,4 @@ impl<'s> Evaluation<'s> {
 
 fn too_many(what: &str, limit: u64) -> QueryError {
     QueryError::Execution(format!("the query {what} more than {limit} samples"))
-}
-
-/// Results of steps as series of runs.
-#[derive(Default)]
-struct Collected {
-    ticks: Vec<i64>,
-    index: HashMap<Labels, usize>,
-    series: Vec<CollectedSeries>,
-    /// Ticks and runs that were added and not yet counted.
-    grown: u64,
-}
-
-struct CollectedSeries {
-    labels: Labels,
-    name: Name,
-    runs: Vec<Run>,
-    /// The tick of its last sample.
-    last: u32,
-}
-
-impl Collected {
-    /// Adds a sample at the last tick.
-    fn add(&mut self, element: Element) -> Result<(), QueryError> {
-        let tick = (self.ticks.len() - 1) as u32;
-        let name = element.name;
-        let labels = if name == Name::Gone { element.visible_labels() } else { element.labels };
-        let run = Run { from: tick, value: element.value };
-        let Some(&index) = self.index.get(&labels) else {
-            self.index.insert(labels.clone(), self.series.len());
-            self.series.push(CollectedSeries { labels, name, runs: vec![run], last: tick });
-            // A series weighs about as much as some runs.
-            self.grown += 4;
-            return Ok(());
-        };
-        let series = &mut self.series[index];
-        if series.last == tick {
-            return Err(same_labelset());
-        }
-        series.name = series.name.max(name);
-        series.close_before(tick);
-        if series.runs.last().is_none_or(|last| last.value.to_bits() != run.value.to_bits()) {
-            series.runs.push(run);
-            self.grown += 1;
-        }
-        series.last = tick;
-        Ok(())
-    }
-
-    fn end(&mut self) {
-        let end = self.ticks.len() as u32;
-        self.series.iter_mut().for_each(|series| series.close_before(end));
-    }
-}
-
-impl CollectedSeries {
-    /// Writes a stale run if there was no sample on the tick before.
-    fn close_before(&mut self, tick: u32) {
-        if self.last + 1 < tick && !self.runs.last().is_some_and(|run| is_stale(run.value)) {
-            self.runs.push(Run { from: self.last + 1, value: f64::from_bits(STALE_NAN_BITS) });
-        }
-    }
 }

@@ -11,7 +11,9 @@ pub(super) const NAME: &str = "__name__";
 /// A label set, sorted by name, without empty values; `__name__` is a label like any other. Cheap to clone.
 #[derive(Clone)]
 pub struct Labels {
-    pairs: Arc<[(Arc<str>, Arc<str>)]>,
+    all: Arc<[(Arc<str>, Arc<str>)]>,
+    /// How many of the first pairs do not count: 1 where a set without its name shares the pairs of the one with it.
+    skipped: usize,
     /// Of all labels but the name: what vector matching asks for most.
     hash: u64,
 }
@@ -26,7 +28,7 @@ impl PartialEq for Labels {
     fn eq(&self, other: &Labels) -> bool {
         let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
         self.hash == other.hash
-            && (Arc::ptr_eq(&self.pairs, &other.pairs)
+            && ((Arc::ptr_eq(&self.all, &other.all) && self.skipped == other.skipped)
                 || (self.len() == other.len()
                     && self.iter().zip(other.iter()).all(|(a, b)| same(&a.0, &b.0) && same(&a.1, &b.1))))
     }
@@ -49,7 +51,7 @@ impl PartialOrd for Labels {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> std::cmp::Ordering {
-        self.pairs.cmp(&other.pairs)
+        self.pairs().cmp(other.pairs())
     }
 }
 
@@ -62,7 +64,18 @@ impl Labels {
 
     fn from_sorted(pairs: Arc<[(Arc<str>, Arc<str>)]>) -> Labels {
         let hash = Mixer::of(pairs.iter().filter(|(name, _)| **name != *NAME));
-        Labels { pairs, hash }
+        Labels { all: pairs, skipped: 0, hash }
+    }
+
+    /// Without the metric's name.
+    pub(super) fn without_name(&self) -> Labels {
+        match self.pairs() {
+            // What comes before it in the order is rare: a label that begins with an upper-case letter.
+            [(name, _), ..] if **name == *NAME => {
+                Labels { all: self.all.clone(), skipped: self.skipped + 1, hash: self.hash }
+            }
+            _ => self.filter(|name| name != NAME),
+        }
     }
 
     /// A hash of all labels but the name.
@@ -73,7 +86,7 @@ impl Labels {
     /// The label's value; "" if it is not there, which PromQL does not tell apart.
     pub fn get(&self, name: &str) -> &str {
         // Label sets are short; a linear scan beats a binary search.
-        self.pairs.iter().find(|(candidate, _)| &**candidate == name).map_or("", |(_, value)| value)
+        self.pairs().iter().find(|(candidate, _)| &**candidate == name).map_or("", |(_, value)| value)
     }
 
     pub fn name(&self) -> &str {
@@ -81,24 +94,28 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Arc<str>, Arc<str>)> {
-        self.pairs.iter()
+        self.pairs().iter()
+    }
+
+    pub(super) fn pairs(&self) -> &[(Arc<str>, Arc<str>)] {
+        &self.all[self.skipped..]
     }
 
     pub fn len(&self) -> usize {
-        self.pairs.len()
+        self.pairs().len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.pairs().is_empty()
     }
 
     /// The labels that `keep` accepts by name; shares the set if it accepts all.
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Labels {
-        if self.pairs.iter().all(|(name, _)| keep(name)) {
+        if self.pairs().iter().all(|(name, _)| keep(name)) {
             return self.clone();
         }
         // A filter keeps the order.
-        Labels::from_sorted(self.pairs.iter().filter(|(name, _)| keep(name)).cloned().collect())
+        Labels::from_sorted(self.pairs().iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
     /// With `name` set to `value`; an empty value removes it.
@@ -107,7 +124,7 @@ impl Labels {
             return self.clone();
         }
         let mut pairs: Vec<(Arc<str>, Arc<str>)> =
-            self.pairs.iter().filter(|(candidate, _)| &**candidate != name).cloned().collect();
+            self.pairs().iter().filter(|(candidate, _)| &**candidate != name).cloned().collect();
         if !value.is_empty() {
             let place = pairs.partition_point(|(candidate, _)| &**candidate < name);
             pairs.insert(place, (Arc::from(name), Arc::from(value)));
@@ -120,7 +137,7 @@ impl fmt::Display for Labels {
     /// As Prometheus writes it: `name{a="b", c="d"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        let mut pairs = self.pairs.iter().filter(|(name, _)| &**name != NAME).peekable();
+        let mut pairs = self.pairs().iter().filter(|(name, _)| &**name != NAME).peekable();
         if pairs.peek().is_none() && !self.name().is_empty() {
             return Ok(());
         }

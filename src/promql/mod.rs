@@ -9,12 +9,15 @@
 //! | `text` | limits and repairs of the text before it is parsed |
 //! | `node`, `compile` | our tree, made from the parser's; refusals |
 //! | `eval` | one evaluation: selection, subqueries, steps |
+//! | `element`, `collected` | what a node gives at one moment, and what many steps give |
 //! | `view` | the runs of a series in a window |
 //! | `binary`, `aggregate`, `functions` | the operators |
 
 mod aggregate;
 mod binary;
+mod collected;
 mod compile;
+mod element;
 mod eval;
 mod functions;
 mod keys;
@@ -28,6 +31,7 @@ pub use compile::Query;
 pub use eval::{instant, instant_within, range, range_within};
 pub use labels::Labels;
 pub use number::format as format_value;
+pub use view::{Locator, value_at};
 
 use promql_parser::label::Matchers;
 use std::time::Instant;
@@ -93,7 +97,7 @@ pub struct Series<'a> {
 impl Series<'_> {
     /// Whether it has a sample in `(from_ms, to_ms]`.
     pub fn has_samples(&self, from_ms: i64, to_ms: i64) -> bool {
-        let ticks = view::Locator::new(from_ms, to_ms).locate(self.ticks);
+        let ticks = Locator::new(from_ms, to_ms).locate(self.ticks);
         view::RangeView::new(self.ticks, self.runs, ticks).is_some_and(|view| view.segments().next().is_some())
     }
 }
@@ -103,6 +107,26 @@ pub trait Storage {
     /// Calls `each` with every series that matches and may have samples in `(from_ms, to_ms]`. What it is given stays
     /// borrowed for the whole evaluation, so that a range query selects once and not once a step.
     fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>));
+
+    /// Calls `each` with labels, time and value of the last sample in `(from_ms, to_ms]` of every series that matches,
+    /// if its last tick in the window has one. A storage that knows its newest values need not look for them.
+    fn select_latest<'s>(
+        &'s self,
+        matchers: &Matchers,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(&'s Labels, i64, f64),
+    ) {
+        let mut locator = Locator::new(from_ms, to_ms);
+        self.select(matchers, from_ms, to_ms, &mut |series| {
+            let (first, end) = locator.locate(series.ticks);
+            if first < end
+                && let Some(value) = value_at(series.runs, end - 1)
+            {
+                each(series.labels, series.ticks[(end - 1) as usize], value);
+            }
+        });
+    }
 }
 
 /// The result of a query at one moment.

@@ -20,13 +20,12 @@ pub struct Sum {
 impl Sum {
     pub fn add(&mut self, value: f64) {
         let total = self.sum + value;
-        if total.is_infinite() {
-            self.compensation = 0.0;
-        } else if self.sum.abs() >= value.abs() {
-            self.compensation += (self.sum - total) + value;
-        } else {
-            self.compensation += (value - total) + self.sum;
-        }
+        // Which of the two is larger is anybody's guess: two selections cost less than a branch.
+        let sum_is_larger = self.sum.abs() >= value.abs();
+        let larger = if sum_is_larger { self.sum } else { value };
+        let smaller = if sum_is_larger { value } else { self.sum };
+        let lost = (larger - total) + smaller;
+        self.compensation = if total.is_infinite() { 0.0 } else { self.compensation + lost };
         self.sum = total;
     }
 
@@ -69,6 +68,10 @@ impl Mean {
         self.sum.add(value * (weight / self.count));
     }
 
+    pub fn has_any(self) -> bool {
+        self.count > 0.0
+    }
+
     pub fn value(self) -> f64 {
         if self.incremental { self.sum.value() } else { self.sum.value() / self.count }
     }
@@ -89,6 +92,10 @@ impl Variance {
         // Not `delta * weight / count`: equal values must have a mean that equals them.
         self.mean.add(delta * (weight / self.count));
         self.squares.add(weight * delta * (value - self.mean.value()));
+    }
+
+    pub fn has_any(self) -> bool {
+        self.count > 0.0
     }
 
     pub fn value(self) -> f64 {

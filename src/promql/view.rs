@@ -6,7 +6,7 @@ use super::{Run, is_stale};
 #[derive(Clone, Copy)]
 pub struct RangeView<'a> {
     ticks: &'a [i64],
-    /// From the run that holds `first` on; further runs may begin after the window.
+    /// From the run that holds `first` on, to the last that begins before `end`; never empty.
     runs: &'a [Run],
     /// Indices into `ticks`; `end` is exclusive.
     first: u32,
@@ -27,24 +27,47 @@ impl Segment {
     }
 }
 
+/// The runs of a view that hold samples, ascending.
+pub struct Segments<'a> {
+    runs: &'a [Run],
+    first: u32,
+    end: u32,
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Segment;
+
+    fn next(&mut self) -> Option<Segment> {
+        loop {
+            let [run, rest @ ..] = self.runs else { return None };
+            let end = rest.first().map_or(self.end, |next| next.from);
+            let segment = Segment { first: run.from.max(self.first), end, value: run.value };
+            self.runs = rest;
+            if !is_stale(run.value) {
+                return Some(segment);
+            }
+        }
+    }
+}
+
 impl<'a> RangeView<'a> {
     /// `first..end`: the ticks of the window, as [`Locator`] finds them.
     pub fn new(ticks: &'a [i64], runs: &'a [Run], (first, end): (u32, u32)) -> Option<RangeView<'a>> {
+        if first >= end {
+            return None;
+        }
+        // Most windows end with the last run.
+        let runs = match runs {
+            [.., last] if last.from < end => runs,
+            _ => &runs[..runs.partition_point(|run| run.from < end)],
+        };
         let runs = &runs[run_index(runs, first).unwrap_or(0)..];
-        let overlaps = first < end && runs.first().is_some_and(|run| run.from < end);
-        overlaps.then_some(RangeView { ticks, runs, first, end })
+        (!runs.is_empty()).then_some(RangeView { ticks, runs, first, end })
     }
 
     /// The runs that hold samples, ascending.
-    pub fn segments(&self) -> impl Iterator<Item = Segment> + 'a {
-        let RangeView { runs, first, end, .. } = *self;
-        runs.iter().enumerate().take_while(move |(_, run)| run.from < end).filter(|(_, run)| !is_stale(run.value)).map(
-            move |(index, run)| Segment {
-                first: run.from.max(first),
-                end: runs.get(index + 1).map_or(end, |next| next.from.min(end)),
-                value: run.value,
-            },
-        )
+    pub fn segments(&self) -> Segments<'a> {
+        Segments { runs: self.runs, first: self.first, end: self.end }
     }
 
     /// About how many runs it has, without looking.
@@ -67,10 +90,20 @@ impl<'a> RangeView<'a> {
 
 /// The run that is in force at a tick.
 fn run_index(runs: &[Run], tick: u32) -> Option<usize> {
-    match runs {
-        [] => None,
-        [.., last] if last.from <= tick => Some(runs.len() - 1),
-        _ => runs.partition_point(|run| run.from <= tick).checked_sub(1),
+    // Mostly near the end: looked for in strides that double, so that old runs are not fetched.
+    let mut until = runs.len();
+    let mut stride = 1;
+    loop {
+        let from = until.saturating_sub(stride);
+        match runs.get(from..until) {
+            None | Some([]) => return None,
+            Some([first, ..]) if first.from <= tick => {
+                return Some(from + runs[from..until].partition_point(|run| run.from <= tick) - 1);
+            }
+            Some(_) => {}
+        }
+        until = from;
+        stride *= 2;
     }
 }
 

@@ -8,11 +8,17 @@
 //!   after the start.
 //! - A rule that exceeds its limit fails and keeps its alerts; Prometheus forgets them.
 
+use super::to_labels;
+use crate::promql::Labels;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) type LabelMap = BTreeMap<String, String>;
+/// The alerts of one rule by their labels.
+pub(super) type Alerts = BTreeMap<Arc<LabelMap>, Active>;
 
 /// How long a resolved alert is reported again, as Prometheus does: a receiver that missed the first report gets it.
 pub(super) const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
@@ -46,7 +52,7 @@ impl State {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Active {
     pub state: State,
-    pub annotations: LabelMap,
+    pub annotations: Arc<LabelMap>,
     pub value: f64,
     /// When the expression began to hold.
     pub active_at: Timestamp,
@@ -55,6 +61,12 @@ pub(super) struct Active {
     pub keep_firing_since: Option<Timestamp>,
     /// Set from a restart until the data confirm or refute it.
     pub restored: Option<Restored>,
+    /// What the expression gave in the evaluation that is going on.
+    pub hit: Option<Hit>,
+    /// Noted for the first time in it.
+    pub is_new: bool,
+    /// In this state: the labels of its `ALERTS` and its `ALERTS_FOR_STATE` series, once they were recorded.
+    pub recorded: Option<(State, Labels, Labels)>,
 }
 
 /// Of a restored alert: since when its data have been there without it holding.
@@ -64,8 +76,9 @@ pub(super) struct Restored {
 }
 
 /// What the expression gave for one label set.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Hit {
-    pub annotations: LabelMap,
+    pub annotations: Arc<LabelMap>,
     pub value: f64,
 }
 
@@ -79,44 +92,44 @@ pub(super) struct Setting<'a> {
     pub is_present: &'a dyn Fn(&LabelMap) -> bool,
 }
 
-/// One evaluation at `now`. Returns the labels whose stored state changed.
-pub(super) fn step(
-    active: &mut BTreeMap<LabelMap, Active>,
-    hits: BTreeMap<LabelMap, Hit>,
-    setting: &Setting<'_>,
-    now: Timestamp,
-) -> BTreeSet<LabelMap> {
-    let mut changed = BTreeSet::new();
-    let found: BTreeSet<LabelMap> = hits.keys().cloned().collect();
+/// Notes what the expression gave at `now`, for [`step`]. False, and all as it was, if two results have the same labels.
+pub(super) fn note(active: &mut Alerts, hits: Vec<(Arc<LabelMap>, Hit)>, now: Timestamp) -> bool {
     for (labels, hit) in hits {
-        match active.get_mut(&labels) {
-            Some(alert) if alert.state != State::Resolved => {
-                alert.value = hit.value;
-                alert.annotations = hit.annotations;
-                alert.restored = None;
-                if alert.keep_firing_since.take().is_some() {
-                    changed.insert(labels);
-                }
-            }
-            _ => {
-                changed.insert(labels.clone());
-                active.insert(labels, Active::new(hit, now));
-            }
+        let alert = match active.entry(labels) {
+            Entry::Vacant(place) => place.insert(Active { is_new: true, ..Active::new(now) }),
+            Entry::Occupied(place) => place.into_mut(),
+        };
+        if alert.hit.replace(hit).is_some() {
+            forget(active);
+            return false;
         }
     }
+    true
+}
+
+/// Takes back what was noted.
+pub(super) fn forget(active: &mut Alerts) {
+    active.retain(|_, alert| {
+        alert.hit = None;
+        !alert.is_new
+    });
+}
+
+/// One evaluation at `now`, of which the results were noted. Returns the labels whose stored state changed.
+pub(super) fn step(active: &mut Alerts, setting: &Setting<'_>, now: Timestamp) -> Vec<Arc<LabelMap>> {
+    let mut changed = Vec::new();
     active.retain(|labels, alert| {
         let before = (alert.state, alert.keep_firing_since);
-        let keep = if found.contains(labels) {
-            if alert.state == State::Pending && elapsed(alert.active_at, now) >= setting.hold {
-                alert.state = State::Firing;
-                alert.fired_at = Some(now);
+        let is_new = alert.is_new;
+        let keep = match alert.hit.take() {
+            Some(hit) => {
+                alert.hold(hit, setting.hold, now);
+                true
             }
-            true
-        } else {
-            is_unknown(labels, alert, setting, now) || step_missing(alert, setting, now)
+            None => is_unknown(labels, alert, setting, now) || step_missing(alert, setting, now),
         };
-        if !keep || before != (alert.state, alert.keep_firing_since) {
-            changed.insert(labels.clone());
+        if !keep || is_new || before != (alert.state, alert.keep_firing_since) {
+            changed.push(labels.clone());
         }
         keep
     });
@@ -124,17 +137,53 @@ pub(super) fn step(
 }
 
 impl Active {
-    fn new(hit: Hit, now: Timestamp) -> Active {
+    pub fn new(now: Timestamp) -> Active {
         Active {
             state: State::Pending,
-            annotations: hit.annotations,
-            value: hit.value,
+            annotations: Arc::default(),
+            value: f64::NAN,
             active_at: now,
             fired_at: None,
             resolved_at: None,
             keep_firing_since: None,
             restored: None,
+            hit: None,
+            is_new: false,
+            recorded: None,
         }
+    }
+
+    /// The step of an alert that holds.
+    fn hold(&mut self, hit: Hit, hold: Duration, now: Timestamp) {
+        if self.state == State::Resolved {
+            *self = Active::new(now);
+        }
+        self.is_new = false;
+        self.value = hit.value;
+        self.annotations = hit.annotations;
+        self.restored = None;
+        self.keep_firing_since = None;
+        if self.state == State::Pending && elapsed(self.active_at, now) >= hold {
+            self.state = State::Firing;
+            self.fired_at = Some(now);
+        }
+    }
+
+    /// Its `ALERTS` and `ALERTS_FOR_STATE` samples; none of one that is resolved.
+    pub fn samples(&mut self, labels: &LabelMap) -> Option<[(Labels, f64); 2]> {
+        if self.state == State::Resolved {
+            return None;
+        }
+        let state = self.state;
+        let (_, alerts, for_state) = match self.recorded.take() {
+            Some(recorded) if recorded.0 == state => self.recorded.insert(recorded),
+            _ => {
+                let labels = to_labels(labels);
+                let alerts = labels.with("__name__", "ALERTS").with("alertstate", state.as_str());
+                self.recorded.insert((state, alerts, labels.with("__name__", "ALERTS_FOR_STATE")))
+            }
+        };
+        Some([(alerts.clone(), 1.0), (for_state.clone(), self.active_at.as_second() as f64)])
     }
 }
 
@@ -191,7 +240,7 @@ mod tests {
     }
 
     struct Story {
-        active: BTreeMap<LabelMap, Active>,
+        active: Alerts,
         hold: u64,
         keep: u64,
         present: bool,
@@ -200,7 +249,8 @@ mod tests {
     impl Story {
         /// One step; the state after it and whether it is to be stored.
         fn step(&mut self, second: i64, holds: bool) -> (Option<State>, bool) {
-            let hits = holds.then(|| (labels(), Hit { annotations: BTreeMap::new(), value: 1.0 }));
+            let hits = holds.then(|| (Arc::new(labels()), Hit { annotations: Arc::default(), value: 1.0 }));
+            assert!(note(&mut self.active, hits.into_iter().collect(), at(second)));
             let present = self.present;
             let setting = Setting {
                 hold: Duration::from_secs(self.hold),
@@ -208,7 +258,7 @@ mod tests {
                 started: at(0),
                 is_present: &|_| present,
             };
-            let changed = step(&mut self.active, hits.into_iter().collect(), &setting, at(second));
+            let changed = step(&mut self.active, &setting, at(second));
             (self.active.get(&labels()).map(|alert| alert.state), !changed.is_empty())
         }
     }
@@ -218,10 +268,10 @@ mod tests {
     }
 
     fn restored(state: State, hold: u64) -> Story {
-        let mut alert = Active::new(Hit { annotations: BTreeMap::new(), value: 1.0 }, at(-100));
+        let mut alert = Active::new(at(-100));
         alert.state = state;
         alert.restored = Some(Restored::default());
-        Story { active: BTreeMap::from([(labels(), alert)]), ..story(hold, 0) }
+        Story { active: Alerts::from([(Arc::new(labels()), alert)]), ..story(hold, 0) }
     }
 
     #[test]
@@ -253,6 +303,19 @@ mod tests {
         assert_eq!(story.step(30, true), (Some(Firing), true));
         assert_eq!(story.active[&labels()].active_at, at(30));
         assert_eq!(story.active[&labels()].resolved_at, None);
+    }
+
+    #[test]
+    fn two_results_of_one_label_set_change_nothing() {
+        let mut story = story(0, 0);
+        story.step(0, true);
+        let before = story.active.clone();
+        let hit = |name: &str| {
+            let labels = LabelMap::from([("a".to_owned(), name.to_owned())]);
+            (Arc::new(labels), Hit { annotations: Arc::default(), value: 2.0 })
+        };
+        assert!(!note(&mut story.active, vec![hit("b"), hit("new"), hit("new")], at(15)));
+        assert_eq!(story.active, before);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::shape;
 use super::template::{Template, nearest};
-use super::{AlertingRule, Group, RecordingRule, Rule, RuleSet};
+use super::{AlertingRule, Group, RecordingRule, Rule, RuleSet, parse_duration};
 use crate::config::Problems;
 use crate::config::node::{Entry, Node, Value, quote};
 use crate::config::organisation::Area;
@@ -30,23 +30,30 @@ pub const SHIPPED: [(&str, &str); 8] = [
 /// Reads rule files. What is wrong goes to `problems`; the rest is returned all the same. `interval` is that of groups
 /// that name none.
 pub fn load(files: &[PathBuf], interval: Duration, problems: &mut Problems) -> RuleSet {
+    load_files(files, interval, true, problems)
+}
+
+/// [`load`], without asking whether an incident could be made of each alert.
+pub(super) fn load_plain(files: &[PathBuf], interval: Duration, problems: &mut Problems) -> RuleSet {
+    load_files(files, interval, false, problems)
+}
+
+fn load_files(files: &[PathBuf], interval: Duration, for_incidents: bool, problems: &mut Problems) -> RuleSet {
     let mut groups = Vec::new();
     for file in files {
         if let Some(node) = Node::read_file(file, problems) {
-            Loader { file, interval, for_incidents: true, problems }.file(&node, &mut groups);
+            Loader { file, interval, for_incidents, problems }.file(&node, &mut groups);
         }
     }
     number(&mut groups);
     RuleSet { groups }
 }
 
-/// [`load`], without asking whether an incident could be made of each alert.
-pub(super) fn load_plain(files: &[PathBuf], interval: Duration, problems: &mut Problems) -> RuleSet {
+/// One rule file of which the content is given, read as [`load`] reads it; `file` only names the problems.
+pub fn load_text(file: &Path, text: &str, interval: Duration, problems: &mut Problems) -> RuleSet {
     let mut groups = Vec::new();
-    for file in files {
-        if let Some(node) = Node::read_file(file, problems) {
-            Loader { file, interval, for_incidents: false, problems }.file(&node, &mut groups);
-        }
+    if let Some(node) = Node::read(file, text, problems) {
+        Loader { file, interval, for_incidents: true, problems }.file(&node, &mut groups);
     }
     number(&mut groups);
     RuleSet { groups }
@@ -55,15 +62,11 @@ pub(super) fn load_plain(files: &[PathBuf], interval: Duration, problems: &mut P
 /// The shipped rules, which a test proves to be valid.
 pub fn builtin(interval: Duration) -> RuleSet {
     let mut problems = Problems::default();
-    let mut groups = Vec::new();
+    let mut rules = RuleSet::default();
     for (name, text) in SHIPPED {
-        let file = Path::new(name);
-        if let Some(node) = Node::read(file, text, &mut problems) {
-            Loader { file, interval, for_incidents: true, problems: &mut problems }.file(&node, &mut groups);
-        }
+        rules.extend(load_text(Path::new(name), text, interval, &mut problems));
     }
-    number(&mut groups);
-    RuleSet { groups }
+    rules
 }
 
 /// Makes the identities unique: of rules that share name and labels the second is `…#2`.
@@ -79,35 +82,6 @@ pub(super) fn number(groups: &mut [Group]) {
         *count += 1;
         *id = if *count == 1 { base } else { format!("{base}#{count}") };
     }
-}
-
-/// A duration as Prometheus writes it: `90s`, `1h30m`, `0`. `None` if it is none.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 365 * 86_400_000),
-        ("w", 7 * 86_400_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let (mut rest, mut total, mut next_unit) = (text, 0_u64, 0);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let count: u64 = rest[..digits].parse().ok()?;
-        let after = &rest[digits..];
-        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        // Units stand in descending order, each once.
-        let at = UNITS.iter().position(|(unit, _)| *unit == &after[..letters]).filter(|at| *at >= next_unit)?;
-        total = total.checked_add(count.checked_mul(UNITS[at].1)?)?;
-        next_unit = at + 1;
-        rest = &after[letters..];
-    }
-    (next_unit > 0).then(|| Duration::from_millis(total))
 }
 
 struct Loader<'a> {

@@ -6,6 +6,7 @@
 //! | `shape` | what an expression tells about its results: which labels, and whether its data are there |
 //! | `template` | Go templates of labels and annotations |
 //! | `alerting` | the pure step of an alerting rule's state |
+//! | `expand` | an alert's labels and annotations from its rule's templates |
 //! | `ruler` | evaluates groups; keeps the states |
 //! | `state` | the states in the state database |
 //! | `view` | how rules and alerts stand, for those who show them |
@@ -14,6 +15,8 @@
 //! Not here: what becomes of an alert ([`crate::incident`]).
 
 mod alerting;
+mod duration;
+mod expand;
 mod load;
 mod ruler;
 mod shape;
@@ -22,12 +25,14 @@ pub mod template;
 pub mod unit_test;
 mod view;
 
+pub use duration::parse_duration;
 use load::load_plain;
-pub use load::{SHIPPED, builtin, load, parse_duration};
+pub use load::{SHIPPED, builtin, load, load_text};
 pub use ruler::{Failure, Outcome, Ruler};
 pub use state::Changes;
 pub use view::{AlertView, GroupView, Health, RuleKind, RuleView, RulesBoard};
 
+use crate::history::Need;
 use crate::promql::{Labels, Query, QueryError, Value};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -87,12 +92,27 @@ pub struct AlertingRule {
 }
 
 impl RuleSet {
-    /// Every query of every rule, for the history's retention.
-    pub fn queries(&self) -> impl Iterator<Item = &Query> {
-        self.groups.iter().flat_map(|group| &group.rules).map(|rule| match rule {
-            Rule::Recording(rule) => &rule.query,
-            Rule::Alerting(rule) => &rule.query,
-        })
+    /// How far back the rules look, each with its rule and file.
+    pub fn needs(&self) -> Vec<Need> {
+        let rules = self.groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let needs = rules.flat_map(|(group, rule)| {
+            let (name, query) = match rule {
+                Rule::Recording(rule) => (&rule.name, &rule.query),
+                Rule::Alerting(rule) => (&rule.name, &rule.query),
+            };
+            Need::of(query, &format!("rule {name} of {}", group.file.display()))
+        });
+        needs.collect()
+    }
+
+    /// The names of the metrics that the rules record, those of alerts among them.
+    pub fn recorded(&self) -> Vec<&str> {
+        let rules = self.groups.iter().flat_map(|group| &group.rules);
+        let recording = rules.filter_map(|rule| match rule {
+            Rule::Recording(rule) => Some(rule.name.as_str()),
+            Rule::Alerting(_) => None,
+        });
+        recording.chain(["ALERTS", "ALERTS_FOR_STATE"]).collect()
     }
 
     /// What subqueries without a step take.

@@ -4,14 +4,14 @@
 //! [`Ruler::changes`] in the transaction that hands the alerts on, and says [`Ruler::committed`] after the commit. What
 //! was not committed is saved and reported again next time.
 
-use super::alerting::{self, Active, Hit, LabelMap, Setting, State};
-use super::template::{Context, Sample, Template};
-use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet, to_labels, to_map};
+use super::alerting::{self, Active, Alerts, LabelMap, Setting, State};
+use super::expand::{Expander, Remembered};
+use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet, to_map};
 use crate::alert::Alert;
 use crate::promql::{Labels, Query, Value};
 use jiff::Timestamp;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 pub struct Ruler {
     groups: Vec<Arc<Group>>,
     /// By the rule's identity.
-    pub(super) states: HashMap<String, BTreeMap<LabelMap, Active>>,
+    pub(super) states: HashMap<String, Alerts>,
     /// What differs from the state database: identity and labels.
-    pub(super) dirty: BTreeSet<(String, LabelMap)>,
+    pub(super) dirty: BTreeSet<(String, Arc<LabelMap>)>,
+    /// By the rule's identity.
+    expanded: HashMap<String, Remembered>,
     /// Firing alerts whose rule is gone: reported as resolved until that is committed.
     pub(super) orphans: Vec<Orphan>,
     /// Owners of recorded series whose rule is gone.
@@ -47,7 +49,7 @@ pub(super) struct Status {
 /// An alert whose rule is gone.
 pub(super) struct Orphan {
     pub rule: String,
-    pub labels: LabelMap,
+    pub labels: Arc<LabelMap>,
     pub alert: Active,
     /// Whether an outcome carried it.
     pub reported: bool,
@@ -82,6 +84,7 @@ impl Ruler {
             groups: rules.groups.into_iter().map(Arc::new).collect(),
             states: HashMap::new(),
             dirty: BTreeSet::new(),
+            expanded: HashMap::new(),
             orphans: Vec::new(),
             retired: Vec::new(),
             external_url: external_url.trim_end_matches('/').to_owned(),
@@ -126,12 +129,13 @@ impl Ruler {
         })
     }
 
-    pub(super) fn known_ids(&self) -> BTreeSet<String> {
+    /// The identities of all rules.
+    pub fn known_ids(&self) -> BTreeSet<String> {
         self.ids().map(str::to_owned).collect()
     }
 
     /// Keeps the alerts of a known rule; makes those of another orphans.
-    pub(super) fn take_in(&mut self, known: &BTreeSet<String>, rule: String, alerts: BTreeMap<LabelMap, Active>) {
+    pub(super) fn take_in(&mut self, known: &BTreeSet<String>, rule: String, alerts: Alerts) {
         if known.contains(&rule) {
             self.states.insert(rule, alerts);
             return;
@@ -187,7 +191,7 @@ impl Ruler {
             engine.record(&owner, Vec::new(), now);
         }
         // An alert with the same labels may fire by another rule now: then nothing ended.
-        let lives = |labels: &LabelMap, states: &HashMap<String, BTreeMap<LabelMap, Active>>| {
+        let lives = |labels: &LabelMap, states: &HashMap<String, Alerts>| {
             states.values().any(|alerts| alerts.get(labels).is_some_and(|alert| alert.state == State::Firing))
         };
         for orphan in &mut self.orphans {
@@ -196,8 +200,8 @@ impl Ruler {
             let resolved_at = *orphan.alert.resolved_at.get_or_insert(now);
             if !lives(&orphan.labels, &self.states) {
                 outcome.alerts.push(Alert {
-                    labels: orphan.labels.clone(),
-                    annotations: orphan.alert.annotations.clone(),
+                    labels: (*orphan.labels).clone(),
+                    annotations: (*orphan.alert.annotations).clone(),
                     starts_at: orphan.alert.fired_at.unwrap_or(orphan.alert.active_at),
                     ends_at: Some(resolved_at),
                     generator_url: String::new(),
@@ -217,15 +221,9 @@ impl Ruler {
         outcome: &mut Outcome,
     ) -> Result<Vec<(Labels, f64)>, String> {
         let samples = vector(&rule.query, engine, now)?;
-        let mut hits = BTreeMap::new();
-        let mut expander = Expander { ruler: self, engine, now, errors: Vec::new() };
-        for (labels, value) in samples {
-            let (labels, hit) = expander.hit(rule, &labels, value);
-            if hits.insert(labels, hit).is_some() {
-                return Err("two results have the same labels after the rule's labels are applied".to_owned());
-            }
-        }
-        for message in std::mem::take(&mut expander.errors) {
+        let mut expander = Expander::new(engine, now, &self.external_labels, &self.external_url);
+        let hits = expander.hits(rule, samples, self.expanded.entry(rule.id.clone()).or_default());
+        for message in expander.errors {
             outcome.failures.push(Failure {
                 group: group.name.clone(),
                 rule: rule.name.clone(),
@@ -233,8 +231,14 @@ impl Ruler {
                 is_template: true,
             });
         }
-        if rule.limit > 0 && hits.len() > rule.limit {
-            return Err(format!("{} alerts exceed the limit of {}", hits.len(), rule.limit));
+        let active = self.states.entry(rule.id.clone()).or_default();
+        let n_hits = hits.len();
+        if !alerting::note(active, hits, now) {
+            return Err("two results have the same labels after the rule's labels are applied".to_owned());
+        }
+        if rule.limit > 0 && n_hits > rule.limit {
+            alerting::forget(active);
+            return Err(format!("{n_hits} alerts exceed the limit of {}", rule.limit));
         }
         let present: OnceCell<Vec<LabelMap>> = OnceCell::new();
         let is_present = |labels: &LabelMap| {
@@ -247,12 +251,11 @@ impl Ruler {
             started: self.started,
             is_present: &is_present,
         };
-        let active = self.states.entry(rule.id.clone()).or_default();
-        let changed = alerting::step(active, hits, &setting, now);
+        let changed = alerting::step(active, &setting, now);
         self.dirty.extend(changed.into_iter().map(|labels| (rule.id.clone(), labels)));
         let url = generator_url(&self.external_url, &rule.query);
         outcome.alerts.extend(active.iter().filter_map(|(labels, alert)| report(labels, alert, &url)));
-        Ok(active.iter().flat_map(|(labels, alert)| alert_samples(labels, alert)).collect())
+        Ok(active.iter_mut().filter_map(|(labels, alert)| alert.samples(labels)).flatten().collect())
     }
 
     /// The alerts that fire by rules of this name: what promtool's unit tests compare.
@@ -265,7 +268,7 @@ impl Ruler {
         ids.filter_map(|id| self.states.get(id))
             .flatten()
             .filter(|(_, alert)| alert.state == State::Firing)
-            .map(|(labels, alert)| (labels.clone(), alert.annotations.clone()))
+            .map(|(labels, alert)| ((**labels).clone(), (*alert.annotations).clone()))
             .collect()
     }
 }
@@ -291,7 +294,7 @@ fn record(rule: &RecordingRule, engine: &dyn Engine, now: Timestamp) -> Result<V
 }
 
 /// A scalar counts as one sample without labels, as in Prometheus.
-fn vector(query: &Query, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
+pub(super) fn vector(query: &Query, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
     match engine.instant(query, now).map_err(|error| error.to_string())? {
         Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
         Value::Scalar(value) => Ok(vec![(Labels::new([]), value)]),
@@ -302,22 +305,12 @@ fn vector(query: &Query, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Lab
 fn report(labels: &LabelMap, alert: &Active, url: &str) -> Option<Alert> {
     (alert.state != State::Pending).then(|| Alert {
         labels: labels.clone(),
-        annotations: alert.annotations.clone(),
+        annotations: (*alert.annotations).clone(),
         starts_at: alert.fired_at.unwrap_or(alert.active_at),
         ends_at: alert.resolved_at,
         generator_url: url.to_owned(),
         end_is_assumed: false,
     })
-}
-
-fn alert_samples(labels: &LabelMap, alert: &Active) -> Vec<(Labels, f64)> {
-    if alert.state == State::Resolved {
-        return Vec::new();
-    }
-    let labels = to_labels(labels);
-    let state = labels.with("__name__", "ALERTS").with("alertstate", alert.state.as_str());
-    let since = alert.active_at.as_second() as f64;
-    vec![(state, 1.0), (labels.with("__name__", "ALERTS_FOR_STATE"), since)]
 }
 
 fn generator_url(external_url: &str, query: &Query) -> String {
@@ -337,59 +330,4 @@ fn present_subjects(rule: &AlertingRule, engine: &dyn Engine, now: Timestamp) ->
 fn is_same_subject(rule: &AlertingRule, alert: &LabelMap, subject: &LabelMap) -> bool {
     let from_rule = |name: &str| name == "alertname" || rule.labels.iter().any(|(own, _)| own == name);
     alert.iter().filter(|(name, _)| !from_rule(name)).all(|(name, value)| subject.get(name) == Some(value))
-}
-
-/// Expands the templates of a rule for its results.
-struct Expander<'a> {
-    ruler: &'a Ruler,
-    engine: &'a dyn Engine,
-    now: Timestamp,
-    /// Each message once.
-    errors: Vec<String>,
-}
-
-impl Expander<'_> {
-    fn hit(&mut self, rule: &AlertingRule, labels: &Labels, value: f64) -> (LabelMap, Hit) {
-        let series = to_map(labels);
-        let mut result = series.clone();
-        result.remove("__name__");
-        for (name, template) in &rule.labels {
-            result.insert(name.clone(), self.expand(name, template, &series, value));
-        }
-        result.insert("alertname".to_owned(), rule.name.clone());
-        result.retain(|_, value| !value.is_empty());
-        let annotations = rule
-            .annotations
-            .iter()
-            .map(|(name, template)| (name.clone(), self.expand(name, template, &series, value)))
-            .filter(|(_, text)| !text.is_empty())
-            .collect();
-        (result, Hit { annotations, value })
-    }
-
-    /// As Prometheus: an error becomes the text, so that the alert goes out all the same.
-    fn expand(&mut self, name: &str, template: &Template, labels: &LabelMap, value: f64) -> String {
-        let query = |text: &str| {
-            let query = Query::parse(text).map_err(|error| error.to_string())?;
-            let samples = vector(&query, self.engine, self.now)?;
-            Ok(samples.into_iter().map(|(labels, value)| Sample { labels: to_map(&labels), value }).collect())
-        };
-        let context = Context {
-            labels,
-            value,
-            external_labels: &self.ruler.external_labels,
-            external_url: &self.ruler.external_url,
-            query: &query,
-        };
-        match template.expand(&context) {
-            Ok(text) => text,
-            Err(error) => {
-                let message = format!("template of {name}: {error}");
-                if !self.errors.contains(&message) {
-                    self.errors.push(message);
-                }
-                format!("<error expanding template: {error}>")
-            }
-        }
-    }
 }

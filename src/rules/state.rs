@@ -1,13 +1,14 @@
 //! The ruler's states in the state database (table `rule_alerts`). Only changes of state are written, not every new
 //! value: what is read back is as of the last change, and the next evaluation refreshes it.
 
-use super::alerting::{Active, LabelMap, Restored, State};
+use super::alerting::{Active, Alerts, LabelMap, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::Alert;
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
@@ -22,12 +23,12 @@ impl Ruler {
         .await
         .doing(DOING)?;
         let n_rows = rows.len();
-        let mut restored: HashMap<String, BTreeMap<LabelMap, Active>> = HashMap::new();
+        let mut restored: HashMap<String, Alerts> = HashMap::new();
         for row in rows {
             let rule: String = row.try_get("rule").doing(DOING)?;
             match read(&row).doing(DOING)? {
                 Some((labels, alert)) => {
-                    restored.entry(rule).or_default().insert(labels, alert);
+                    restored.entry(rule).or_default().insert(Arc::new(labels), alert);
                 }
                 None => tracing::warn!(rule, "a stored alert state is damaged and left out"),
             }
@@ -55,7 +56,7 @@ impl Ruler {
 }
 
 /// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
-pub struct Changes(Vec<(String, LabelMap, Option<Active>)>);
+pub struct Changes(Vec<(String, Arc<LabelMap>, Option<Active>)>);
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
@@ -122,13 +123,13 @@ fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelMap, Active)>, sqlx::Err
     };
     let alert = Active {
         state,
-        annotations,
+        annotations: Arc::new(annotations),
         value: value.parse().unwrap_or(f64::NAN),
-        active_at,
         fired_at,
         resolved_at,
         keep_firing_since,
         restored: Some(Restored::default()),
+        ..Active::new(active_at)
     };
     Ok(Some((labels, alert)))
 }
@@ -153,7 +154,7 @@ fn fingerprint(labels: &LabelMap) -> String {
 mod tests {
     use super::*;
     use crate::config::Problems;
-    use crate::promql::Labels;
+    use crate::promql::{Labels, QueryError};
     use crate::rules::unit_test::memory::Memory;
     use crate::rules::{Outcome, RuleSet, load};
     use crate::store::testing::Database;
@@ -284,6 +285,46 @@ mod tests {
             let mut new = fresh(&RULES.replace("for: 30s", "for: 1h"), 40);
             new.adopt(old);
             assert_eq!(shown(&new.evaluate(0, &engine(&[Some(0.0); 4]), at(45))), [("dvc", false)]);
+        }
+    }
+
+    /// An engine that does not answer.
+    struct Away;
+
+    impl crate::rules::Engine for Away {
+        fn instant(&self, _: &crate::promql::Query, _: Timestamp) -> Result<crate::promql::Value, QueryError> {
+            Err(QueryError::Execution("away".to_owned()))
+        }
+
+        fn record(&self, owner: &str, _: Vec<(Labels, f64)>, _: Timestamp) {
+            panic!("{owner} recorded what it does not know");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_away_ends_no_alert_and_makes_none_wait_again() {
+        for Database { store, .. } in &Database::both().await {
+            let mut ruler = fired(store).await;
+            let memory = engine(&[Some(0.0); 60]);
+            let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "late")];
+            let values: Vec<Option<f64>> = (0..60).map(|tick| (tick > 2).then_some(0.0)).collect();
+            memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &values, (0, 15_000));
+            // "late" begins to wait, and its 30 s pass while nobody answers.
+            assert_eq!(shown(&ruler.evaluate(0, &memory, at(45))), [("dvc", false)]);
+            for second in [60, 75, 90] {
+                let outcome = ruler.evaluate(0, &Away, at(second));
+                assert_eq!(outcome.failures.len(), 2);
+                assert!(outcome.alerts.is_empty() && !outcome.failures[0].is_template);
+                save(&mut ruler, store).await;
+            }
+            // Restarted meanwhile.
+            let mut ruler = fresh(RULES, 95);
+            assert_eq!(ruler.restore(store).await.expect("restored"), 2);
+            assert_eq!(ruler.evaluate(0, &Away, at(100)).alerts, []);
+            let outcome = ruler.evaluate(0, &memory, at(105));
+            let mut alerts = shown(&outcome);
+            alerts.sort_unstable();
+            assert_eq!(alerts, [("dvc", false), ("late", false)]);
         }
     }
 

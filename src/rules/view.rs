@@ -166,8 +166,8 @@ impl Ruler {
         let alerts = self.states.get(id).into_iter().flatten().filter(|(_, alert)| alert.state != State::Resolved);
         alerts
             .map(|(labels, alert)| AlertView {
-                labels: labels.clone(),
-                annotations: alert.annotations.clone(),
+                labels: (**labels).clone(),
+                annotations: (*alert.annotations).clone(),
                 is_firing: alert.state == State::Firing,
                 active_at: alert.active_at,
                 keep_firing_since: alert.keep_firing_since,

@@ -31,6 +31,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "overrides", include_str!("migrations/0003_overrides.sql")),
     (5, "duty shifts", include_str!("migrations/0005_duty_shifts.sql")),
     (10, "rules", include_str!("migrations/0010_rules.sql")),
+    (11, "history", include_str!("migrations/0011_history.sql")),
     (20, "incidents", include_str!("migrations/0020_incidents.sql")),
     (21, "excused alerts", include_str!("migrations/0021_excused_alerts.sql")),
     (22, "escalation", include_str!("migrations/0022_escalation.sql")),

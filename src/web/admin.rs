@@ -42,10 +42,25 @@ pub(super) async fn metrics(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = Format::negotiate(accept);
     let metrics = state.metrics().clone();
+    // A remote engine has what rules record from here: what reads it together with metrics is evaluated there.
+    let history = state.config().history.remote.is_some().then(|| state.history().clone());
     // Some milliseconds for a large fleet, and it takes the tables' locks.
-    let render = move || match identity.visible() {
-        None => metrics.render(format),
-        Some(_) => metrics.render_of(format, &|agency| identity.sees(agency)),
+    let render = move || {
+        let all = identity.visible().is_none();
+        let mut page = match all {
+            true => metrics.render(format),
+            false => metrics.render_of(format, &|agency| identity.sees(agency)),
+        };
+        if let Some(history) = history {
+            let mut recorded = history.recorded(jiff::Timestamp::now());
+            recorded.retain(|(labels, _)| all || identity.sees(labels.get("agency")));
+            let samples = recorded.iter().map(|(labels, value)| {
+                let others = labels.iter().filter(|(name, _)| **name != *"__name__");
+                (labels.name(), others.map(|(name, value)| (&**name, &**value)), *value)
+            });
+            crate::metrics::append(&mut page, format, samples);
+        }
+        page
     };
     match tokio::task::spawn_blocking(render).await {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response(),

@@ -119,7 +119,8 @@ impl Http {
     }
 }
 
-fn is_loopback(url: &url::Url) -> bool {
+/// Whether what is sent there stays on this machine.
+pub(in crate::config) fn is_loopback(url: &url::Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

@@ -4,16 +4,15 @@
 
 use super::detail::Detail;
 use super::outcome::Expiry;
+use crate::http::{self, Certificate, Verifier};
 use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, PeerIncompatible, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, PeerIncompatible, SignatureScheme,
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,12 +23,10 @@ const CHAIN_MAX: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    #[error("reading the CA file {0}: {1}")]
-    File(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error(transparent)]
+    Authorities(#[from] http::TrustError),
     #[error("the file {0} holds no usable certificate")]
     Empty(PathBuf),
-    #[error("this machine has no usable CA certificates (package ca-certificates): {0}")]
-    NoSystem(String),
     #[error("reading the client certificate or its key {0}: {1}")]
     Identity(PathBuf, #[source] rustls::pki_types::pem::Error),
     #[error("preparing TLS: {0}")]
@@ -64,49 +61,16 @@ impl Trust {
 /// One set of trusted CAs and the TLS settings made from it.
 #[derive(Debug)]
 pub struct Anchor {
-    verifier: Arc<WebPkiServerVerifier>,
+    verifier: Arc<Verifier>,
     config: ClientConfig,
-    /// The certificates of a CA file. A server may show one of them itself: intranets trust the one self-signed
-    /// certificate of their server.
-    pinned: Vec<CertificateDer<'static>>,
 }
 
 impl Anchor {
     fn load(ca_file: Option<&Path>) -> Result<Anchor, TrustError> {
-        let mut roots = RootCertStore::empty();
-        let mut pinned = Vec::new();
-        match ca_file {
-            Some(file) => {
-                let unreadable = |error| TrustError::File(file.to_path_buf(), error);
-                let certificates = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
-                pinned = certificates.collect::<Result<_, _>>().map_err(unreadable)?;
-                roots.add_parsable_certificates(pinned.iter().cloned());
-                if roots.is_empty() {
-                    return Err(TrustError::Empty(file.to_path_buf()));
-                }
-            }
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(found.certs);
-                if roots.is_empty() {
-                    let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-                    return Err(TrustError::NoSystem(causes.join("; ")));
-                }
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let setup = |error: &dyn std::error::Error| TrustError::Setup(error.to_string());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .map_err(|error| setup(&error))?;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| setup(&error))?
-            .with_webpki_verifier(verifier.clone())
-            .with_no_client_auth();
+        let verifier = Arc::new(Verifier::load(ca_file)?);
+        let mut config = verifier.clone().client_config()?;
         config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Anchor { verifier, config, pinned })
+        Ok(Anchor { verifier, config })
     }
 
     /// The settings of one connection, and where it leaves what it saw.
@@ -134,25 +98,6 @@ impl Anchor {
             }
         }
         (config, recorder)
-    }
-
-    /// Accepts a server certificate that is itself in the CA file; its validity and name still count.
-    fn verify_pinned(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Option<Result<(), rustls::Error>> {
-        self.pinned.iter().find(|pinned| *pinned == end_entity)?;
-        let (not_before, not_after) = validity(end_entity)?;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        Some(if now > not_after.as_second() {
-            Err(CertificateError::Expired.into())
-        } else if now < not_before.as_second() {
-            Err(CertificateError::NotValidYet.into())
-        } else {
-            ParsedCertificate::try_from(end_entity).and_then(|parsed| verify_server_name(&parsed, server_name))
-        })
     }
 }
 
@@ -261,30 +206,6 @@ fn readable_name(name: &str) -> String {
     inner.unwrap_or(name).trim_matches('"').chars().take(100).collect()
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
-    read_certificate(certificate).map(|read| (read.from, read.until))
-}
-
-struct Certificate {
-    from: Timestamp,
-    until: Timestamp,
-    self_signed: bool,
-}
-
-fn read_certificate(certificate: &CertificateDer<'_>) -> Option<Certificate> {
-    use x509_parser::nom::Parser;
-    // The validity stands before the extensions; those are webpki's business.
-    let mut parser = x509_parser::certificate::X509CertificateParser::new().with_deep_parse_extensions(false);
-    let (_, parsed) = parser.parse(certificate).ok()?;
-    let validity = parsed.validity();
-    let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-    Some(Certificate {
-        from: time(validity.not_before)?,
-        until: time(validity.not_after)?,
-        self_signed: parsed.issuer() == parsed.subject(),
-    })
-}
-
 impl ServerCertVerifier for Recorder {
     fn verify_server_cert(
         &self,
@@ -294,13 +215,10 @@ impl ServerCertVerifier for Recorder {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(Certificate { from: leaf_from, until: leaf, self_signed }) = read_certificate(end_entity) {
-            let others = intermediates.iter().take(CHAIN_MAX).filter_map(validity).map(|(_, until)| until);
+        if let Some(Certificate { from: leaf_from, until: leaf, self_signed }) = Certificate::read(end_entity) {
+            let others = intermediates.iter().take(CHAIN_MAX).filter_map(Certificate::read).map(|read| read.until);
             let expiry = Expiry { leaf, chain: others.fold(leaf, Timestamp::min) };
             *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { expiry, leaf_from, self_signed });
-        }
-        if let Some(verified) = self.anchor.verify_pinned(end_entity, server_name, now) {
-            return verified.map(|()| ServerCertVerified::assertion());
         }
         self.anchor.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }

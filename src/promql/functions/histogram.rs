@@ -1,6 +1,6 @@
 //! Classic histograms: series with an `le` label.
 
-use super::super::eval::{Element, Name};
+use super::super::element::{Element, Name};
 use super::super::keys::{Index, Key};
 use super::super::number;
 
@@ -9,19 +9,19 @@ struct Bucket {
     count: f64,
 }
 
-pub fn quantile(q: f64, elements: Vec<Element>) -> Vec<Element> {
+pub fn quantile(q: f64, elements: Vec<Element<'_>>) -> Vec<Element<'_>> {
     each_histogram(elements, |buckets| bucket_quantile(q, buckets))
 }
 
-pub fn fraction(lower: f64, upper: f64, elements: Vec<Element>) -> Vec<Element> {
+pub fn fraction(lower: f64, upper: f64, elements: Vec<Element<'_>>) -> Vec<Element<'_>> {
     each_histogram(elements, |buckets| bucket_fraction(lower, upper, buckets))
 }
 
 /// Groups by all labels but `le`, the name among them.
-fn each_histogram(elements: Vec<Element>, compute: impl Fn(Vec<Bucket>) -> f64) -> Vec<Element> {
+fn each_histogram<'s>(elements: Vec<Element<'s>>, compute: impl Fn(Vec<Bucket>) -> f64) -> Vec<Element<'s>> {
     let key = Key::Except(&["le"]);
     let mut index = Index::with_capacity(elements.len() / 8);
-    let mut histograms: Vec<(Element, Vec<Bucket>)> = Vec::new();
+    let mut histograms: Vec<(Element<'s>, Vec<Bucket>)> = Vec::new();
     for element in elements {
         let Some(upper) = number::parse(element.get("le")) else { continue };
         let bucket = Bucket { upper, count: element.value };
@@ -38,8 +38,8 @@ fn each_histogram(elements: Vec<Element>, compute: impl Fn(Vec<Bucket>) -> f64) 
             }
         }
     }
-    let finish = |(element, buckets): (Element, Vec<Bucket>)| Element {
-        labels: element.labels.filter(|name| name != "le"),
+    let finish = |(element, buckets): (Element<'s>, Vec<Bucket>)| Element {
+        labels: element.labels.filter(|name| name != "le").into(),
         name: element.name.max(Name::Dropped),
         value: compute(buckets),
     };

@@ -1,16 +1,17 @@
 //! `label_replace` and `label_join`.
 
 use super::super::QueryError;
-use super::super::eval::{Element, Evaluation, Name};
+use super::super::element::{Element, Name};
+use super::super::eval::Evaluation;
 use super::super::labels::NAME;
 use super::distinct;
 
 /// `strings`: destination, replacement, source, regular expression.
-pub fn replace(
+pub fn replace<'s>(
     evaluation: &Evaluation<'_>,
-    mut elements: Vec<Element>,
+    mut elements: Vec<Element<'s>>,
     strings: &[String],
-) -> Result<Vec<Element>, QueryError> {
+) -> Result<Vec<Element<'s>>, QueryError> {
     let [destination, replacement, source, pattern] = strings else { return Err(super::missing_argument()) };
     let regex = evaluation.regex(pattern).map_err(|error| match error {
         QueryError::Syntax(_) => {
@@ -29,7 +30,7 @@ pub fn replace(
 }
 
 /// `strings`: destination, separator, sources.
-pub fn join(mut elements: Vec<Element>, strings: &[String]) -> Result<Vec<Element>, QueryError> {
+pub fn join<'s>(mut elements: Vec<Element<'s>>, strings: &[String]) -> Result<Vec<Element<'s>>, QueryError> {
     let [destination, separator, sources @ ..] = strings else { return Err(super::missing_argument()) };
     check_label("label_join", destination)?;
     for element in &mut elements {
@@ -40,8 +41,8 @@ pub fn join(mut elements: Vec<Element>, strings: &[String]) -> Result<Vec<Elemen
     distinct(elements)
 }
 
-fn set(element: &mut Element, label: &str, value: &str) {
-    element.labels = element.visible_labels().with(label, value);
+fn set(element: &mut Element<'_>, label: &str, value: &str) {
+    element.labels = element.visible_labels().with(label, value).into();
     if label == NAME || element.name == Name::Gone {
         element.name = Name::Kept;
     }

@@ -7,7 +7,8 @@ mod math;
 mod over_time;
 mod rate;
 
-use super::eval::{Data, Element, Evaluation, Name, Window, same_labelset};
+use super::element::{Element, Name, Tags, same_labelset};
+use super::eval::{Data, Evaluation, Window};
 use super::labels::Labels;
 use super::node::{Kind, Node, Selector};
 use super::view::RangeView;
@@ -112,12 +113,12 @@ pub fn check(function: &parser::Function, arguments: &[Node]) -> Result<(), Quer
     Ok(())
 }
 
-pub fn evaluate(
-    evaluation: &Evaluation<'_>,
+pub fn evaluate<'s>(
+    evaluation: &Evaluation<'s>,
     function: Function,
     arguments: &[Node],
     at_ms: i64,
-) -> Result<Data, QueryError> {
+) -> Result<Data<'s>, QueryError> {
     let vector = |position: usize| match arguments.get(position) {
         Some(node) => evaluation.vector(node, at_ms),
         None => Err(missing_argument()),
@@ -174,11 +175,11 @@ fn missing_argument() -> QueryError {
 }
 
 /// An element without labels.
-fn plain(value: f64) -> Element {
-    Element { labels: Labels::default(), name: Name::Kept, value }
+fn plain<'s>(value: f64) -> Element<'s> {
+    Element { labels: Labels::default().into(), name: Name::Kept, value }
 }
 
-fn map(mut elements: Vec<Element>, compute: impl Fn(f64) -> Option<f64>) -> Vec<Element> {
+fn map(mut elements: Vec<Element<'_>>, compute: impl Fn(f64) -> Option<f64>) -> Vec<Element<'_>> {
     elements.retain_mut(|element| {
         let Some(value) = compute(element.value) else { return false };
         element.value = value;
@@ -203,13 +204,13 @@ fn matrix(arguments: &[Node]) -> Result<&Node, QueryError> {
     arguments.iter().find(|node| node.kind() == Kind::Matrix).ok_or_else(missing_argument)
 }
 
-fn over_range(
-    evaluation: &Evaluation<'_>,
+fn over_range<'s>(
+    evaluation: &Evaluation<'s>,
     compute: fn(&RangeView<'_>, &Window, &[f64]) -> Option<f64>,
     keeps_name: bool,
     arguments: &[Node],
     at_ms: i64,
-) -> Result<Vec<Element>, QueryError> {
+) -> Result<Vec<Element<'s>>, QueryError> {
     let parameters = scalars(evaluation, arguments, at_ms)?;
     let node = matrix(arguments)?;
     let window = evaluation.window(node, at_ms)?;
@@ -217,21 +218,25 @@ fn over_range(
     evaluation.each_range(node, at_ms, &mut |labels, name, view| {
         if let Some(value) = compute(&view, &window, &parameters) {
             let name = if keeps_name { name } else { name.max(Name::Dropped) };
-            elements.push(Element { labels: labels.clone(), name, value });
+            elements.push(Element { labels, name, value });
         }
     })?;
     Ok(elements)
 }
 
-fn timestamps(evaluation: &Evaluation<'_>, selector: &Selector, at_ms: i64) -> Result<Vec<Element>, QueryError> {
+fn timestamps<'s>(
+    evaluation: &Evaluation<'s>,
+    selector: &Selector,
+    at_ms: i64,
+) -> Result<Vec<Element<'s>>, QueryError> {
     let mut elements = Vec::new();
     evaluation.each_sample(selector, at_ms, &mut |labels, time, _| {
-        elements.push(Element { labels: labels.clone(), name: Name::Dropped, value: time as f64 / 1000.0 });
+        elements.push(Element { labels: Tags::Stored(labels), name: Name::Dropped, value: time as f64 / 1000.0 });
     })?;
     Ok(elements)
 }
 
-fn sorted(mut elements: Vec<Element>, descending: bool) -> Vec<Element> {
+fn sorted(mut elements: Vec<Element<'_>>, descending: bool) -> Vec<Element<'_>> {
     elements.sort_by(|a, b| match (a.value.is_nan(), b.value.is_nan()) {
         (false, false) => {
             let order = a.value.partial_cmp(&b.value).unwrap_or(std::cmp::Ordering::Equal);
@@ -243,7 +248,11 @@ fn sorted(mut elements: Vec<Element>, descending: bool) -> Vec<Element> {
     elements
 }
 
-fn absent_over_time(evaluation: &Evaluation<'_>, arguments: &[Node], at_ms: i64) -> Result<Vec<Element>, QueryError> {
+fn absent_over_time<'s>(
+    evaluation: &Evaluation<'s>,
+    arguments: &[Node],
+    at_ms: i64,
+) -> Result<Vec<Element<'s>>, QueryError> {
     let node = matrix(arguments)?;
     let mut found = false;
     evaluation.each_range(node, at_ms, &mut |_, _, view| found |= view.segments().next().is_some())?;
@@ -251,7 +260,7 @@ fn absent_over_time(evaluation: &Evaluation<'_>, arguments: &[Node], at_ms: i64)
 }
 
 /// 1, with the labels that the selector requires to equal something.
-fn absent_element(node: &Node) -> Element {
+fn absent_element<'s>(node: &Node) -> Element<'s> {
     let (Node::Select(selector) | Node::Range { selector, .. }) = node else { return plain(1.0) };
     let matchers = selector.matchers.matchers.iter().filter(|matcher| matcher.name != NAME);
     let mut pairs: Vec<(Arc<str>, Arc<str>)> = Vec::new();
@@ -264,11 +273,11 @@ fn absent_element(node: &Node) -> Element {
             pairs.retain(|(name, _)| **name != *matcher.name);
         }
     }
-    Element { labels: Labels::new(pairs), ..plain(1.0) }
+    Element { labels: Labels::new(pairs).into(), ..plain(1.0) }
 }
 
 /// Refuses two elements with the same labels at this point of the evaluation.
-fn distinct(elements: Vec<Element>) -> Result<Vec<Element>, QueryError> {
+fn distinct(elements: Vec<Element<'_>>) -> Result<Vec<Element<'_>>, QueryError> {
     let mut seen = std::collections::HashSet::with_capacity(elements.len());
     if elements.iter().all(|element| seen.insert(element.visible_labels())) {
         Ok(elements)

@@ -31,24 +31,24 @@ fn some_count(view: &RangeView<'_>) -> Option<u64> {
 }
 
 fn sum(view: &RangeView<'_>, _: &Window, _: &[f64]) -> Option<f64> {
-    some_count(view)?;
-    let mut sum = Sum::default();
-    view.segments().for_each(|segment| sum.add(segment.value * segment.samples() as f64));
-    Some(sum.value())
+    let (mut sum, mut count) = (Sum::default(), 0);
+    for segment in view.segments() {
+        sum.add(segment.value * segment.samples() as f64);
+        count += segment.samples();
+    }
+    (count > 0).then(|| sum.value())
 }
 
 fn avg(view: &RangeView<'_>, _: &Window, _: &[f64]) -> Option<f64> {
-    some_count(view)?;
     let mut mean = Mean::default();
     view.segments().for_each(|segment| mean.add(segment.value, segment.samples() as f64));
-    Some(mean.value())
+    mean.has_any().then(|| mean.value())
 }
 
 fn variance(view: &RangeView<'_>) -> Option<f64> {
-    some_count(view)?;
     let mut variance = Variance::default();
     view.segments().for_each(|segment| variance.add(segment.value, segment.samples() as f64));
-    Some(variance.value())
+    variance.has_any().then(|| variance.value())
 }
 
 fn extreme(view: &RangeView<'_>, better: impl Fn(f64, f64) -> bool) -> Option<f64> {

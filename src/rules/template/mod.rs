@@ -10,6 +10,7 @@ mod humanize;
 mod lexer;
 mod parser;
 mod printf;
+mod reads;
 mod value;
 
 pub use value::Sample;
@@ -53,6 +54,16 @@ impl Template {
     /// Whether it is plain text, the same for every alert.
     pub fn is_static(&self) -> bool {
         self.nodes.iter().all(|node| matches!(node, parser::Node::Text(_)))
+    }
+
+    /// Whether it asks the engine with `query`: then the same alert may get another text.
+    pub fn queries(&self) -> bool {
+        reads::queries(&self.nodes)
+    }
+
+    /// Whether its text may depend on the value of the result.
+    pub fn reads_value(&self) -> bool {
+        reads::reads_value(&self.nodes)
     }
 
     pub fn expand(&self, context: &Context<'_>) -> Result<String, String> {

@@ -42,23 +42,36 @@ pub struct Report {
 /// files goes to `problems`.
 pub fn run(file: &Path, wanted: Option<&Regex>, problems: &mut Problems) -> Report {
     match Node::read_file(file, problems) {
-        Some(node) => run_node(file, &node, wanted, problems),
+        Some(node) => {
+            let read = read::read(file, &node, &read::matching, problems);
+            let rules = load_plain(&read.rule_files, read.interval, problems);
+            run_all(read, rules, wanted, MAX_EVALUATIONS, problems)
+        }
         None => Report::default(),
     }
 }
 
-/// [`run`], with the content of the file given.
-pub fn run_text(file: &Path, text: &str, problems: &mut Problems) -> Report {
+/// [`run`], with the content of the file and the rules given: whatever `rule_files` says, no file is opened. Tests that
+/// need more evaluations fail.
+pub fn run_text_on(text: &str, rules: &RuleSet, max_evaluations: i64, problems: &mut Problems) -> Report {
+    let file = Path::new("tests.yml");
     match Node::read(file, text, problems) {
-        Some(node) => run_node(file, &node, None, problems),
+        Some(node) => {
+            let read = read::read(file, &node, &|_| Vec::new(), problems);
+            run_all(read, rules.clone(), None, max_evaluations, problems)
+        }
         None => Report::default(),
     }
 }
 
-fn run_node(file: &Path, node: &Node, wanted: Option<&Regex>, problems: &mut Problems) -> Report {
-    let read = read::read(file, node, problems);
+fn run_all(
+    read: read::File,
+    mut rules: RuleSet,
+    wanted: Option<&Regex>,
+    max_evaluations: i64,
+    problems: &Problems,
+) -> Report {
     let mut report = Report { unmatched: read.unmatched, ..Report::default() };
-    let mut rules = load_plain(&read.rule_files, read.interval, problems);
     if !problems.is_empty() {
         return report;
     }
@@ -71,7 +84,9 @@ fn run_node(file: &Path, node: &Node, wanted: Option<&Regex>, problems: &mut Pro
         wanted.is_none_or(|wanted| wanted.is_match(name))
     };
     for test in tests.filter(is_wanted) {
-        Run { test: &test, interval: read.interval, fuzzy: read.fuzzy, report: &mut report }.all(&rules);
+        let mut run =
+            Run { test: &test, interval: read.interval, fuzzy: read.fuzzy, max_evaluations, report: &mut report };
+        run.all(&rules);
     }
     report
 }
@@ -110,6 +125,7 @@ struct Run<'a> {
     interval: Duration,
     /// Numbers may differ in their last bit.
     fuzzy: bool,
+    max_evaluations: i64,
     report: &'a mut Report,
 }
 
@@ -119,8 +135,8 @@ impl Run<'_> {
         let interval_ms = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let times = alerts.iter().map(|alert| alert.at_ms).chain(queries.iter().map(|query| query.at_ms));
         let last = times.max().unwrap_or(0);
-        if last / interval_ms > MAX_EVALUATIONS {
-            self.fail(format!("    the test needs more than {MAX_EVALUATIONS} evaluations"));
+        if last / interval_ms > self.max_evaluations {
+            self.fail(format!("    the test needs more than {} evaluations", self.max_evaluations));
             return;
         }
         let start = Timestamp::from_millisecond(*start_ms).unwrap_or_default();

@@ -22,8 +22,8 @@ pub(super) struct File {
     pub tests: Vec<Test>,
 }
 
-/// What is wrong goes to `problems`.
-pub(super) fn read(file: &Path, node: &Node, problems: &mut Problems) -> File {
+/// What is wrong goes to `problems`; `find` gives the files that a pattern names.
+pub(super) fn read(file: &Path, node: &Node, find: &dyn Fn(&Path) -> Vec<PathBuf>, problems: &mut Problems) -> File {
     let mut reader = Reader { file, problems };
     let interval = reader.duration(node, "evaluation_interval").filter(|interval| !interval.is_zero());
     let interval = interval.unwrap_or(Duration::from_secs(60));
@@ -39,7 +39,7 @@ pub(super) fn read(file: &Path, node: &Node, problems: &mut Problems) -> File {
     let (mut rule_files, mut unmatched) = (Vec::new(), Vec::new());
     for node in reader.list(node, "rule_files") {
         let pattern = file.parent().unwrap_or(Path::new("")).join(node.as_text().unwrap_or_default());
-        let found = matching(&pattern);
+        let found = find(&pattern);
         if found.is_empty() {
             unmatched.push(pattern.display().to_string());
         }
@@ -52,7 +52,7 @@ pub(super) fn read(file: &Path, node: &Node, problems: &mut Problems) -> File {
 }
 
 /// The files that a path, with `*` and `?` in its last part, names.
-fn matching(pattern: &Path) -> Vec<PathBuf> {
+pub(super) fn matching(pattern: &Path) -> Vec<PathBuf> {
     let name = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if !name.contains(['*', '?']) {
         return if pattern.exists() { vec![pattern.to_path_buf()] } else { Vec::new() };

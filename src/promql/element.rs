@@ -1,0 +1,79 @@
+//! The elements of instant vectors.
+
+use super::QueryError;
+use super::labels::{Labels, NAME};
+use std::ops::Deref;
+
+/// What became of an element's `__name__`, which its labels may still hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    Kept,
+    /// Goes at the end of the evaluation; until then label functions and `by` see it.
+    Dropped,
+    /// Not there any more.
+    Gone,
+}
+
+/// The labels of an element. Most elements are filtered away before anybody needs more than a look at the labels of
+/// their series, so those are not counted as shared until then.
+#[derive(Debug, Clone)]
+pub enum Tags<'s> {
+    /// Of a series in the storage.
+    Stored(&'s Labels),
+    /// Made by the evaluation.
+    Made(Labels),
+}
+
+impl Deref for Tags<'_> {
+    type Target = Labels;
+
+    fn deref(&self) -> &Labels {
+        match self {
+            Tags::Stored(labels) => labels,
+            Tags::Made(labels) => labels,
+        }
+    }
+}
+
+impl From<Labels> for Tags<'_> {
+    fn from(labels: Labels) -> Self {
+        Tags::Made(labels)
+    }
+}
+
+impl Tags<'_> {
+    pub fn into_labels(self) -> Labels {
+        match self {
+            Tags::Stored(labels) => labels.clone(),
+            Tags::Made(labels) => labels,
+        }
+    }
+}
+
+/// An element of an instant vector.
+#[derive(Debug, Clone)]
+pub struct Element<'s> {
+    pub labels: Tags<'s>,
+    pub name: Name,
+    pub value: f64,
+}
+
+impl Element<'_> {
+    pub fn get(&self, label: &str) -> &str {
+        if self.name == Name::Gone && label == NAME { "" } else { self.labels.get(label) }
+    }
+
+    /// The labels it shows at this point of the evaluation.
+    pub fn visible_labels(&self) -> Labels {
+        if self.name == Name::Gone { self.labels.without_name() } else { (*self.labels).clone() }
+    }
+
+    /// The labels it has at the end of the evaluation.
+    pub fn final_labels(self) -> Labels {
+        if self.name == Name::Kept { self.labels.into_labels() } else { self.labels.without_name() }
+    }
+}
+
+pub fn same_labelset() -> QueryError {
+    QueryError::Execution("vector cannot contain metrics with the same labelset".into())
+}
