@@ -96,7 +96,7 @@ impl Sheet {
         let (mut rows, mut rejected) = (Vec::new(), Vec::new());
         let (mut finished, mut broken) = (false, false);
         while rows.len() + rejected.len() < BATCH_ROWS && self.place.offset - begin < BATCH_BYTES {
-            let row = match self.rows.next() {
+            let row = match self.rows.read() {
                 Ok(Some(row)) => row,
                 Ok(None) => {
                     finished = true;
@@ -155,7 +155,7 @@ pub fn header<T>(
     let mut above: Vec<String> = Vec::new();
     let mut first = None;
     for _ in 0..HEADER_LINES {
-        let Some(row) = rows.next()? else { break };
+        let Some(row) = rows.read()? else { break };
         let mut cells: Vec<Cow<'_, str>> = (0..row.len()).map(|cell| row.text(cell)).collect();
         match bind(&cells) {
             Ok(bound) => return Ok(Ok(bound)),
@@ -199,7 +199,7 @@ fn is_footer(check: &Check, row: &SheetRow) -> bool {
 fn check_footer(check: &Check, rows: &mut Rows, columns: &Columns) -> Result<Verdict, WorkbookError> {
     let amount = columns.field("amount");
     let mut tally = Tally::default();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.read()? {
         if is_footer(check, row) {
             let compared = check.compare(&tally, columns, |cell| row.value(cell));
             return Ok(Verdict::of(compared, row.number.into(), || row.raw()));

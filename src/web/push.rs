@@ -3,14 +3,14 @@
 use super::AppState;
 use super::access::Identity;
 use crate::config::Config;
-use crate::config::feeds::{Feed, Payments, Source};
+use crate::config::feeds::{Feed, Source};
 use crate::config::usage::usage_feeds;
 use crate::feed::push::{Post, PushError, Pushes};
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -29,53 +29,44 @@ struct Which {
     feed: Option<String>,
 }
 
+/// What is handed in at a route.
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Portal,
+    Gateway,
+    Usage,
+}
+
+impl Door {
+    fn feeds(self, config: &Config) -> Vec<&Feed> {
+        let payments = config.payments.iter();
+        match self {
+            Door::Portal => payments.flat_map(|payments| &payments.portal).collect(),
+            Door::Gateway => payments.flat_map(|payments| &payments.gateway).collect(),
+            Door::Usage => usage_feeds(&config.usage).collect(),
+        }
+    }
+
+    fn open(self) -> MethodRouter<Intake> {
+        post(
+            move |State(intake): State<Intake>,
+                  Extension(identity): Extension<Identity>,
+                  Query(which): Query<Which>,
+                  headers: HeaderMap,
+                  body: Bytes| async move {
+                let config = intake.app.config();
+                take(&intake, self.feeds(&config), &identity, which, &headers, body).await
+            },
+        )
+    }
+}
+
 pub fn routes(app: AppState, pushes: Pushes) -> Router {
     Router::new()
-        .route("/api/ioc/v1/payments/portal", post(portal))
-        .route("/api/ioc/v1/payments/gateway", post(gateway))
-        .route("/api/ioc/v1/usage", post(usage))
+        .route("/api/ioc/v1/payments/portal", Door::Portal.open())
+        .route("/api/ioc/v1/payments/gateway", Door::Gateway.open())
+        .route("/api/ioc/v1/usage", Door::Usage.open())
         .with_state(Intake { app, pushes })
-}
-
-/// The feeds of one side.
-fn side(config: &Config, pick: impl for<'p> Fn(&'p Payments) -> &'p [Feed]) -> Vec<&Feed> {
-    config.payments.iter().flat_map(pick).collect()
-}
-
-async fn portal(
-    State(intake): State<Intake>,
-    Extension(identity): Extension<Identity>,
-    Query(which): Query<Which>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let config = intake.app.config();
-    let feeds = side(&config, |payments| &payments.portal);
-    take(&intake, feeds, &identity, which, &headers, body).await
-}
-
-async fn gateway(
-    State(intake): State<Intake>,
-    Extension(identity): Extension<Identity>,
-    Query(which): Query<Which>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let config = intake.app.config();
-    let feeds = side(&config, |payments| &payments.gateway);
-    take(&intake, feeds, &identity, which, &headers, body).await
-}
-
-async fn usage(
-    State(intake): State<Intake>,
-    Extension(identity): Extension<Identity>,
-    Query(which): Query<Which>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let config = intake.app.config();
-    let feeds = usage_feeds(&config.usage).collect();
-    take(&intake, feeds, &identity, which, &headers, body).await
 }
 
 async fn take(

@@ -86,7 +86,7 @@ impl Rows {
     }
 
     /// The next row that is not empty.
-    pub fn next(&mut self) -> Result<Option<&SheetRow>, WorkbookError> {
+    pub fn read(&mut self) -> Result<Option<&SheetRow>, WorkbookError> {
         while !self.is_done {
             let number = match self.xml.next()? {
                 Some(Event::Start(element)) if element.local_name().as_ref() == "row" => {

@@ -10,7 +10,7 @@ fn rows(bytes: &[u8], sheet: Option<&str>) -> Result<Vec<(u32, Vec<String>)>, Wo
     file.write_all(bytes).unwrap();
     let mut rows = open(file, bytes.len() as u64, sheet, Limits::DAEMON)?;
     let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.read()? {
         let cells = (0..row.len()).map(|cell| match row.value(cell) {
             Ok(value) if value.as_str().is_empty() => String::new(),
             Ok(value) => format!("{value:?}"),

@@ -159,7 +159,7 @@ impl Reconciliation {
         let mapping = mapping.map_err(|rejection| FilesError::Header(side.as_str(), rejection))?;
         mapped(&mapping);
         let (mut n_rows, mut line) = (0, sheet::Line::default());
-        while let Some(row) = rows.next().map_err(failed)? {
+        while let Some(row) = rows.read().map_err(failed)? {
             n_rows += 1;
             match line.read(row, &mapping) {
                 Ok(record) => self.take(side, &record, &mapping)?,
