@@ -338,7 +338,9 @@ impl Book {
             if *until_us > old_us || waiting.contains_key(subject) {
                 return true;
             }
-            let is_over = |track: &Track| track.stretches.last().is_none_or(|last| last.until_us.is_some());
+            // It may have come back since, and have ended again only just now.
+            let is_old = |until_us: i64| until_us <= old_us;
+            let is_over = |track: &Track| track.stretches.last().is_none_or(|last| last.until_us.is_some_and(is_old));
             if tracks.get(subject).is_some_and(is_over) {
                 tracks.remove(subject);
             }

@@ -158,6 +158,13 @@ fn play(ops: &[(i64, Op)]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn a_subject_that_came_back_and_ended_again_is_remembered_from_its_last_end_on() {
+    let see = |later| (later, Op::See(3, State::Up, 0));
+    let ops = [see(0), (0, Op::End(3)), (1_600, Op::Tick), see(0), (0, Op::End(3)), (0, Op::Flush(true)), see(0)];
+    play(&ops).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

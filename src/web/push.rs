@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, post};
+use axum::routing::post;
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -46,37 +46,26 @@ impl Door {
             Door::Usage => usage_feeds(&config.usage).collect(),
         }
     }
-
-    fn open(self) -> MethodRouter<Intake> {
-        post(
-            move |State(intake): State<Intake>,
-                  Extension(identity): Extension<Identity>,
-                  Query(which): Query<Which>,
-                  headers: HeaderMap,
-                  body: Bytes| async move {
-                let config = intake.app.config();
-                take(&intake, self.feeds(&config), &identity, which, &headers, body).await
-            },
-        )
-    }
 }
 
 pub fn routes(app: AppState, pushes: Pushes) -> Router {
     Router::new()
-        .route("/api/ioc/v1/payments/portal", Door::Portal.open())
-        .route("/api/ioc/v1/payments/gateway", Door::Gateway.open())
-        .route("/api/ioc/v1/usage", Door::Usage.open())
+        .route("/api/ioc/v1/payments/portal", post(take).layer(Extension(Door::Portal)))
+        .route("/api/ioc/v1/payments/gateway", post(take).layer(Extension(Door::Gateway)))
+        .route("/api/ioc/v1/usage", post(take).layer(Extension(Door::Usage)))
         .with_state(Intake { app, pushes })
 }
 
 async fn take(
-    intake: &Intake,
-    feeds: Vec<&Feed>,
-    identity: &Identity,
-    which: Which,
-    headers: &HeaderMap,
+    State(intake): State<Intake>,
+    Extension(door): Extension<Door>,
+    Extension(identity): Extension<Identity>,
+    Query(which): Query<Which>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let config = intake.app.config();
+    let feeds = door.feeds(&config);
     let ids: Vec<&str> =
         feeds.into_iter().filter(|feed| matches!(feed.source, Source::Push)).map(|feed| feed.id.as_str()).collect();
     let id = match (&which.feed, ids.as_slice()) {

@@ -321,7 +321,7 @@ fn every_registered_route_is_in_the_table() {
             let call = &call[..end.unwrap()];
             let path = call.split('"').nth(1).unwrap_or_else(|| panic!("{name}: a route's path is a literal: {call}"));
             let methods = [("get", Method::GET), ("post", Method::POST), ("delete", Method::DELETE)];
-            let others = ["put(", "patch(", "any(", "options(", "on("];
+            let others = ["put(", "patch(", "any(", "options(", " on("];
             assert!(!others.iter().any(|other| call.contains(other)), "{name}: teach this test: {call}");
             for (word, method) in methods.iter().filter(|(word, _)| call.contains(&format!("{word}("))) {
                 let path = format!("{prefix}{path}");
