@@ -43,6 +43,11 @@ fn dashboard_queries_return_data() {
         std::thread::sleep(Duration::from_secs(1));
     }
     println!("{n_expressions} expressions have data");
+    // Whatever the demo's broker does not know, the daemon stays connected to it.
+    wait_for("the broker to be connected", Duration::from_secs(30), || {
+        let (_, page) = get(port, "/metrics").ok()?;
+        page.contains("ioc_mqtt_connected{agency=\"ioc\",broker=\"demo\"} 1\n").then_some(())
+    });
     // The variable's values.
     let (status, body) =
         get(prometheus.port, &format!("/api/v1/series?match[]={}", encode("ioc_agency_info"))).unwrap();

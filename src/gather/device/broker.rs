@@ -26,6 +26,8 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 const STABLE_AFTER: Duration = Duration::from_secs(20);
 /// What mosquitto and those like it say of the messages that they dropped.
 const DROPPED: &str = "$SYS/broker/publish/messages/dropped";
+/// After so many connections that ended before the broker had answered all requests, it is not asked for that any more.
+const MAX_UNANSWERED: u32 = 2;
 /// The beginning of the topics whose messages count each other.
 const SPARKPLUG: &[u8] = b"spBv1.0/";
 /// Failures in a row over an unreadable packet, after which the session is thrown away.
@@ -91,6 +93,8 @@ struct Reader {
     wait: Duration,
     /// Answers to requests to subscribe that are still to come.
     n_answers: usize,
+    /// Connections in a row that ended before all of them had come.
+    n_unanswered: u32,
     /// Connections in a row that ended over a packet.
     packet_failures: u32,
     /// The next connection begins a new session.
@@ -124,6 +128,7 @@ impl Reader {
             connected_at: None,
             wait: FIRST_WAIT,
             n_answers: 0,
+            n_unanswered: 0,
             packet_failures: 0,
             clearing: false,
             told: String::new(),
@@ -145,7 +150,11 @@ impl Reader {
                 Ok(Event::Subscribed { n_refused }) => {
                     // The last answer is about the broker's own word, which it need not give.
                     self.n_answers = self.n_answers.saturating_sub(1);
-                    if n_refused == 0 || self.n_answers == 0 {
+                    let is_own_word = self.n_answers == 0 && self.asks_for_its_own_word();
+                    if is_own_word {
+                        self.n_unanswered = 0;
+                    }
+                    if n_refused == 0 || is_own_word {
                         continue;
                     }
                     for _ in 0..n_refused {
@@ -194,8 +203,8 @@ impl Reader {
                 return;
             }
         }
-        let own_word = [(DROPPED.to_owned(), 0)];
-        let asked = self.link.subscribe(&self.filters).and_then(|n| Ok(n + self.link.subscribe(&own_word)?));
+        let own_word: &[(String, u8)] = if self.asks_for_its_own_word() { &[(DROPPED.to_owned(), 0)] } else { &[] };
+        let asked = self.link.subscribe(&self.filters).and_then(|n| Ok(n + self.link.subscribe(own_word)?));
         self.n_answers = *asked.as_ref().unwrap_or(&0);
         if let Err(error) = asked {
             // Without subscriptions the connection is useless; the next one tries again.
@@ -209,6 +218,11 @@ impl Reader {
         self.set_connected(1.0);
         self.fleet.link_changed(self.number, Some(now));
         tracing::info!(mqtt.broker = %self.broker.id, session_present, "connected to the MQTT broker");
+    }
+
+    /// Some brokers hang up on whoever asks for `$SYS`: they are not asked again.
+    fn asks_for_its_own_word(&self) -> bool {
+        self.n_unanswered < MAX_UNANSWERED
     }
 
     /// Takes leave of the broker. Messages that still come are acknowledged, so they are queued too.
@@ -237,6 +251,12 @@ impl Reader {
     fn lost(&mut self, lost: &Lost) -> Duration {
         let was_stable = self.connected_at.is_some_and(|since| since.elapsed() >= STABLE_AFTER);
         let was_connected = self.connected_at.is_some();
+        if was_connected && self.n_answers > 0 && self.asks_for_its_own_word() {
+            self.n_unanswered += 1;
+            if !self.asks_for_its_own_word() {
+                tracing::info!(mqtt.broker = %self.broker.id, "the broker is not asked for {DROPPED} any more");
+            }
+        }
         // Before the broker's welcome it is not the session that disturbs.
         let is_packet = lost.is_packet && was_connected;
         self.disconnected();
