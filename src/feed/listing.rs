@@ -1,5 +1,7 @@
 //! Delimited text in which every field knows its line and column, which the `csv` crate does not tell.
 
+use std::path::Path;
+
 /// One field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
@@ -96,4 +98,31 @@ impl Iterator for Records<'_> {
             }
         }
     }
+}
+
+/// Why a file of records cannot be read, and where; line and column count from 1, 0 is the file as a whole.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub line: u32,
+    pub column: u32,
+    pub message: String,
+}
+
+/// The text of a file that people keep by hand, without a byte order mark. `what` is what messages call it; above
+/// `max_bytes` it is not read.
+pub fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<String, Unreadable> {
+    let whole = |message| Unreadable { line: 0, column: 0, message };
+    let failed = |error: std::io::Error| whole(format!("cannot read {what}: {error}"));
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > max_bytes {
+        return Err(whole(format!("{what} has {size} bytes; at most {max_bytes} are read")));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = before.matches('\n').count() as u32 + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() as u32 + 1;
+        Unreadable { line, column, message: "not UTF-8; save the file as \"CSV UTF-8\"".into() }
+    })
 }

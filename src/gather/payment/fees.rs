@@ -4,7 +4,7 @@
 
 use super::dossier::Fee;
 use crate::config::{Config, Problems};
-use crate::feed::listing::{Cell, Record, Records};
+use crate::feed::listing::{self, Cell, Record, Records};
 use crate::feed::value::{self, fold};
 use jiff::civil::Date;
 use std::collections::{BTreeMap, HashMap};
@@ -64,31 +64,11 @@ pub fn of(config: &Config, problems: &mut Problems) -> Fees {
 
 fn load(path: &Path, problems: &mut Problems) -> BTreeMap<String, Vec<Term>> {
     let mut reader = Reader { path, problems, n_problems: 0, terms: BTreeMap::new() };
-    match read_bounded(path) {
-        Err(message) => reader.add(0, 0, message),
-        Ok(bytes) => {
-            let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-            match std::str::from_utf8(bytes) {
-                Ok(text) => reader.read(text),
-                Err(error) => {
-                    let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-                    let line = before.matches('\n').count() as u32 + 1;
-                    let column = before.rsplit('\n').next().unwrap_or("").chars().count() as u32 + 1;
-                    reader.add(line, column, "not UTF-8; save the file as \"CSV UTF-8\"".into());
-                }
-            }
-        }
+    match listing::read_text(path, "the table of fees", MAX_BYTES) {
+        Ok(text) => reader.read(&text),
+        Err(error) => reader.add(error.line, error.column, error.message),
     }
     reader.finish()
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error| format!("cannot read the table of fees: {error}");
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_BYTES {
-        return Err(format!("the table of fees has {size} bytes; at most {MAX_BYTES} are read"));
-    }
-    std::fs::read(path).map_err(failed)
 }
 
 struct Reader<'a> {

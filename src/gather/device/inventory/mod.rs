@@ -5,7 +5,7 @@
 
 use crate::config::devices::DeviceKind;
 use crate::config::{Config, Id, Problems};
-use crate::feed::listing::{Cell, Record, Records};
+use crate::feed::listing::{self, Cell, Record, Records};
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -82,32 +82,11 @@ pub fn of(config: &Config, problems: &mut Problems) -> Inventory {
 /// Reads the inventory at `path`. Devices may belong to the given agencies only.
 pub fn load(path: &Path, agencies: &BTreeSet<Id>, problems: &mut Problems) -> Inventory {
     let mut reader = Reader::new(path, agencies, problems);
-    let bytes = match read_bounded(path) {
-        Ok(bytes) => bytes,
-        Err(message) => {
-            reader.problems.add(path, 0, 0, message);
-            return Inventory::default();
-        }
-    };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    match std::str::from_utf8(bytes) {
-        Ok(text) => reader.read(text),
-        Err(error) => {
-            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let line = before.matches('\n').count() as u32 + 1;
-            let column = before.rsplit('\n').next().unwrap_or("").chars().count() as u32 + 1;
-            reader.add(line, column, "not UTF-8; save the file as \"CSV UTF-8\"".into());
-        }
+    match listing::read_text(path, "the inventory", MAX_BYTES) {
+        Ok(text) => reader.read(&text),
+        Err(error) => reader.add(error.line, error.column, error.message),
     }
     reader.finish()
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("cannot read the inventory: {error}"))?.len();
-    if size > MAX_BYTES {
-        return Err(format!("the inventory has {size} bytes; at most {MAX_BYTES} are read"));
-    }
-    std::fs::read(path).map_err(|error| format!("cannot read the inventory: {error}"))
 }
 
 struct Reader<'a> {
