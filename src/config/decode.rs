@@ -3,6 +3,8 @@
 //!
 //! A reader that finds something wrong records it and returns `None`; the caller goes on with a default. So one pass
 //! reports everything, and a configuration is only built if nothing was recorded.
+//!
+//! Past 500 lines because it is one list of small readers through which whoever writes a section looks.
 
 use super::environment::Expanded;
 use super::node::{Entry, Node, Place, Value, quote, reason};
