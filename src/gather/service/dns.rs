@@ -233,13 +233,23 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    /// The system gives a free UDP port; the TCP port of that number may be somebody else's, then the next one is tried.
+    async fn one_port_of_both() -> (UdpSocket, tokio::net::TcpListener) {
+        for _ in 0..100 {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(tcp) = tokio::net::TcpListener::bind(udp.local_addr().unwrap()).await {
+                return (udp, tcp);
+            }
+        }
+        panic!("no port number was free for both UDP and TCP");
+    }
+
     /// A resolver that answers every question with what `behave` makes of it; `None` stays silent.
     async fn resolver(
         behave: impl Fn(&Message, bool) -> Option<Vec<u8>> + Send + Sync + Clone + 'static,
     ) -> SocketAddr {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (udp, tcp) = one_port_of_both().await;
         let address = udp.local_addr().unwrap();
-        let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
         let also = behave.clone();
         tokio::spawn(async move {
             let mut buffer = [0; 2048];
