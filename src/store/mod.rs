@@ -11,8 +11,10 @@ pub mod lease;
 mod lock;
 #[cfg(test)]
 pub mod testing;
+mod text;
 
 pub use lock::DataLock;
+pub use text::{placeholder_rows, placeholders};
 
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
