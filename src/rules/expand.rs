@@ -32,9 +32,9 @@ pub(super) struct Surroundings<'a> {
 
 /// What the templates of a rule read.
 struct Reads {
-    /// Labels or annotations ask the engine: their texts may be others at every evaluation.
-    labels_query: bool,
-    annotations_query: bool,
+    /// Labels or annotations ask the engine or the clock: their texts may be others at every evaluation.
+    volatile_labels: bool,
+    volatile_annotations: bool,
     labels_value: bool,
 }
 
@@ -91,8 +91,8 @@ impl<'a> Expander<'a> {
     ) -> bool {
         let any = |list: &[(String, Template)], reads: fn(&Template) -> bool| list.iter().any(|(_, t)| reads(t));
         let reads = Reads {
-            labels_query: any(&rule.labels, Template::queries),
-            annotations_query: any(&rule.annotations, Template::queries),
+            volatile_labels: any(&rule.labels, Template::is_volatile),
+            volatile_annotations: any(&rule.annotations, Template::is_volatile),
             labels_value: any(&rule.labels, Template::reads_value),
         };
         for (series, value) in samples {
@@ -101,7 +101,7 @@ impl<'a> Expander<'a> {
             if alert.hit.is_some() {
                 return false;
             }
-            let will_do = !reads.annotations_query
+            let will_do = !reads.volatile_annotations
                 && alert.annotated.is_some()
                 && alert.state != State::Resolved
                 && alert.series.as_ref() == Some(&series);
@@ -130,7 +130,7 @@ impl<'a> Expander<'a> {
         let n_failed = self.errors.n_failed;
         let (engine, now, map) = (self.engine, self.now, to_map(series));
         let query = |text: &str| ask(text, engine, now);
-        let context = self.surroundings.context(&map, value, &query);
+        let context = self.surroundings.context(&map, value, now, &query);
         let mut labels = map.clone();
         labels.remove("__name__");
         for (name, template) in &rule.labels {
@@ -140,7 +140,7 @@ impl<'a> Expander<'a> {
         labels.retain(|_, value| !value.is_empty());
         let labels = LabelSet::from(labels);
         // What another query answered may be different next time, and a failure is to be reported again.
-        if !reads.labels_query && self.errors.n_failed == n_failed {
+        if !reads.volatile_labels && self.errors.n_failed == n_failed {
             remembered.0.insert(series.clone(), Known { labels: labels.clone(), value, is_used: true });
         }
         labels
@@ -149,7 +149,7 @@ impl<'a> Expander<'a> {
     fn annotations(&mut self, rule: &AlertingRule, series: &Labels, value: f64) -> Annotations {
         let (engine, now, labels) = (self.engine, self.now, to_map(series));
         let query = |text: &str| ask(text, engine, now);
-        self.errors.annotations(rule, &self.surroundings.context(&labels, value, &query))
+        self.errors.annotations(rule, &self.surroundings.context(&labels, value, now, &query))
     }
 }
 
@@ -165,12 +165,13 @@ impl<'a> Surroundings<'a> {
         self,
         labels: &'c LabelMap,
         value: f64,
+        now: Timestamp,
         query: &'c dyn Fn(&str) -> Result<Vec<Sample>, String>,
     ) -> Context<'c>
     where
         'a: 'c,
     {
-        Context { labels, value, external_labels: self.external_labels, external_url: self.external_url, query }
+        Context { labels, value, now, external_labels: self.external_labels, external_url: self.external_url, query }
     }
 
     /// The annotations of an alert as it stands, if those that it has show an earlier value.
@@ -180,9 +181,9 @@ impl<'a> Surroundings<'a> {
         if annotated.to_bits() == alert.value.to_bits() || !shows_value() {
             return None;
         }
-        // Annotations that ask the engine are made at every evaluation.
+        // Annotations that ask the engine or the clock are made at every evaluation.
         let query = |_: &str| Err("no query can be answered now".to_owned());
-        let labels = to_map(series);
-        Some(Errors::default().annotations(rule, &self.context(&labels, alert.value, &query)))
+        let (labels, now) = (to_map(series), Timestamp::UNIX_EPOCH);
+        Some(Errors::default().annotations(rule, &self.context(&labels, alert.value, now, &query)))
     }
 }
