@@ -72,7 +72,7 @@ impl Incidents {
             }
             Deed::Comment(text) => {
                 let entry = Entry { at: now, event: "commented".into(), person: person.to_owned(), detail: cut(text) };
-                rows::write_timeline(&mut tx, &mut open, &entry).await?;
+                rows::write_timeline(&mut tx, &mut open, &[entry]).await?;
                 (Done::Commented, Vec::new())
             }
             Deed::Silence { reason, lasts } => {
@@ -98,7 +98,7 @@ impl Incidents {
                 let detail =
                     format!("{}: {}", crate::format::date_time(until, &settings.desk.site.timezone), cut(reason));
                 let entry = Entry { at: now, event: "silenced".into(), person: person.to_owned(), detail };
-                rows::write_timeline(&mut tx, &mut open, &entry).await?;
+                rows::write_timeline(&mut tx, &mut open, &[entry]).await?;
                 (Done::Silenced(until), Vec::new())
             }
             Deed::Resolve(text) => (Done::Resolved, vec![life::dismiss(&mut open.incident, person, &cut(text), now)]),

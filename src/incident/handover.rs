@@ -178,7 +178,7 @@ async fn take_over(
     }
     rows::write_incident(tx, &open.incident, None).await?;
     let entry = Entry { at: now, event: "handed_over".into(), person: on.to_string(), detail: String::new() };
-    rows::write_timeline(tx, &mut open, &entry).await?;
+    rows::write_timeline(tx, &mut open, &[entry]).await?;
     Ok(Some(open))
 }
 

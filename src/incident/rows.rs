@@ -7,7 +7,7 @@ use crate::alert::{Alert, LabelSet};
 use crate::attribution::Cause;
 use crate::config::organisation::Area;
 use crate::config::site::Language;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use crate::store::{Doing, ROWS, Store, StoreError, Tx, from_micros, micros, values};
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -85,50 +85,65 @@ pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Tim
 }
 
 pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: &Member) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
-         resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-         ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
-         annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
-         ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, \
-         excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us, \
-         dismissed_us = excluded.dismissed_us",
-    )
-    .bind(incident)
-    .bind(fingerprint)
-    .bind(member.severity.as_str())
-    .bind(serde_json::to_string(&member.alert.labels).unwrap_or_default())
-    .bind(serde_json::to_string(&member.alert.annotations).unwrap_or_default())
-    .bind(&*member.alert.generator_url)
-    .bind(micros(member.alert.starts_at))
-    .bind(member.alert.ends_at.map(micros))
-    .bind(member.resolved.map(micros))
-    .bind(member.excused.as_ref().map(|excused| micros(excused.since)))
-    .bind(member.excused.as_ref().map(|excused| excused.why.as_str()))
-    .bind(member.excused.as_ref().map(|excused| excused.by.clone()))
-    .bind(member.freed.map(micros))
-    .bind(member.dismissed.map(micros))
-    .execute(&mut **tx)
-    .await
-    .doing("writing an alert")?;
+    write_alerts(tx, incident, &[(fingerprint, member)]).await
+}
+
+/// Writes alerts of an incident, each once.
+pub async fn write_alerts(tx: &mut Tx, incident: i64, members: &[(&str, &Member)]) -> Result<(), StoreError> {
+    for members in members.chunks(ROWS) {
+        let sql = format!(
+            "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
+             resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) VALUES {} \
+             ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
+             annotations = excluded.annotations, generator_url = excluded.generator_url, \
+             starts_us = excluded.starts_us, ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, \
+             excused_us = excluded.excused_us, excused_cause = excluded.excused_cause, \
+             excused_by = excluded.excused_by, freed_us = excluded.freed_us, dismissed_us = excluded.dismissed_us",
+            values(members.len(), 14)
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (fingerprint, member) in members {
+            query = query
+                .bind(incident)
+                .bind(*fingerprint)
+                .bind(member.severity.as_str())
+                .bind(serde_json::to_string(&member.alert.labels).unwrap_or_default())
+                .bind(serde_json::to_string(&member.alert.annotations).unwrap_or_default())
+                .bind(&*member.alert.generator_url)
+                .bind(micros(member.alert.starts_at))
+                .bind(member.alert.ends_at.map(micros))
+                .bind(member.resolved.map(micros))
+                .bind(member.excused.as_ref().map(|excused| micros(excused.since)))
+                .bind(member.excused.as_ref().map(|excused| excused.why.as_str()))
+                .bind(member.excused.as_ref().map(|excused| excused.by.clone()))
+                .bind(member.freed.map(micros))
+                .bind(member.dismissed.map(micros));
+        }
+        query.execute(&mut **tx).await.doing("writing alerts")?;
+    }
     Ok(())
 }
 
-pub async fn write_timeline(tx: &mut Tx, open: &mut Open, entry: &Entry) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(open.incident.id)
-    .bind(open.seq)
-    .bind(micros(entry.at))
-    .bind(&entry.event)
-    .bind(&entry.person)
-    .bind(&entry.detail)
-    .execute(&mut **tx)
-    .await
-    .doing("writing an incident's timeline")?;
-    open.seq += 1;
+/// Adds lines to the timeline of an incident.
+pub async fn write_timeline(tx: &mut Tx, open: &mut Open, entries: &[Entry]) -> Result<(), StoreError> {
+    for entries in entries.chunks(ROWS) {
+        let sql = format!(
+            "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES {}",
+            values(entries.len(), 6)
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for entry in entries {
+            query = query
+                .bind(open.incident.id)
+                .bind(open.seq)
+                .bind(micros(entry.at))
+                .bind(&entry.event)
+                .bind(&entry.person)
+                .bind(&entry.detail);
+            open.seq += 1;
+        }
+        query.execute(&mut **tx).await.doing("writing an incident's timeline")?;
+    }
     Ok(())
 }
 

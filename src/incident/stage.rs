@@ -363,6 +363,7 @@ impl Incidents {
         if !events.is_empty() || !is_same {
             rows::write_incident(tx, &open.incident, is_closed.then_some(now)).await?;
         }
+        let mut changed = Vec::new();
         for (fingerprint, member) in &open.incident.members {
             // An announced end that moves is not written: after a restart it gets a new grace anyway.
             let is_same = before.members.get(fingerprint).is_some_and(|old| {
@@ -375,12 +376,11 @@ impl Incidents {
                     && old.alert.ends_at.is_some() == member.alert.ends_at.is_some()
             });
             if !is_same {
-                rows::write_alert(tx, open.incident.id, fingerprint, member).await?;
+                changed.push((fingerprint.as_str(), member));
             }
         }
-        for entry in &entries {
-            rows::write_timeline(tx, &mut open, entry).await?;
-        }
+        rows::write_alerts(tx, open.incident.id, &changed).await?;
+        rows::write_timeline(tx, &mut open, &entries).await?;
         life::forget_ended(&mut open.incident);
         open.due = settings.with_rules(&open.incident, None, now, |rules| open.incident.next_due(rules));
         change.open.push((key, (!is_closed).then_some(open)));

@@ -4,10 +4,10 @@
 use super::alerting::{Active, Alerts, LabelMap, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::LabelSet;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use crate::store::{Doing, ROWS, Store, StoreError, Tx, from_micros, micros, values};
 use jiff::Timestamp;
-use sqlx::Row;
-use std::collections::HashMap;
+use sqlx::Row as _;
+use std::collections::{BTreeMap, HashMap};
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
@@ -73,44 +73,57 @@ impl Changes {
     }
 
     pub async fn save(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        // One statement may name a row once; what is gone may have come back.
+        let mut rows: BTreeMap<(&str, String), (&LabelSet, Option<&Active>)> = BTreeMap::new();
         for (rule, labels, alert) in &self.0 {
-            match alert {
-                Some(alert) => write(tx, rule, labels, alert).await?,
-                None => {
-                    sqlx::query("DELETE FROM rule_alerts WHERE rule = $1 AND fingerprint = $2")
-                        .bind(rule)
-                        .bind(labels.fingerprint())
-                        .execute(&mut **tx)
-                        .await
-                        .doing("deleting the state of an alert")?;
-                }
+            rows.insert((rule, labels.fingerprint()), (labels, alert.as_ref()));
+        }
+        let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
+        let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
+        for rows in gone.chunks(ROWS) {
+            let sql =
+                format!("DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})", values(rows.len(), 2));
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for (rule, fingerprint) in rows {
+                query = query.bind(*rule).bind(fingerprint);
             }
+            query.execute(&mut **tx).await.doing("deleting states of alerts")?;
+        }
+        let kept = rows.iter().filter_map(|(key, (labels, alert))| Some((key, *labels, (*alert)?)));
+        for rows in kept.collect::<Vec<_>>().chunks(ROWS) {
+            write(tx, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn write(tx: &mut Tx, rule: &str, labels: &LabelSet, alert: &Active) -> Result<(), StoreError> {
-    sqlx::query(
+/// A state to be written: rule and fingerprint, labels, the state.
+type Row<'a> = (&'a (&'a str, String), &'a LabelSet, &'a Active);
+
+async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    let sql = format!(
         "INSERT INTO rule_alerts (rule, fingerprint, state, labels, annotations, value, active_us, fired_us, \
-         resolved_us, keep_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         resolved_us, keep_us) VALUES {} \
          ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
          value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
          resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-    )
-    .bind(rule)
-    .bind(labels.fingerprint())
-    .bind(alert.state.as_str())
-    .bind(json(labels))
-    .bind(json(&alert.annotations))
-    .bind(alert.value.to_string())
-    .bind(micros(alert.active_at))
-    .bind(alert.fired_at.map(micros))
-    .bind(alert.resolved_at.map(micros))
-    .bind(alert.keep_firing_since.map(micros))
-    .execute(&mut **tx)
-    .await
-    .doing("writing the state of an alert")?;
+        values(rows.len(), 10)
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for ((rule, fingerprint), labels, alert) in rows {
+        query = query
+            .bind(*rule)
+            .bind(fingerprint)
+            .bind(alert.state.as_str())
+            .bind(json(labels))
+            .bind(json(&alert.annotations))
+            .bind(alert.value.to_string())
+            .bind(micros(alert.active_at))
+            .bind(alert.fired_at.map(micros))
+            .bind(alert.resolved_at.map(micros))
+            .bind(alert.keep_firing_since.map(micros));
+    }
+    query.execute(&mut **tx).await.doing("writing the states of alerts")?;
     Ok(())
 }
 
@@ -154,7 +167,6 @@ mod tests {
     use crate::rules::unit_test::memory::Memory;
     use crate::rules::{Outcome, RuleSet, RulesBoard, load};
     use crate::store::testing::Database;
-    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
