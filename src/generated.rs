@@ -107,6 +107,7 @@ fn example(template: &template::Template) -> String {
     let context = template::Context {
         labels: &labels,
         value: f64::NAN,
+        now: jiff::Timestamp::UNIX_EPOCH,
         external_labels: &BTreeMap::new(),
         external_url: "",
         query: &|_| Ok(Vec::new()),

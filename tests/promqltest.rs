@@ -2,8 +2,8 @@
 //!
 //! The files are not part of this project: `PROMQLTEST_DIR` (default `../shared/promqltest`) names their directory; the
 //! test is skipped with a message if it is not there. What is wrong fails the test; what the engine refuses by name
-//! (native histograms, experimental functions) is counted. Annotations (`expect warn`, `expect info`) are not checked:
-//! the engine makes none. Past 500 lines because reader and runner of the one format stand together.
+//! (native histograms, experimental functions) is counted. Annotations (`expect warn`, `no_info` …) are checked with the
+//! value, but where native histograms are read, of which they speak then. Past 500 lines because reader and runner of the one format stand together.
 
 #[path = "promqltest/differential.rs"]
 mod differential;
@@ -12,7 +12,7 @@ mod remote;
 #[path = "support/mod.rs"]
 mod support;
 
-use ioc_watch::promql::{self, Labels, Query, QueryError, Run, STALE_NAN_BITS, Series, Storage, Value};
+use ioc_watch::promql::{self, Labels, Limits, Notes, Query, QueryError, Run, STALE_NAN_BITS, Series, Storage, Value};
 use promql_parser::label::Matchers;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,42 @@ struct Case<'a> {
     message: Option<(bool, String)>,
     ordered: bool,
     string: Option<String>,
+    notes: Vec<Expectation<'a>>,
     expected: Vec<&'a str>,
+}
+
+/// `expect [no_]warn` or `expect [no_]info`.
+struct Expectation<'a> {
+    is_warning: bool,
+    some: bool,
+    /// `msg:` or `regex:`; empty if any will do.
+    text: &'a str,
+}
+
+impl<'a> Expectation<'a> {
+    fn parse(line: &'a str) -> Option<Expectation<'a>> {
+        let (kind, text) = line.split_once(' ').unwrap_or((line, ""));
+        let (is_warning, some) = match kind {
+            "warn" => (true, true),
+            "no_warn" => (true, false),
+            "info" => (false, true),
+            "no_info" => (false, false),
+            _ => return None,
+        };
+        Some(Expectation { is_warning, some, text: text.trim() })
+    }
+
+    fn check(&self, notes: &Notes) -> Result<(), Miss> {
+        let found = if self.is_warning { &notes.warnings } else { &notes.infos };
+        let fits = |note: &String| match (self.text.strip_prefix("msg:"), self.text.strip_prefix("regex:")) {
+            (Some(message), _) => note == message.trim(),
+            (_, Some(regex)) => regex::Regex::new(regex.trim()).is_ok_and(|regex| regex.is_match(note)),
+            (None, None) => true,
+        };
+        let is_met = if self.some { !found.is_empty() && found.iter().all(fits) } else { found.is_empty() };
+        let (what, wanted) = (if self.is_warning { "warnings" } else { "infos" }, self.some);
+        if is_met { Ok(()) } else { Err(wrong(format!("{what} {found:?}, wanted: {wanted} {}", self.text))) }
+    }
 }
 
 enum Miss {
@@ -222,17 +257,28 @@ impl<'a> Runner<'a> {
     fn check_value(&self, case: &Case<'_>, query: &Query) -> Result<(), Miss> {
         match case.time {
             Time::Instant(at) => {
-                let value = promql::instant(&self.loaded, query, at).map_err(|error| Miss::Wrong(error.to_string()))?;
+                let result = promql::noted_instant(&self.loaded, query, at, Limits::default());
+                let (value, notes) = result.map_err(|error| Miss::Wrong(error.to_string()))?;
+                self.check_notes(case, query, &notes)?;
                 compare_instant(case, value)
             }
             Time::Range { from, to, step } => {
-                let result = promql::range(&self.loaded, query, from, to, step);
-                let series = result.map_err(|error| Miss::Wrong(error.to_string()))?;
+                let result = promql::noted_range(&self.loaded, query, (from, to, step), Limits::default());
+                let (series, notes) = result.map_err(|error| Miss::Wrong(error.to_string()))?;
+                self.check_notes(case, query, &notes)?;
                 let expected = expected_range(&case.expected, from, step)?;
                 let found = series.into_iter().map(|series| (series.labels, series.samples)).collect();
                 compare_series(expected, found)
             }
         }
+    }
+
+    /// Where native histograms are read, the notes are about them.
+    fn check_notes(&self, case: &Case<'_>, query: &Query, notes: &Notes) -> Result<(), Miss> {
+        if self.reads_histograms(query) {
+            return Ok(());
+        }
+        case.notes.iter().try_for_each(|expected| expected.check(notes))
     }
 
     fn check_failure(&self, case: &Case<'_>, query: &Query) -> Result<(), Miss> {
@@ -300,6 +346,7 @@ fn parse_case<'a>(line: usize, text: &'a str, block: &[&'a str]) -> Result<Case<
         message: None,
         ordered: command == "eval_ordered",
         string: None,
+        notes: Vec::new(),
         expected: Vec::new(),
     };
     for line in block {
@@ -318,7 +365,10 @@ fn parse_case<'a>(line: usize, text: &'a str, block: &[&'a str]) -> Result<Case<
                 case.string = Some(quoted.trim()[1..quoted.trim().len() - 1].to_owned());
             }
             Some(text) if text.starts_with("range vector") => case.expected.push(line),
-            Some(_) => {}
+            Some(text) => match Expectation::parse(text) {
+                Some(expected) => case.notes.push(expected),
+                None => return Err(wrong(format!("not understood: {text}"))),
+            },
             None => case.expected.push(line),
         }
     }

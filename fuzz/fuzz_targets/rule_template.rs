@@ -15,6 +15,7 @@ fuzz_target!(|text: &str| {
     let context = Context {
         labels: &labels,
         value: 0.2135,
+        now: jiff::Timestamp::UNIX_EPOCH,
         external_labels: &labels,
         external_url: "http://ioc/",
         query: &query,

@@ -21,6 +21,12 @@ impl Check {
             Ok(prepared) => {
                 println!("{}", summary(&prepared.config));
                 print!("{}", memory(&prepared));
+                for place in prepared.unforeseen() {
+                    eprintln!(
+                        "warning: {place} asks the history with a query that is put together there: what it reads is \
+                         kept for history.window, or as long as history.keep says"
+                    );
+                }
                 if let Some(warning) = prepared.config.server.users.as_ref().and_then(Users::exposure) {
                     eprintln!("warning: {warning}");
                 }

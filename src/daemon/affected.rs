@@ -151,7 +151,7 @@ mod tests {
                 annotations: Default::default(),
                 starts_at,
                 ends_at: None,
-                generator_url: String::new(),
+                generator_url: "".into(),
                 end_is_assumed: false,
             }
         };

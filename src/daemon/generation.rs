@@ -157,8 +157,9 @@ fn spawn_ruling(foundation: &Foundation, prepared: &Prepared, group: &Group) {
             ruling::sample(history.clone(), metrics.clone(), tick, sampled.clone(), stop)
         });
     }
-    // Until the next ruler has taken up the alerts there is none to show.
-    foundation.board.show(None);
+    if config.rules.evaluate == Evaluate::External {
+        foundation.board.show(None);
+    }
     if config.rules.evaluate == Evaluate::Embedded {
         let parts = ruling::Parts {
             rules: prepared.rules.clone(),

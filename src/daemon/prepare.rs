@@ -66,6 +66,14 @@ pub fn prepare(file: &Path) -> Result<Prepared, Vec<Problem>> {
     Ok(Prepared { config: Arc::new(config), org, rules, inventory, fees: Arc::new(fees), needs, estimate })
 }
 
+impl Prepared {
+    /// See [`RuleSet::unforeseen`]; nothing if the history of this daemon is not asked.
+    pub fn unforeseen(&self) -> Vec<String> {
+        let is_asked = self.config.rules.evaluate == Evaluate::Embedded && self.config.history.remote.is_none();
+        if is_asked { self.rules.unforeseen() } else { Vec::new() }
+    }
+}
+
 /// What is said if the history may need more than it may take.
 fn excess(estimate: &Estimate, max_memory: u64) -> String {
     let mut text = format!(

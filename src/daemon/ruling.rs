@@ -89,9 +89,17 @@ pub async fn rule(
 ) -> Result<(), RulingError> {
     let labels = BTreeMap::from([("agency".to_string(), parts.site_agency.clone())]);
     let mut ruler = Ruler::new(parts.rules.clone(), &parts.external_url, labels, parts.history_since);
-    let n_restored = ruler.restore(&parts.store).await.map_err(RulingError::Restore)?;
-    if n_restored > 0 {
-        tracing::info!(alerts.restored = n_restored, "took up {n_restored} alerts where the last run left them");
+    match parts.board.take().await {
+        Some(old) => ruler.adopt(old),
+        None => {
+            let n_restored = ruler.restore(&parts.store).await.map_err(RulingError::Restore)?;
+            if n_restored > 0 {
+                tracing::info!(
+                    alerts.restored = n_restored,
+                    "took up {n_restored} alerts where the last run left them"
+                );
+            }
+        }
     }
     // What rules recorded that are there no more ends.
     parts.history.end_owners_except(&ruler.known_ids(), Timestamp::now());

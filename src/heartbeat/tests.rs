@@ -58,10 +58,10 @@ fn alert(name: &str, cluster: &str, ends: Option<Timestamp>) -> Alert {
     let labels = [("alertname", name), ("cluster", cluster)];
     Alert {
         labels: labels.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect(),
-        annotations: BTreeMap::new(),
+        annotations: Default::default(),
         starts_at: wall(0),
         ends_at: ends,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     }
 }

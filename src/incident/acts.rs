@@ -120,7 +120,7 @@ impl Incidents {
 /// What all alerts that fire in an incident have in common: what they are grouped by, or else every label.
 fn common(incident: &life::Incident, group_by: &[String]) -> Vec<Matcher> {
     let mut firing = incident.firing().into_iter().map(|member| &member.alert.labels);
-    let mut labels: BTreeMap<String, String> = firing.next().cloned().unwrap_or_default();
+    let mut labels: BTreeMap<String, String> = firing.next().map(|labels| (**labels).clone()).unwrap_or_default();
     firing.for_each(|others| labels.retain(|name, value| others.get(name) == Some(value)));
     let is_grouped = group_by.iter().any(|name| labels.contains_key(name));
     labels.retain(|name, _| !is_grouped || group_by.contains(name));

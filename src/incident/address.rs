@@ -139,7 +139,7 @@ mod tests {
             annotations: Default::default(),
             starts_at: Timestamp::UNIX_EPOCH,
             ends_at: None,
-            generator_url: String::new(),
+            generator_url: "".into(),
             end_is_assumed: false,
         }
     }

@@ -185,10 +185,10 @@ mod tests {
             let labels = text.split(' ').filter_map(|pair| pair.split_once('='));
             let alert = Alert {
                 labels: labels.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
-                annotations: BTreeMap::new(),
+                annotations: Default::default(),
                 starts_at: Timestamp::UNIX_EPOCH,
                 ends_at: None,
-                generator_url: String::new(),
+                generator_url: "".into(),
                 end_is_assumed: false,
             };
             assert_eq!(about(&alert), expected, "{text}");

@@ -44,10 +44,10 @@ fn alerts(text: &str, second: i64) -> Vec<(Alert, Severity)> {
             let (sign, name) = word.split_at(1);
             let alert = Alert {
                 labels: [("alertname".to_string(), name.to_string())].into(),
-                annotations: BTreeMap::new(),
+                annotations: Default::default(),
                 starts_at: at(second),
                 ends_at: (sign == "-").then(|| at(second)),
-                generator_url: String::new(),
+                generator_url: "".into(),
                 end_is_assumed: false,
             };
             (alert, if sign == "!" { Severity::Critical } else { Severity::Warning })

@@ -127,7 +127,7 @@ impl Incidents {
         };
         let mut alerts: Vec<Listed> = firing.map(listed).collect();
         drop(state);
-        alerts.sort_by(|a, b| a.alert.labels.cmp(&b.alert.labels));
+        alerts.sort_by(|a, b| a.alert.labels.iter().cmp(&b.alert.labels));
         alerts
     }
 

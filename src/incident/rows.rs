@@ -4,7 +4,7 @@
 use super::address::Severity;
 use super::letter::Told;
 use super::life::{Excused, Incident, Member, Why};
-use crate::alert::Alert;
+use crate::alert::{Alert, LabelSet};
 use crate::attribution::Cause;
 use crate::config::organisation::Area;
 use crate::config::site::Language;
@@ -169,8 +169,8 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
     let time = |name: &str| row.try_get::<Option<i64>, _>(name).map(|us| us.map(from_micros));
     let (severity, labels, annotations): (String, String, String) =
         (row.try_get("severity")?, row.try_get("labels")?, row.try_get("annotations")?);
-    let (Some(severity), Ok(labels), Ok(annotations)) =
-        (Severity::parse(&severity), serde_json::from_str(&labels), serde_json::from_str(&annotations))
+    let (Some(severity), Some(labels), Some(annotations)) =
+        (Severity::parse(&severity), texts(&labels), texts(&annotations))
     else {
         return Ok(None);
     };
@@ -179,7 +179,7 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
         annotations,
         starts_at: from_micros(row.try_get("starts_us")?),
         ends_at: time("ends_us")?,
-        generator_url: row.try_get("generator_url")?,
+        generator_url: row.try_get::<String, _>("generator_url")?.into(),
         // Whatever is posted after a restart says more than the grace that follows one.
         end_is_assumed: true,
     };
@@ -194,6 +194,10 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
     let updated = resolved.unwrap_or(alert.starts_at);
     let member = Member { alert, severity, resolved, excused, freed, dismissed, updated };
     Ok(Some((row.try_get("fingerprint")?, member)))
+}
+
+fn texts(json: &str) -> Option<LabelSet> {
+    serde_json::from_str::<BTreeMap<String, String>>(json).ok().map(LabelSet::from)
 }
 
 fn read_told(row: &AnyRow) -> Result<Told, sqlx::Error> {

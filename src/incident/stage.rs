@@ -297,7 +297,7 @@ impl Incidents {
         let firing = members.filter(|member| member.resolved.is_none()).chain(state.recorded.values());
         let mut alerts: Vec<Alert> = firing.map(|member| member.alert.clone()).collect();
         drop(state);
-        alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
+        alerts.sort_by(|a, b| a.labels.iter().cmp(&b.labels));
         alerts
     }
 

@@ -134,7 +134,7 @@ async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result
         for ((incident, fingerprint), member) in chunk {
             let (alert, excused) = (&member.alert, member.excused.as_ref());
             query = query.bind(*incident).bind(fingerprint).bind(member.severity.as_str());
-            query = query.bind(json(&alert.labels)).bind(json(&alert.annotations)).bind(&alert.generator_url);
+            query = query.bind(json(&alert.labels)).bind(json(&alert.annotations)).bind(&*alert.generator_url);
             query = query.bind(micros(alert.starts_at)).bind(alert.ends_at.map(micros));
             query = query.bind(member.resolved.map(micros)).bind(excused.map(|excused| micros(excused.since)));
             query = query.bind(excused.map(|excused| excused.why.as_str()));

@@ -20,6 +20,7 @@ pub fn evaluate<'s>(
         (Aggregation::TopK, Some(Data::Scalar(k))) => select(key, elements, k, true),
         (Aggregation::BottomK, Some(Data::Scalar(k))) => select(key, elements, k, false),
         (Aggregation::Quantile, Some(Data::Scalar(q))) => {
+            evaluation.notes.quantile(q, aggregate.places.argument(0));
             Ok(groups(key, &elements, Values::default, |group, value| {
                 group.0.push((value, 1));
             })

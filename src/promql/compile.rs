@@ -3,7 +3,7 @@
 use super::functions::{self, Function};
 use super::labels::NAME;
 use super::node::*;
-use super::{QueryError, text};
+use super::{QueryError, places, text};
 use promql_parser::label::{MatchOp, Matcher, Matchers};
 use promql_parser::parser::{self, Expr, token};
 use std::sync::Arc;
@@ -35,7 +35,8 @@ impl Query {
         let prepared = text::prepare(text)?;
         let (root, selectors) = on_deep_stack(&prepared, || {
             let parsed = parser::parse(&prepared).map_err(|message| refusal(&prepared, message))?;
-            let mut compiler = Compiler { selectors: 0 };
+            let calls = places::calls(text);
+            let mut compiler = Compiler { text, selectors: 0, n_calls: 0, calls: &calls };
             let root = compiler.node(parsed, 0)?;
             Ok((root, compiler.selectors))
         })?;
@@ -169,11 +170,29 @@ fn refusal(text: &str, message: String) -> QueryError {
     QueryError::Syntax(message)
 }
 
-struct Compiler {
+struct Compiler<'a> {
+    text: &'a str,
     selectors: usize,
+    /// Those met so far.
+    n_calls: usize,
+    /// In the order of the text, in which the tree is walked too.
+    calls: &'a [places::Call],
 }
 
-impl Compiler {
+impl Compiler<'_> {
+    /// Of the next call.
+    fn places(&mut self) -> Places {
+        let Some(call) = self.calls.get(self.n_calls) else { return Places::default() };
+        self.n_calls += 1;
+        let place = |offset: &usize| {
+            let before = &self.text.as_bytes()[..*offset];
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+            Place { line: line as u32, column: column as u32 }
+        };
+        Places { call: place(&call.start), arguments: call.arguments.iter().map(place).collect() }
+    }
+
     fn node(&mut self, expr: Expr, depth: usize) -> Result<Node, QueryError> {
         if depth > text::MAX_DEPTH {
             return Err(text::too_deep());
@@ -201,6 +220,7 @@ impl Compiler {
             Expr::Aggregate(aggregate) => Node::Aggregate(Box::new(self.aggregate(aggregate, depth)?)),
             Expr::Call(call) => {
                 let function = Function::find(&call.func)?;
+                let places = self.places();
                 let arguments = call
                     .args
                     .args
@@ -208,7 +228,7 @@ impl Compiler {
                     .map(|argument| self.node(*argument, depth + 1))
                     .collect::<Result<Vec<Node>, _>>()?;
                 functions::check(&call.func, &arguments)?;
-                Node::Call { function, arguments }
+                Node::Call { function, arguments, places }
             }
             Expr::Extension(_) => return Err(QueryError::Unsupported("an extension node".into())),
         })
@@ -259,6 +279,7 @@ impl Compiler {
 
     fn aggregate(&mut self, aggregate: parser::AggregateExpr, depth: usize) -> Result<Aggregate, QueryError> {
         let operation = aggregation(aggregate.op)?;
+        let places = self.places();
         let parameter = aggregate.param.map(|parameter| self.node(*parameter, depth + 1)).transpose()?;
         let inner = self.node(*aggregate.expr, depth + 1)?;
         let (without, labels) = match aggregate.modifier {
@@ -273,7 +294,7 @@ impl Compiler {
             return Err(QueryError::Syntax("invalid label name \"\"".into()));
         }
         let labels = sorted(labels).iter().map(|label| Arc::from(label.as_str())).collect();
-        Ok(Aggregate { operation, parameter, inner, without, labels })
+        Ok(Aggregate { operation, parameter, places, inner, without, labels })
     }
 }
 

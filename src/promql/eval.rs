@@ -4,6 +4,7 @@ use super::collected::Collected;
 use super::element::{Element, Name, Tags, same_labelset};
 use super::keys::Index;
 use super::node::{Node, Selector, Subquery};
+use super::notes::{Notebook, Notes};
 use super::view::{Locator, RangeView, value_at};
 use super::{
     Labels, Limits, Query, QueryError, Sample, SampleSeries, Series, Storage, Value, aggregate, binary, functions,
@@ -40,7 +41,26 @@ pub fn instant(storage: &dyn Storage, query: &Query, at_ms: i64) -> Result<Value
 /// # Errors
 /// As [`instant`]; `Timeout` after the deadline.
 pub fn instant_within(storage: &dyn Storage, query: &Query, at_ms: i64, limits: Limits) -> Result<Value, QueryError> {
-    let evaluation = Evaluation::new(storage, query, (at_ms, at_ms), limits);
+    at_one_moment(&Evaluation::new(storage, query, (at_ms, at_ms), limits), query, at_ms)
+}
+
+/// [`instant_within`], with what is to be told about the query.
+///
+/// # Errors
+/// As [`instant_within`].
+pub fn noted_instant(
+    storage: &dyn Storage,
+    query: &Query,
+    at_ms: i64,
+    limits: Limits,
+) -> Result<(Value, Notes), QueryError> {
+    let mut evaluation = Evaluation::new(storage, query, (at_ms, at_ms), limits);
+    evaluation.notes = Notebook::open();
+    let value = at_one_moment(&evaluation, query, at_ms)?;
+    Ok((value, evaluation.notes.close()))
+}
+
+fn at_one_moment(evaluation: &Evaluation<'_>, query: &Query, at_ms: i64) -> Result<Value, QueryError> {
     if matches!(&*query.root, Node::Range { .. } | Node::Subquery(_)) {
         let mut matrix = Vec::new();
         let mut over = false;
@@ -103,6 +123,32 @@ pub fn range_within(
     (from_ms, to_ms, step_ms): (i64, i64, i64),
     limits: Limits,
 ) -> Result<Vec<SampleSeries>, QueryError> {
+    let mut evaluation = Evaluation::new(storage, query, (from_ms, to_ms), limits);
+    evaluation.is_range = true;
+    at_every_step(&evaluation, query, (from_ms, to_ms, step_ms))
+}
+
+/// [`range_within`], with what is to be told about the query.
+///
+/// # Errors
+/// As [`range_within`].
+pub fn noted_range(
+    storage: &dyn Storage,
+    query: &Query,
+    (from_ms, to_ms, step_ms): (i64, i64, i64),
+    limits: Limits,
+) -> Result<(Vec<SampleSeries>, Notes), QueryError> {
+    let mut evaluation = Evaluation::new(storage, query, (from_ms, to_ms), limits);
+    (evaluation.is_range, evaluation.notes) = (true, Notebook::open());
+    let series = at_every_step(&evaluation, query, (from_ms, to_ms, step_ms))?;
+    Ok((series, evaluation.notes.close()))
+}
+
+fn at_every_step(
+    evaluation: &Evaluation<'_>,
+    query: &Query,
+    (from_ms, to_ms, step_ms): (i64, i64, i64),
+) -> Result<Vec<SampleSeries>, QueryError> {
     if step_ms <= 0 {
         return Err(QueryError::Execution("the step must be positive".into()));
     }
@@ -111,7 +157,6 @@ pub fn range_within(
             "invalid expression type for range query, must be Scalar or instant Vector".into(),
         ));
     }
-    let evaluation = Evaluation::new(storage, query, (from_ms, to_ms), limits);
     let collected = evaluation.steps(&query.root, from_ms, to_ms, step_ms)?;
     let mut merged: HashMap<Labels, Vec<(i64, f64)>> = HashMap::new();
     for series in &collected.series {
@@ -154,6 +199,9 @@ pub struct Evaluation<'s> {
     timed: Cell<u64>,
     /// Compiled once, not at every step.
     regexes: RefCell<HashMap<String, regex::Regex>>,
+    /// It is a range query's, even if that has one step only.
+    pub is_range: bool,
+    pub notes: Notebook,
 }
 
 /// The clock is looked at again after so many samples: about a millisecond.
@@ -175,6 +223,8 @@ impl<'s> Evaluation<'s> {
             held: Cell::new(0),
             timed: Cell::new(0),
             regexes: RefCell::default(),
+            is_range: false,
+            notes: Notebook::default(),
         };
         evaluation.find_windows(&query.root, start_ms, end_ms);
         evaluation
@@ -224,7 +274,9 @@ impl<'s> Evaluation<'s> {
             },
             Node::Binary(expression) => binary::evaluate(self, expression, at_ms)?,
             Node::Aggregate(expression) => Data::Vector(aggregate::evaluate(self, expression, at_ms)?),
-            Node::Call { function, arguments } => functions::evaluate(self, *function, arguments, at_ms)?,
+            Node::Call { function, arguments, places } => {
+                functions::evaluate(self, *function, (arguments, places), at_ms)?
+            }
         })
     }
 

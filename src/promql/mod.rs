@@ -10,6 +10,7 @@
 //! | `node`, `compile` | our tree, made from the parser's; refusals |
 //! | `eval` | one evaluation: selection, subqueries, steps |
 //! | `element`, `collected` | what a node gives at one moment, and what many steps give |
+//! | `notes`, `places` | what is told beside the result, and the place in the text that it is about |
 //! | `view` | the runs of a series in a window |
 //! | `binary`, `aggregate`, `functions` | the operators |
 
@@ -23,13 +24,16 @@ mod functions;
 mod keys;
 mod labels;
 mod node;
+mod notes;
 mod number;
+mod places;
 mod text;
 mod view;
 
 pub use compile::Query;
-pub use eval::{instant, instant_within, range, range_within};
+pub use eval::{instant, instant_within, noted_instant, noted_range, range, range_within};
 pub use labels::Labels;
+pub use notes::Notes;
 pub use number::format as format_value;
 pub use view::{Locator, value_at};
 

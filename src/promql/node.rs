@@ -22,7 +22,35 @@ pub enum Node {
     Call {
         function: Function,
         arguments: Vec<Node>,
+        places: Places,
     },
+}
+
+/// Where something stands in the text: line and column in bytes, from 1. The default is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    pub line: u32,
+    pub column: u32,
+}
+
+impl std::fmt::Display for Place {
+    /// ` (1:6)`; nothing if it is not known.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.line == 0 { Ok(()) } else { write!(f, " ({}:{})", self.line, self.column) }
+    }
+}
+
+/// Where a call and its arguments stand.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    pub call: Place,
+    pub arguments: Vec<Place>,
+}
+
+impl Places {
+    pub fn argument(&self, position: usize) -> Place {
+        self.arguments.get(position).copied().unwrap_or_default()
+    }
 }
 
 /// What a node evaluates to.
@@ -169,6 +197,7 @@ pub enum Cardinality {
 pub struct Aggregate {
     pub operation: Aggregation,
     pub parameter: Option<Node>,
+    pub places: Places,
     pub inner: Node,
     pub without: bool,
     /// Sorted.

@@ -1,27 +1,29 @@
 //! The pure step of an alerting rule's state, as Prometheus's `rules/alerting.go`: inactive, pending, firing, kept
 //! firing, resolved. Times stand in the state; the clock is never read.
 //!
-//! Two differences, both so that nobody is told what is not known:
+//! Three differences, the first two so that nobody is told what is not known:
 //!
 //! - An alert restored after a restart that is not in the result stays as it was until its data are there: until its
 //!   subject has been present in [`super::shape::presence`] for [`CONFIRM`] without the alert holding, or [`GIVE_UP`]
 //!   after the start.
 //! - A rule that exceeds its limit fails and keeps its alerts; Prometheus forgets them.
+//! - A resolved alert is kept until its end was handed on, not for 15 minutes: it is handed on in a transaction, which
+//!   either happened or did not.
 
 use super::to_labels;
+use crate::alert::LabelSet;
 use crate::promql::Labels;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::Arc;
+use std::collections::hash_map::{Entry, HashMap};
 use std::time::Duration;
 
-pub(super) type LabelMap = BTreeMap<String, String>;
+pub(super) type LabelMap = std::collections::BTreeMap<String, String>;
 /// The alerts of one rule by their labels.
-pub(super) type Alerts = BTreeMap<Arc<LabelMap>, Active>;
+pub(super) type Alerts = HashMap<LabelSet, Active>;
 
-/// How long a resolved alert is reported again, as Prometheus does: a receiver that missed the first report gets it.
-pub(super) const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
+/// An alert that fires and has not changed is handed on again after so long, as Prometheus does
+/// (`rules.alert.resend-delay`); until then its annotations may be those of an earlier value.
+pub(super) const RESEND: Duration = Duration::from_secs(60);
 /// How long a restored alert's data must be there without it holding before it resolves: two checks of 30 s.
 pub(super) const CONFIRM: Duration = Duration::from_secs(60);
 /// When a restored alert whose data never came resolves, after the start.
@@ -52,8 +54,12 @@ impl State {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Active {
     pub state: State,
-    pub annotations: Arc<LabelMap>,
+    pub annotations: LabelSet,
+    /// The value that the annotations were made for; `None` if they are to be made anew.
+    pub annotated: Option<f64>,
     pub value: f64,
+    /// The labels of the result; `None` until there was one since the start.
+    pub series: Option<Labels>,
     /// When the expression began to hold.
     pub active_at: Timestamp,
     pub fired_at: Option<Timestamp>,
@@ -65,6 +71,12 @@ pub(super) struct Active {
     pub hit: Option<Hit>,
     /// Noted for the first time in it.
     pub is_new: bool,
+    /// The state database does not have this state.
+    pub is_unsaved: bool,
+    /// When it was handed on last.
+    pub told: Option<Timestamp>,
+    /// When it was handed on without being kept yet.
+    pub telling: Option<Timestamp>,
     /// In this state: the labels of its `ALERTS` and its `ALERTS_FOR_STATE` series, once they were recorded.
     pub recorded: Option<(State, Labels, Labels)>,
 }
@@ -78,8 +90,18 @@ pub(super) struct Restored {
 /// What the expression gave for one label set.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Hit {
-    pub annotations: Arc<LabelMap>,
+    pub series: Labels,
     pub value: f64,
+    /// Unless those that it has will do.
+    pub annotations: Option<Annotations>,
+}
+
+/// What the templates gave.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Annotations {
+    pub texts: LabelSet,
+    /// Some of them could not be expanded.
+    pub failed: bool,
 }
 
 /// What the step needs to know of its rule and of the world.
@@ -92,19 +114,12 @@ pub(super) struct Setting<'a> {
     pub is_present: &'a dyn Fn(&LabelMap) -> bool,
 }
 
-/// Notes what the expression gave at `now`, for [`step`]. False, and all as it was, if two results have the same labels.
-pub(super) fn note(active: &mut Alerts, hits: Vec<(Arc<LabelMap>, Hit)>, now: Timestamp) -> bool {
-    for (labels, hit) in hits {
-        let alert = match active.entry(labels) {
-            Entry::Vacant(place) => place.insert(Active { is_new: true, ..Active::new(now) }),
-            Entry::Occupied(place) => place.into_mut(),
-        };
-        if alert.hit.replace(hit).is_some() {
-            forget(active);
-            return false;
-        }
+/// Where a result with these labels is noted at `now`, as its [`Active::hit`], for [`step`].
+pub(super) fn place(active: &mut Alerts, labels: LabelSet, now: Timestamp) -> &mut Active {
+    match active.entry(labels) {
+        Entry::Vacant(place) => place.insert(Active { is_new: true, ..Active::new(now) }),
+        Entry::Occupied(place) => place.into_mut(),
     }
-    true
 }
 
 /// Takes back what was noted.
@@ -115,9 +130,9 @@ pub(super) fn forget(active: &mut Alerts) {
     });
 }
 
-/// One evaluation at `now`, of which the results were noted. Returns the labels whose stored state changed.
-pub(super) fn step(active: &mut Alerts, setting: &Setting<'_>, now: Timestamp) -> Vec<Arc<LabelMap>> {
-    let mut changed = Vec::new();
+/// One evaluation at `now`, of which the results were noted. Returns the labels of those that are forgotten.
+pub(super) fn step(active: &mut Alerts, setting: &Setting<'_>, now: Timestamp) -> Vec<LabelSet> {
+    let mut gone = Vec::new();
     active.retain(|labels, alert| {
         let before = (alert.state, alert.keep_firing_since);
         let is_new = alert.is_new;
@@ -128,20 +143,23 @@ pub(super) fn step(active: &mut Alerts, setting: &Setting<'_>, now: Timestamp) -
             }
             None => is_unknown(labels, alert, setting, now) || step_missing(alert, setting, now),
         };
-        if !keep || is_new || before != (alert.state, alert.keep_firing_since) {
-            changed.push(labels.clone());
+        alert.is_unsaved |= is_new || before != (alert.state, alert.keep_firing_since);
+        if !keep {
+            gone.push(labels.clone());
         }
         keep
     });
-    changed
+    gone
 }
 
 impl Active {
     pub fn new(now: Timestamp) -> Active {
         Active {
             state: State::Pending,
-            annotations: Arc::default(),
+            annotations: LabelSet::default(),
+            annotated: None,
             value: f64::NAN,
+            series: None,
             active_at: now,
             fired_at: None,
             resolved_at: None,
@@ -149,6 +167,9 @@ impl Active {
             restored: None,
             hit: None,
             is_new: false,
+            is_unsaved: false,
+            told: None,
+            telling: None,
             recorded: None,
         }
     }
@@ -160,13 +181,35 @@ impl Active {
         }
         self.is_new = false;
         self.value = hit.value;
-        self.annotations = hit.annotations;
+        self.renew(hit.annotations);
+        self.series = Some(hit.series);
         self.restored = None;
         self.keep_firing_since = None;
         if self.state == State::Pending && elapsed(self.active_at, now) >= hold {
             self.state = State::Firing;
             self.fired_at = Some(now);
         }
+    }
+
+    /// Takes annotations that were made for its value.
+    pub fn renew(&mut self, annotations: Option<Annotations>) {
+        if let Some(annotations) = annotations {
+            self.annotations = annotations.texts;
+            self.annotated = (!annotations.failed).then_some(self.value);
+        }
+    }
+
+    /// Whether it is to be handed on at `now`.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let is_old = |told: Timestamp| now < told || elapsed(told, now) >= RESEND;
+        self.state != State::Pending && (self.is_unsaved || self.told.is_none_or(is_old))
+    }
+
+    /// What it was is kept and handed on. False if nobody has to know of it any more.
+    pub fn committed(&mut self) -> bool {
+        self.is_unsaved = false;
+        self.told = self.telling.take().or(self.told);
+        self.state != State::Resolved
     }
 
     /// Its `ALERTS` and `ALERTS_FOR_STATE` samples; none of one that is resolved.
@@ -206,7 +249,7 @@ fn is_unknown(labels: &LabelMap, alert: &mut Active, setting: &Setting<'_>, now:
 fn step_missing(alert: &mut Active, setting: &Setting<'_>, now: Timestamp) -> bool {
     match alert.state {
         State::Pending => false,
-        State::Resolved => alert.resolved_at.is_some_and(|at| elapsed(at, now) <= RESOLVED_RETENTION),
+        State::Resolved => true,
         State::Firing => {
             if !setting.keep_firing_for.is_zero() {
                 let since = *alert.keep_firing_since.get_or_insert(now);
@@ -235,8 +278,8 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    fn labels() -> LabelMap {
-        BTreeMap::from([("a".to_owned(), "b".to_owned())])
+    fn labels() -> LabelSet {
+        LabelSet::from([("a".to_owned(), "b".to_owned())])
     }
 
     struct Story {
@@ -247,10 +290,12 @@ mod tests {
     }
 
     impl Story {
-        /// One step; the state after it and whether it is to be stored.
+        /// One step, handed on; the state after it and whether it was to be stored.
         fn step(&mut self, second: i64, holds: bool) -> (Option<State>, bool) {
-            let hits = holds.then(|| (Arc::new(labels()), Hit { annotations: Arc::default(), value: 1.0 }));
-            assert!(note(&mut self.active, hits.into_iter().collect(), at(second)));
+            if holds {
+                let hit = Hit { series: Labels::new([]), annotations: None, value: 1.0 };
+                place(&mut self.active, labels(), at(second)).hit = Some(hit);
+            }
             let present = self.present;
             let setting = Setting {
                 hold: Duration::from_secs(self.hold),
@@ -258,32 +303,50 @@ mod tests {
                 started: at(0),
                 is_present: &|_| present,
             };
-            let changed = step(&mut self.active, &setting, at(second));
-            (self.active.get(&labels()).map(|alert| alert.state), !changed.is_empty())
+            let gone = step(&mut self.active, &setting, at(second));
+            let alert = self.active.get(&labels());
+            let (state, is_unsaved) = (alert.map(|alert| alert.state), alert.is_some_and(|alert| alert.is_unsaved));
+            self.active.retain(|_, alert| alert.committed());
+            (state, is_unsaved || !gone.is_empty())
         }
     }
 
     fn story(hold: u64, keep: u64) -> Story {
-        Story { active: BTreeMap::new(), hold, keep, present: false }
+        Story { active: Alerts::new(), hold, keep, present: false }
     }
 
     fn restored(state: State, hold: u64) -> Story {
         let mut alert = Active::new(at(-100));
         alert.state = state;
         alert.restored = Some(Restored::default());
-        Story { active: Alerts::from([(Arc::new(labels()), alert)]), ..story(hold, 0) }
+        Story { active: Alerts::from([(labels(), alert)]), ..story(hold, 0) }
     }
 
     #[test]
-    fn an_alert_waits_fires_resolves_is_reported_for_15_minutes_and_forgotten() {
+    fn an_alert_waits_fires_resolves_and_is_forgotten() {
         let mut story = story(30, 0);
         assert_eq!(story.step(0, true), (Some(Pending), true));
         assert_eq!(story.step(15, true), (Some(Pending), false));
         assert_eq!(story.step(30, true), (Some(Firing), true));
         assert_eq!(story.step(45, true), (Some(Firing), false));
         assert_eq!(story.step(60, false), (Some(Resolved), true));
-        assert_eq!(story.step(60 + 900, false), (Some(Resolved), false));
-        assert_eq!(story.step(60 + 901, false), (None, true));
+        assert_eq!(story.step(75, false), (None, false));
+    }
+
+    #[test]
+    fn an_alert_is_handed_on_when_it_changes_and_every_minute() {
+        let mut alert = Active::new(at(0));
+        assert!(!alert.is_due(at(0)));
+        alert.state = Firing;
+        alert.telling = Some(at(0));
+        assert!(alert.is_due(at(0)));
+        assert!(alert.committed());
+        for (second, is_due) in [(0, false), (59, false), (60, true), (-1, true)] {
+            assert_eq!(alert.is_due(at(second)), is_due, "{second}");
+        }
+        (alert.state, alert.is_unsaved) = (Resolved, true);
+        assert!(alert.is_due(at(15)));
+        assert!(!alert.committed());
     }
 
     #[test]
@@ -296,26 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn without_for_it_fires_at_once_and_a_resolved_one_begins_anew() {
+    fn without_for_it_fires_at_once_and_one_that_ended_begins_anew() {
         let mut story = story(0, 0);
         assert_eq!(story.step(0, true), (Some(Firing), true));
         assert_eq!(story.step(15, false), (Some(Resolved), true));
         assert_eq!(story.step(30, true), (Some(Firing), true));
         assert_eq!(story.active[&labels()].active_at, at(30));
         assert_eq!(story.active[&labels()].resolved_at, None);
-    }
-
-    #[test]
-    fn two_results_of_one_label_set_change_nothing() {
-        let mut story = story(0, 0);
-        story.step(0, true);
-        let before = story.active.clone();
-        let hit = |name: &str| {
-            let labels = LabelMap::from([("a".to_owned(), name.to_owned())]);
-            (Arc::new(labels), Hit { annotations: Arc::default(), value: 2.0 })
-        };
-        assert!(!note(&mut story.active, vec![hit("b"), hit("new"), hit("new")], at(15)));
-        assert_eq!(story.active, before);
     }
 
     #[test]

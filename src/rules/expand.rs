@@ -1,126 +1,189 @@
-//! The labels and annotations of alerts, from the templates of their rule. They are remembered for as long as nothing
-//! that they are made of changes: most alerts are the same at every evaluation.
+//! The labels and annotations of alerts, from the templates of their rule. Labels are remembered, and annotations made
+//! anew, for as long as nothing that they are made of changes: most alerts are the same at every evaluation. Annotations
+//! that show the value are made anew only when somebody reads them.
 
-use super::alerting::{Hit, LabelMap};
+use super::alerting::{self, Active, Alerts, Annotations, Hit, LabelMap, State};
 use super::ruler::vector;
 use super::template::{Context, Sample, Template};
 use super::{AlertingRule, Engine, to_map};
+use crate::alert::LabelSet;
 use crate::promql::{Labels, Query};
 use jiff::Timestamp;
 use std::collections::HashMap;
-use std::sync::Arc;
 
-/// What the templates of one rule gave at its last evaluation, by the labels of the result.
+/// What the labels of one rule's alerts were at its last evaluation, by the labels of the result.
 #[derive(Default)]
-pub(super) struct Remembered(HashMap<Labels, Expanded>);
+pub(super) struct Remembered(HashMap<Labels, Known>);
 
-struct Expanded {
-    labels: Arc<LabelMap>,
-    annotations: Arc<LabelMap>,
+struct Known {
+    labels: LabelSet,
     /// Of the result that they were made for.
     value: f64,
     /// Whether this evaluation has the result too.
     is_used: bool,
 }
 
+/// What all templates see besides the result.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub external_labels: &'a LabelMap,
+    pub external_url: &'a str,
+}
+
+/// What the templates of a rule read.
+struct Reads {
+    /// Labels or annotations ask the engine or the clock: their texts may be others at every evaluation.
+    volatile_labels: bool,
+    volatile_annotations: bool,
+    labels_value: bool,
+}
+
+/// What could not be expanded.
+#[derive(Default)]
+pub(super) struct Errors {
+    /// Each once.
+    pub messages: Vec<String>,
+    n_failed: usize,
+}
+
+impl Errors {
+    /// As Prometheus: an error becomes the text, so that the alert goes out all the same.
+    fn expand(&mut self, name: &str, template: &Template, context: &Context<'_>) -> String {
+        template.expand(context).unwrap_or_else(|error| {
+            self.n_failed += 1;
+            let message = format!("template of {name}: {error}");
+            if !self.messages.contains(&message) {
+                self.messages.push(message);
+            }
+            format!("<error expanding template: {error}>")
+        })
+    }
+
+    fn annotations(&mut self, rule: &AlertingRule, context: &Context<'_>) -> Annotations {
+        let n_failed = self.n_failed;
+        let texts =
+            rule.annotations.iter().map(|(name, template)| (name.clone(), self.expand(name, template, context)));
+        let texts = texts.filter(|(_, text)| !text.is_empty()).collect();
+        Annotations { texts, failed: self.n_failed > n_failed }
+    }
+}
+
 /// Expands the templates of a rule for its results.
 pub(super) struct Expander<'a> {
     engine: &'a dyn Engine,
     now: Timestamp,
-    external_labels: &'a LabelMap,
-    external_url: &'a str,
-    /// Each message once.
-    pub errors: Vec<String>,
-    n_failed: usize,
+    surroundings: Surroundings<'a>,
+    pub errors: Errors,
 }
 
 impl<'a> Expander<'a> {
-    pub fn new(
-        engine: &'a dyn Engine,
-        now: Timestamp,
-        external_labels: &'a LabelMap,
-        external_url: &'a str,
-    ) -> Expander<'a> {
-        Expander { engine, now, external_labels, external_url, errors: Vec::new(), n_failed: 0 }
+    pub fn new(engine: &'a dyn Engine, now: Timestamp, surroundings: Surroundings<'a>) -> Expander<'a> {
+        Expander { engine, now, surroundings, errors: Errors::default() }
     }
 
-    /// The alerts that the results of a rule make.
-    pub fn hits(
+    /// Notes the results of a rule in its alerts, for [`alerting::step`]. False if two have the same labels.
+    pub fn note(
         &mut self,
         rule: &AlertingRule,
         samples: Vec<(Labels, f64)>,
         remembered: &mut Remembered,
-    ) -> Vec<(Arc<LabelMap>, Hit)> {
-        let templates = || rule.labels.iter().chain(&rule.annotations).map(|(_, template)| template);
-        let queries = templates().any(Template::queries);
-        let reads_value = templates().any(Template::reads_value);
-        let hits = samples
-            .into_iter()
-            .map(|(labels, value)| {
-                if let Some(known) = remembered.0.get_mut(&labels)
-                    && (!reads_value || known.value.to_bits() == value.to_bits())
-                {
-                    known.is_used = true;
-                    return (known.labels.clone(), Hit { annotations: known.annotations.clone(), value });
-                }
-                let n_failed = self.n_failed;
-                let (full, annotations) = self.alert(rule, &labels, value);
-                let (full, annotations) = (Arc::new(full), Arc::new(annotations));
-                // What another query answered may be different next time, and a failure is to be reported again.
-                if !queries && self.n_failed == n_failed {
-                    let (labels_of, annotations) = (full.clone(), annotations.clone());
-                    remembered.0.insert(labels, Expanded { labels: labels_of, annotations, value, is_used: true });
-                }
-                (full, Hit { annotations, value })
-            })
-            .collect();
-        remembered.0.retain(|_, expanded| std::mem::take(&mut expanded.is_used));
-        hits
-    }
-
-    /// Labels and annotations of the alert.
-    fn alert(&mut self, rule: &AlertingRule, labels: &Labels, value: f64) -> (LabelMap, LabelMap) {
-        let series = to_map(labels);
-        let mut result = series.clone();
-        result.remove("__name__");
-        for (name, template) in &rule.labels {
-            result.insert(name.clone(), self.expand(name, template, &series, value));
-        }
-        result.insert("alertname".to_owned(), rule.name.clone());
-        result.retain(|_, value| !value.is_empty());
-        let annotations = rule
-            .annotations
-            .iter()
-            .map(|(name, template)| (name.clone(), self.expand(name, template, &series, value)))
-            .filter(|(_, text)| !text.is_empty())
-            .collect();
-        (result, annotations)
-    }
-
-    /// As Prometheus: an error becomes the text, so that the alert goes out all the same.
-    fn expand(&mut self, name: &str, template: &Template, labels: &LabelMap, value: f64) -> String {
-        let query = |text: &str| {
-            let query = Query::parse(text).map_err(|error| error.to_string())?;
-            let samples = vector(&query, self.engine, self.now)?;
-            Ok(samples.into_iter().map(|(labels, value)| Sample { labels: to_map(&labels), value }).collect())
+        active: &mut Alerts,
+    ) -> bool {
+        let any = |list: &[(String, Template)], reads: fn(&Template) -> bool| list.iter().any(|(_, t)| reads(t));
+        let reads = Reads {
+            volatile_labels: any(&rule.labels, Template::is_volatile),
+            volatile_annotations: any(&rule.annotations, Template::is_volatile),
+            labels_value: any(&rule.labels, Template::reads_value),
         };
-        let context = Context {
-            labels,
-            value,
-            external_labels: self.external_labels,
-            external_url: self.external_url,
-            query: &query,
-        };
-        match template.expand(&context) {
-            Ok(text) => text,
-            Err(error) => {
-                self.n_failed += 1;
-                let message = format!("template of {name}: {error}");
-                if !self.errors.contains(&message) {
-                    self.errors.push(message);
-                }
-                format!("<error expanding template: {error}>")
+        for (series, value) in samples {
+            let labels = self.labels(rule, &reads, &series, value, remembered);
+            let alert = alerting::place(active, labels, self.now);
+            if alert.hit.is_some() {
+                return false;
             }
+            let will_do = !reads.volatile_annotations
+                && alert.annotated.is_some()
+                && alert.state != State::Resolved
+                && alert.series.as_ref() == Some(&series);
+            let annotations = (!will_do).then(|| self.annotations(rule, &series, value));
+            alert.hit = Some(Hit { series, value, annotations });
         }
+        remembered.0.retain(|_, known| std::mem::take(&mut known.is_used));
+        true
+    }
+
+    /// The labels of the alert.
+    fn labels(
+        &mut self,
+        rule: &AlertingRule,
+        reads: &Reads,
+        series: &Labels,
+        value: f64,
+        remembered: &mut Remembered,
+    ) -> LabelSet {
+        if let Some(known) = remembered.0.get_mut(series)
+            && (!reads.labels_value || known.value.to_bits() == value.to_bits())
+        {
+            known.is_used = true;
+            return known.labels.clone();
+        }
+        let n_failed = self.errors.n_failed;
+        let (engine, now, map) = (self.engine, self.now, to_map(series));
+        let query = |text: &str| ask(text, engine, now);
+        let context = self.surroundings.context(&map, value, now, &query);
+        let mut labels = map.clone();
+        labels.remove("__name__");
+        for (name, template) in &rule.labels {
+            labels.insert(name.clone(), self.errors.expand(name, template, &context));
+        }
+        labels.insert("alertname".to_owned(), rule.name.clone());
+        labels.retain(|_, value| !value.is_empty());
+        let labels = LabelSet::from(labels);
+        // What another query answered may be different next time, and a failure is to be reported again.
+        if !reads.volatile_labels && self.errors.n_failed == n_failed {
+            remembered.0.insert(series.clone(), Known { labels: labels.clone(), value, is_used: true });
+        }
+        labels
+    }
+
+    fn annotations(&mut self, rule: &AlertingRule, series: &Labels, value: f64) -> Annotations {
+        let (engine, now, labels) = (self.engine, self.now, to_map(series));
+        let query = |text: &str| ask(text, engine, now);
+        self.errors.annotations(rule, &self.surroundings.context(&labels, value, now, &query))
+    }
+}
+
+/// Answers a template's `query`.
+fn ask(text: &str, engine: &dyn Engine, now: Timestamp) -> Result<Vec<Sample>, String> {
+    let query = Query::parse(text).map_err(|error| error.to_string())?;
+    let samples = vector(&query, engine, now)?;
+    Ok(samples.into_iter().map(|(labels, value)| Sample { labels: to_map(&labels), value }).collect())
+}
+
+impl<'a> Surroundings<'a> {
+    fn context<'c>(
+        self,
+        labels: &'c LabelMap,
+        value: f64,
+        now: Timestamp,
+        query: &'c dyn Fn(&str) -> Result<Vec<Sample>, String>,
+    ) -> Context<'c>
+    where
+        'a: 'c,
+    {
+        Context { labels, value, now, external_labels: self.external_labels, external_url: self.external_url, query }
+    }
+
+    /// The annotations of an alert as it stands, if those that it has show an earlier value.
+    pub fn renewed(self, rule: &AlertingRule, alert: &Active) -> Option<Annotations> {
+        let (annotated, series) = (alert.annotated?, alert.series.as_ref()?);
+        let shows_value = || rule.annotations.iter().any(|(_, template)| template.reads_value());
+        if annotated.to_bits() == alert.value.to_bits() || !shows_value() {
+            return None;
+        }
+        // Annotations that ask the engine or the clock are made at every evaluation.
+        let query = |_: &str| Err("no query can be answered now".to_owned());
+        let (labels, now) = (to_map(series), Timestamp::UNIX_EPOCH);
+        Some(Errors::default().annotations(rule, &self.context(&labels, alert.value, now, &query)))
     }
 }

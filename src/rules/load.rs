@@ -1,8 +1,8 @@
 //! Rule files: read, checked, every problem with its place. Reading is `config::node`'s; what the keys mean is here.
 
-use super::shape;
 use super::template::{Template, nearest};
 use super::{AlertingRule, Group, RecordingRule, Rule, RuleSet, parse_duration};
+use super::{asked, shape};
 use crate::config::Problems;
 use crate::config::node::{Entry, Node, Value, quote};
 use crate::config::organisation::Area;
@@ -314,7 +314,12 @@ impl Loader<'_> {
         let mut templates = Vec::with_capacity(texts.len());
         for (name, node) in texts {
             match Template::parse(node.as_text().unwrap_or_default()) {
-                Ok(template) => templates.push((name.clone(), template)),
+                Ok(template) => {
+                    if let Some(message) = asked::refusal(&template) {
+                        self.at(node, format!("template of {name}: {message}"));
+                    }
+                    templates.push((name.clone(), template));
+                }
                 Err(message) => self.at(node, format!("template of {name}: {message}")),
             }
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `load` | rule files, read and checked |
 //! | `shape` | what an expression tells about its results: which labels, and whether its data are there |
+//! | `asked` | what templates ask the history with `query` |
 //! | `template` | Go templates of labels and annotations |
 //! | `alerting` | the pure step of an alerting rule's state |
 //! | `expand` | an alert's labels and annotations from its rule's templates |
@@ -15,6 +16,7 @@
 //! Not here: what becomes of an alert ([`crate::incident`]).
 
 mod alerting;
+mod asked;
 mod duration;
 mod expand;
 mod load;
@@ -96,13 +98,31 @@ impl RuleSet {
     pub fn needs(&self) -> Vec<Need> {
         let rules = self.groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
         let needs = rules.flat_map(|(group, rule)| {
-            let (name, query) = match rule {
-                Rule::Recording(rule) => (&rule.name, &rule.query),
-                Rule::Alerting(rule) => (&rule.name, &rule.query),
+            let (name, query, asked) = match rule {
+                Rule::Recording(rule) => (&rule.name, &rule.query, Vec::new()),
+                Rule::Alerting(rule) => (&rule.name, &rule.query, asked::needs(rule)),
             };
-            Need::of(query, &format!("rule {name} of {}", group.file.display()))
+            let reader = format!("rule {name} of {}", group.file.display());
+            let asked = asked.into_iter().map(|need| Need { reader: reader.clone(), ..need });
+            Need::of(query, &reader).into_iter().chain(asked).collect::<Vec<_>>()
         });
         needs.collect()
+    }
+
+    /// Queries in templates of which the text is put together so that what they read cannot be told before: where they
+    /// stand. Only `history.keep` keeps the past for them.
+    pub fn unforeseen(&self) -> Vec<String> {
+        let rules = self.groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let alerts = rules.filter_map(|(group, rule)| match rule {
+            Rule::Alerting(rule) => Some((group, rule)),
+            Rule::Recording(_) => None,
+        });
+        alerts
+            .flat_map(|(group, rule)| {
+                let file = group.file.display();
+                asked::unforeseen(rule).map(move |name| format!("{name} of the alert {} in {file}", rule.name))
+            })
+            .collect()
     }
 
     /// The names of the metrics that the rules record, those of alerts among them.

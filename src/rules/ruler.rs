@@ -5,9 +5,9 @@
 //! was not committed is saved and reported again next time.
 
 use super::alerting::{self, Active, Alerts, LabelMap, Setting, State};
-use super::expand::{Expander, Remembered};
+use super::expand::{Expander, Remembered, Surroundings};
 use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet, to_map};
-use crate::alert::Alert;
+use crate::alert::{Alert, LabelSet};
 use crate::promql::{Labels, Query, Value};
 use jiff::Timestamp;
 use std::cell::OnceCell;
@@ -20,8 +20,10 @@ pub struct Ruler {
     groups: Vec<Arc<Group>>,
     /// By the rule's identity.
     pub(super) states: HashMap<String, Alerts>,
-    /// What differs from the state database: identity and labels.
-    pub(super) dirty: BTreeSet<(String, Arc<LabelMap>)>,
+    /// Alerts that are no more, but may still be in the state database: the rule's identity and their labels.
+    pub(super) gone: Vec<(String, LabelSet)>,
+    /// The last outcome was not committed.
+    pub(super) is_uncommitted: bool,
     /// By the rule's identity.
     expanded: HashMap<String, Remembered>,
     /// Firing alerts whose rule is gone: reported as resolved until that is committed.
@@ -44,12 +46,14 @@ pub(super) struct Status {
     pub at: Option<Timestamp>,
     pub duration: Duration,
     pub error: Option<String>,
+    /// There was a result; a template may have failed all the same.
+    pub is_evaluated: bool,
 }
 
 /// An alert whose rule is gone.
 pub(super) struct Orphan {
     pub rule: String,
-    pub labels: Arc<LabelMap>,
+    pub labels: LabelSet,
     pub alert: Active,
     /// Whether an outcome carried it.
     pub reported: bool,
@@ -58,7 +62,7 @@ pub(super) struct Orphan {
 /// What one evaluation of a group gave.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Those that fire, and those resolved within the last 15 minutes.
+    /// Those that began to fire or ended, and those that fire and were not handed on for [`alerting::RESEND`].
     pub alerts: Vec<Alert>,
     /// Samples that were recorded, `ALERTS` and `ALERTS_FOR_STATE` included.
     pub n_recorded: usize,
@@ -83,7 +87,8 @@ impl Ruler {
         Ruler {
             groups: rules.groups.into_iter().map(Arc::new).collect(),
             states: HashMap::new(),
-            dirty: BTreeSet::new(),
+            gone: Vec::new(),
+            is_uncommitted: false,
             expanded: HashMap::new(),
             orphans: Vec::new(),
             retired: Vec::new(),
@@ -115,9 +120,12 @@ impl Ruler {
         self.started = old.started;
         self.retired = old.ids().filter(|id| !known.contains(*id)).map(str::to_owned).collect();
         self.retired.extend(old.retired);
-        self.dirty = old.dirty;
+        self.gone.extend(old.gone);
+        self.is_uncommitted |= old.is_uncommitted;
         self.orphans.extend(old.orphans);
-        for (rule, alerts) in old.states {
+        for (rule, mut alerts) in old.states {
+            // Their templates may be others now, and so may what becomes of them.
+            alerts.values_mut().for_each(|alert| (alert.annotated, alert.told) = (None, None));
             self.take_in(&known, rule, alerts);
         }
     }
@@ -145,7 +153,7 @@ impl Ruler {
             if alert.state == State::Firing {
                 self.orphans.push(Orphan { rule: rule.clone(), labels, alert, reported: false });
             } else {
-                self.dirty.insert((rule.clone(), labels));
+                self.gone.push((rule.clone(), labels));
             }
         }
     }
@@ -164,6 +172,7 @@ impl Ruler {
                 Rule::Recording(rule) => (&rule.id, &rule.name, record(rule, engine, now)),
                 Rule::Alerting(rule) => (&rule.id, &rule.name, self.alert(rule, &group, engine, now, &mut outcome)),
             };
+            let is_evaluated = result.is_ok();
             match result {
                 Ok(samples) => {
                     outcome.n_recorded += samples.len();
@@ -179,11 +188,43 @@ impl Ruler {
                 }
             }
             let error = outcome.failures[n_failures..].first().map(|failure| failure.message.clone());
-            let status = Status { at: Some(now), duration: began.elapsed(), error };
+            let status = Status { at: Some(now), duration: began.elapsed(), error, is_evaluated };
             self.rule_statuses.insert(id.clone(), status);
         }
-        self.group_statuses[position] = Status { at: Some(now), duration: group_began.elapsed(), error: None };
+        self.report(&group, now, &mut outcome);
+        self.group_statuses[position] =
+            Status { at: Some(now), duration: group_began.elapsed(), error: None, is_evaluated: true };
+        self.is_uncommitted = true;
         outcome
+    }
+
+    /// Hands on the alerts of the group that was evaluated, and what of others was not committed.
+    fn report(&mut self, evaluated: &Group, now: Timestamp, outcome: &mut Outcome) {
+        let surroundings = Surroundings { external_labels: &self.external_labels, external_url: &self.external_url };
+        for group in &self.groups {
+            let is_evaluated = std::ptr::eq(&**group, evaluated);
+            if !is_evaluated && !self.is_uncommitted {
+                continue;
+            }
+            for rule in &group.rules {
+                let Rule::Alerting(rule) = rule else { continue };
+                let Some(active) = self.states.get_mut(&rule.id) else { continue };
+                // One that failed says nothing new.
+                let is_evaluated = is_evaluated && self.rule_statuses.get(&rule.id).is_some_and(|s| s.is_evaluated);
+                let mut url = None;
+                let due = active.iter_mut().filter(|(_, alert)| {
+                    if is_evaluated { alert.is_due(now) } else { alert.is_unsaved && alert.state != State::Pending }
+                });
+                for (labels, alert) in due {
+                    alert.renew(surroundings.renewed(rule, alert));
+                    alert.telling = Some(now);
+                    let url = url.get_or_insert_with(|| generator_url(&self.external_url, &rule.query));
+                    outcome.alerts.push(handed_on(labels, alert, url));
+                }
+            }
+        }
+        // What follows from them, such as the order of a mail's lines, is the same every time.
+        outcome.alerts.sort_by(|a, b| a.labels.iter().cmp(&b.labels));
     }
 
     fn report_orphans(&mut self, engine: &dyn Engine, now: Timestamp, outcome: &mut Outcome) {
@@ -191,22 +232,14 @@ impl Ruler {
             engine.record(&owner, Vec::new(), now);
         }
         // An alert with the same labels may fire by another rule now: then nothing ended.
-        let lives = |labels: &LabelMap, states: &HashMap<String, Alerts>| {
+        let lives = |labels: &LabelSet, states: &HashMap<String, Alerts>| {
             states.values().any(|alerts| alerts.get(labels).is_some_and(|alert| alert.state == State::Firing))
         };
         for orphan in &mut self.orphans {
             orphan.reported = true;
-            self.dirty.insert((orphan.rule.clone(), orphan.labels.clone()));
-            let resolved_at = *orphan.alert.resolved_at.get_or_insert(now);
+            orphan.alert.resolved_at.get_or_insert(now);
             if !lives(&orphan.labels, &self.states) {
-                outcome.alerts.push(Alert {
-                    labels: (*orphan.labels).clone(),
-                    annotations: (*orphan.alert.annotations).clone(),
-                    starts_at: orphan.alert.fired_at.unwrap_or(orphan.alert.active_at),
-                    ends_at: Some(resolved_at),
-                    generator_url: String::new(),
-                    end_is_assumed: false,
-                });
+                outcome.alerts.push(handed_on(&orphan.labels, &orphan.alert, &"".into()));
             }
         }
     }
@@ -221,9 +254,13 @@ impl Ruler {
         outcome: &mut Outcome,
     ) -> Result<Vec<(Labels, f64)>, String> {
         let samples = vector(&rule.query, engine, now)?;
-        let mut expander = Expander::new(engine, now, &self.external_labels, &self.external_url);
-        let hits = expander.hits(rule, samples, self.expanded.entry(rule.id.clone()).or_default());
-        for message in expander.errors {
+        let n_hits = samples.len();
+        let surroundings = Surroundings { external_labels: &self.external_labels, external_url: &self.external_url };
+        let mut expander = Expander::new(engine, now, surroundings);
+        let active = self.states.entry(rule.id.clone()).or_default();
+        let remembered = self.expanded.entry(rule.id.clone()).or_default();
+        let are_distinct = expander.note(rule, samples, remembered, active);
+        for message in expander.errors.messages {
             outcome.failures.push(Failure {
                 group: group.name.clone(),
                 rule: rule.name.clone(),
@@ -231,9 +268,8 @@ impl Ruler {
                 is_template: true,
             });
         }
-        let active = self.states.entry(rule.id.clone()).or_default();
-        let n_hits = hits.len();
-        if !alerting::note(active, hits, now) {
+        if !are_distinct {
+            alerting::forget(active);
             return Err("two results have the same labels after the rule's labels are applied".to_owned());
         }
         if rule.limit > 0 && n_hits > rule.limit {
@@ -251,25 +287,29 @@ impl Ruler {
             started: self.started,
             is_present: &is_present,
         };
-        let changed = alerting::step(active, &setting, now);
-        self.dirty.extend(changed.into_iter().map(|labels| (rule.id.clone(), labels)));
-        let url = generator_url(&self.external_url, &rule.query);
-        outcome.alerts.extend(active.iter().filter_map(|(labels, alert)| report(labels, alert, &url)));
+        let gone = alerting::step(active, &setting, now);
+        self.gone.extend(gone.into_iter().map(|labels| (rule.id.clone(), labels)));
         Ok(active.iter_mut().filter_map(|(labels, alert)| alert.samples(labels)).flatten().collect())
     }
 
     /// The alerts that fire by rules of this name: what promtool's unit tests compare.
     pub(super) fn firing(&self, alertname: &str) -> Vec<(LabelMap, LabelMap)> {
         let rules = self.groups.iter().flat_map(|group| group.rules.iter());
-        let ids = rules.filter_map(|rule| match rule {
-            Rule::Alerting(rule) if rule.name == alertname => Some(&rule.id),
+        let rules = rules.filter_map(|rule| match rule {
+            Rule::Alerting(rule) if rule.name == alertname => Some(rule),
             _ => None,
         });
-        ids.filter_map(|id| self.states.get(id))
-            .flatten()
-            .filter(|(_, alert)| alert.state == State::Firing)
-            .map(|(labels, alert)| ((**labels).clone(), (*alert.annotations).clone()))
+        rules
+            .flat_map(|rule| self.states.get(&rule.id).into_iter().flatten().map(move |(l, alert)| (rule, l, alert)))
+            .filter(|(_, _, alert)| alert.state == State::Firing)
+            .map(|(rule, labels, alert)| ((**labels).clone(), (*self.annotations(rule, alert)).clone()))
             .collect()
+    }
+
+    /// The annotations of an alert as it stands.
+    pub(super) fn annotations(&self, rule: &AlertingRule, alert: &Active) -> LabelSet {
+        let surroundings = Surroundings { external_labels: &self.external_labels, external_url: &self.external_url };
+        surroundings.renewed(rule, alert).map_or_else(|| alert.annotations.clone(), |annotations| annotations.texts)
     }
 }
 
@@ -302,20 +342,20 @@ pub(super) fn vector(query: &Query, engine: &dyn Engine, now: Timestamp) -> Resu
     }
 }
 
-fn report(labels: &LabelMap, alert: &Active, url: &str) -> Option<Alert> {
-    (alert.state != State::Pending).then(|| Alert {
+fn handed_on(labels: &LabelSet, alert: &Active, url: &Arc<str>) -> Alert {
+    Alert {
         labels: labels.clone(),
-        annotations: (*alert.annotations).clone(),
+        annotations: alert.annotations.clone(),
         starts_at: alert.fired_at.unwrap_or(alert.active_at),
         ends_at: alert.resolved_at,
-        generator_url: url.to_owned(),
+        generator_url: url.clone(),
         end_is_assumed: false,
-    })
+    }
 }
 
-fn generator_url(external_url: &str, query: &Query) -> String {
+fn generator_url(external_url: &str, query: &Query) -> Arc<str> {
     let query: String = url::form_urlencoded::byte_serialize(query.text().as_bytes()).collect();
-    format!("{external_url}/api/v1/query?query={query}")
+    format!("{external_url}/api/v1/query?query={query}").into()
 }
 
 /// The label sets of which the rule's data are there.

@@ -3,12 +3,14 @@
 
 use super::alerting::{Active, Alerts, LabelMap, Restored, State};
 use super::ruler::Ruler;
-use crate::alert::Alert;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use crate::alert::LabelSet;
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows};
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::Row as _;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+
+/// Rows written by one statement.
+const ROWS: usize = 20;
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
@@ -27,9 +29,9 @@ impl Ruler {
         for row in rows {
             let rule: String = row.try_get("rule").doing(DOING)?;
             match read(&row).doing(DOING)? {
-                Some((labels, alert)) => {
-                    restored.entry(rule).or_default().insert(Arc::new(labels), alert);
-                }
+                // Its end was handed on when it was written; earlier versions kept such rows for a quarter of an hour.
+                Some((labels, alert)) if alert.state == State::Resolved => self.gone.push((rule, labels)),
+                Some((labels, alert)) => drop(restored.entry(rule).or_default().insert(labels, alert)),
                 None => tracing::warn!(rule, "a stored alert state is damaged and left out"),
             }
         }
@@ -42,21 +44,31 @@ impl Ruler {
 
     /// What changed since the last [`Ruler::committed`].
     pub fn changes(&self) -> Changes {
-        let state =
-            |rule: &str, labels: &LabelMap| self.states.get(rule).and_then(|alerts| alerts.get(labels)).cloned();
-        let changes = self.dirty.iter().map(|(rule, labels)| (rule.clone(), labels.clone(), state(rule, labels)));
-        Changes(changes.collect())
+        let gone = self.gone.iter().map(|(rule, labels)| (rule.clone(), labels.clone(), None));
+        let reported = self.orphans.iter().filter(|orphan| orphan.reported);
+        let reported = reported.map(|orphan| (orphan.rule.clone(), orphan.labels.clone(), None));
+        let all = self.states.iter().flat_map(|(rule, alerts)| alerts.iter().map(move |alert| (rule, alert)));
+        let changed = all.filter(|(_, (_, alert))| alert.is_unsaved).map(|(rule, (labels, alert))| {
+            let kept = (alert.state != State::Resolved).then(|| alert.clone());
+            (rule.clone(), labels.clone(), kept)
+        });
+        // What is gone may have come back.
+        Changes(gone.chain(reported).chain(changed).collect())
     }
 
     /// The last [`Ruler::changes`] are durable.
     pub fn committed(&mut self) {
-        self.dirty.clear();
+        self.is_uncommitted = false;
+        self.gone.clear();
         self.orphans.retain(|orphan| !orphan.reported);
+        for alerts in self.states.values_mut() {
+            alerts.retain(|_, alert| alert.committed());
+        }
     }
 }
 
 /// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
-pub struct Changes(Vec<(String, Arc<LabelMap>, Option<Active>)>);
+pub struct Changes(Vec<(String, LabelSet, Option<Active>)>);
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
@@ -64,49 +76,64 @@ impl Changes {
     }
 
     pub async fn save(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        // One statement may name a row once; what is gone may have come back.
+        let mut rows: BTreeMap<(&str, String), (&LabelSet, Option<&Active>)> = BTreeMap::new();
         for (rule, labels, alert) in &self.0 {
-            match alert {
-                Some(alert) => write(tx, rule, labels, alert).await?,
-                None => {
-                    sqlx::query("DELETE FROM rule_alerts WHERE rule = $1 AND fingerprint = $2")
-                        .bind(rule)
-                        .bind(fingerprint(labels))
-                        .execute(&mut **tx)
-                        .await
-                        .doing("deleting the state of an alert")?;
-                }
+            rows.insert((rule, labels.fingerprint()), (labels, alert.as_ref()));
+        }
+        let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
+        let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
+        for rows in gone.chunks(ROWS) {
+            let sql = format!(
+                "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})",
+                placeholder_rows(rows.len(), 2)
+            );
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for (rule, fingerprint) in rows {
+                query = query.bind(*rule).bind(fingerprint);
             }
+            query.execute(&mut **tx).await.doing("deleting states of alerts")?;
+        }
+        let kept = rows.iter().filter_map(|(key, (labels, alert))| Some((key, *labels, (*alert)?)));
+        for rows in kept.collect::<Vec<_>>().chunks(ROWS) {
+            write(tx, rows).await?;
         }
         Ok(())
     }
 }
 
-async fn write(tx: &mut Tx, rule: &str, labels: &LabelMap, alert: &Active) -> Result<(), StoreError> {
-    sqlx::query(
+/// A state to be written: rule and fingerprint, labels, the state.
+type Row<'a> = (&'a (&'a str, String), &'a LabelSet, &'a Active);
+
+async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    let sql = format!(
         "INSERT INTO rule_alerts (rule, fingerprint, state, labels, annotations, value, active_us, fired_us, \
-         resolved_us, keep_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         resolved_us, keep_us) VALUES {} \
          ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
          value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
          resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-    )
-    .bind(rule)
-    .bind(fingerprint(labels))
-    .bind(alert.state.as_str())
-    .bind(json(labels))
-    .bind(json(&alert.annotations))
-    .bind(alert.value.to_string())
-    .bind(micros(alert.active_at))
-    .bind(alert.fired_at.map(micros))
-    .bind(alert.resolved_at.map(micros))
-    .bind(alert.keep_firing_since.map(micros))
-    .execute(&mut **tx)
-    .await
-    .doing("writing the state of an alert")?;
+        placeholder_rows(rows.len(), 10)
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for ((rule, fingerprint), labels, alert) in rows {
+        query = query
+            .bind(*rule)
+            .bind(fingerprint)
+            .bind(alert.state.as_str())
+            .bind(json(labels))
+            .bind(json(&alert.annotations))
+            .bind(alert.value.to_string())
+            .bind(micros(alert.active_at))
+            .bind(alert.fired_at.map(micros))
+            .bind(alert.resolved_at.map(micros))
+            .bind(alert.keep_firing_since.map(micros));
+    }
+    query.execute(&mut **tx).await.doing("writing the states of alerts")?;
     Ok(())
 }
 
 /// `None` if the row is damaged.
-fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelMap, Active)>, sqlx::Error> {
+fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelSet, Active)>, sqlx::Error> {
     let state: String = row.try_get("state")?;
     let labels: String = row.try_get("labels")?;
     let annotations: String = row.try_get("annotations")?;
@@ -116,14 +143,13 @@ fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelMap, Active)>, sqlx::Err
     };
     let active_at = from_micros(row.try_get("active_us")?);
     let (fired_at, resolved_at, keep_firing_since) = (time("fired_us")?, time("resolved_us")?, time("keep_us")?);
-    let (Some(state), Ok(labels), Ok(annotations)) =
-        (State::parse(&state), serde_json::from_str(&labels), serde_json::from_str(&annotations))
-    else {
+    let map = |json: &str| serde_json::from_str::<LabelMap>(json).ok().map(LabelSet::from);
+    let (Some(state), Some(labels), Some(annotations)) = (State::parse(&state), map(&labels), map(&annotations)) else {
         return Ok(None);
     };
     let alert = Active {
         state,
-        annotations: Arc::new(annotations),
+        annotations,
         value: value.parse().unwrap_or(f64::NAN),
         fired_at,
         resolved_at,
@@ -134,20 +160,8 @@ fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelMap, Active)>, sqlx::Err
     Ok(Some((labels, alert)))
 }
 
-fn json(map: &LabelMap) -> String {
+fn json(map: &LabelSet) -> String {
     serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned())
-}
-
-fn fingerprint(labels: &LabelMap) -> String {
-    let alert = Alert {
-        labels: labels.clone(),
-        annotations: BTreeMap::new(),
-        starts_at: Timestamp::UNIX_EPOCH,
-        ends_at: None,
-        generator_url: String::new(),
-        end_is_assumed: false,
-    };
-    alert.fingerprint()
 }
 
 #[cfg(test)]
@@ -156,8 +170,9 @@ mod tests {
     use crate::config::Problems;
     use crate::promql::{Labels, QueryError};
     use crate::rules::unit_test::memory::Memory;
-    use crate::rules::{Outcome, RuleSet, load};
+    use crate::rules::{Outcome, RuleSet, RulesBoard, load};
     use crate::store::testing::Database;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     const RULES: &str = "groups:
@@ -221,7 +236,7 @@ mod tests {
         assert_eq!(shown(&outcome), [("dvc", false)]);
         assert_eq!(outcome.alerts[0].annotations["summary"], "dvc 0");
         assert_eq!(outcome.alerts[0].starts_at, at(30));
-        assert_eq!(outcome.alerts[0].generator_url, "http://ioc/api/v1/query?query=down+*+1+%3D%3D+0");
+        assert_eq!(*outcome.alerts[0].generator_url, *"http://ioc/api/v1/query?query=down+*+1+%3D%3D+0");
         // `down`, ALERTS and ALERTS_FOR_STATE.
         assert_eq!(outcome.n_recorded, 3);
         save(&mut ruler, store).await;
@@ -285,7 +300,37 @@ mod tests {
             let mut new = fresh(&RULES.replace("for: 30s", "for: 1h"), 40);
             new.adopt(old);
             assert_eq!(shown(&new.evaluate(0, &engine(&[Some(0.0); 4]), at(45))), [("dvc", false)]);
+            save(&mut new, store).await;
+            // One that ends just then does so at once: unlike after a restart, its data were there all the time.
+            let board = RulesBoard::default();
+            board.show(Some(Arc::new(Mutex::new(new))));
+            let mut next = fresh(RULES, 50);
+            next.adopt(board.take().await.expect("the ruler that ran"));
+            assert!(board.take().await.is_none());
+            let well = engine(&[Some(0.0), Some(0.0), Some(0.0), Some(0.0), Some(1.0)]);
+            assert_eq!(shown(&next.evaluate(0, &well, at(60))), [("dvc", true)]);
         }
+    }
+
+    #[test]
+    fn what_fires_is_handed_on_when_it_changes_and_every_minute_with_its_present_value() {
+        let values = [Some(0.0), Some(0.0), Some(0.0), Some(-0.0), Some(-0.0), Some(-0.0), Some(-0.0), Some(1.0)];
+        let memory = engine(&values);
+        let mut ruler = fresh(RULES, 0);
+        let mut told = Vec::new();
+        for tick in 0..9 {
+            let outcome = ruler.evaluate(0, &memory, at(tick * 15));
+            let is_resolved = |alert: &crate::alert::Alert| alert.ends_at.is_some();
+            let summary = |alert: &crate::alert::Alert| alert.annotations["summary"].clone();
+            told.extend(outcome.alerts.iter().map(|alert| (tick * 15, summary(alert), is_resolved(alert))));
+            if tick == 4 {
+                // Whoever looks between sees it as it is.
+                assert_eq!(*ruler.firing("Down")[0].1["summary"], *"dvc -0");
+            }
+            ruler.committed();
+        }
+        let expected = [(30, "dvc 0", false), (90, "dvc -0", false), (105, "dvc -0", true)];
+        assert_eq!(told, expected.map(|(second, summary, is_resolved)| (second, summary.to_owned(), is_resolved)));
     }
 
     /// An engine that does not answer.
@@ -310,7 +355,7 @@ mod tests {
             let values: Vec<Option<f64>> = (0..60).map(|tick| (tick > 2).then_some(0.0)).collect();
             memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &values, (0, 15_000));
             // "late" begins to wait, and its 30 s pass while nobody answers.
-            assert_eq!(shown(&ruler.evaluate(0, &memory, at(45))), [("dvc", false)]);
+            assert_eq!(shown(&ruler.evaluate(0, &memory, at(45))), []);
             for second in [60, 75, 90] {
                 let outcome = ruler.evaluate(0, &Away, at(second));
                 assert_eq!(outcome.failures.len(), 2);

@@ -1,9 +1,11 @@
 //! How the rules and their alerts stand, for those who show them.
 
-use super::alerting::{LabelMap, State};
+use super::alerting::State;
 use super::ruler::{Ruler, Status};
-use super::{Group, Rule};
+use super::{AlertingRule, Group, Rule, RuleSet};
+use crate::alert::LabelSet;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,18 @@ impl RulesBoard {
     /// The ruler that runs from now on; none if rules are evaluated elsewhere.
     pub fn show(&self, ruler: Option<Arc<Mutex<Ruler>>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ruler;
+    }
+
+    /// The ruler that runs no more, for the one that follows it: it goes on with its alerts. None if there is none, or if
+    /// it broke off in the middle; what it has then is not to be trusted.
+    pub async fn take(&self) -> Option<Ruler> {
+        let ruler = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        // An evaluation may still be going on whose task was given up.
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut ruler = ruler.lock().ok()?;
+            Some(std::mem::replace(&mut *ruler, Ruler::new(RuleSet::default(), "", BTreeMap::new(), Timestamp::now())))
+        });
+        taken.await.ok().flatten()
     }
 
     /// All groups as they stand. Waits while one is evaluated.
@@ -69,8 +83,8 @@ pub enum Health {
 /// An alert that waits or fires.
 #[derive(Debug, Clone)]
 pub struct AlertView {
-    pub labels: LabelMap,
-    pub annotations: LabelMap,
+    pub labels: LabelSet,
+    pub annotations: LabelSet,
     pub is_firing: bool,
     /// Since when the expression holds.
     pub active_at: Timestamp,
@@ -139,7 +153,7 @@ impl Ruler {
                     hold: rule.hold,
                     keep_firing_for: rule.keep_firing_for,
                     annotations: texts(&rule.annotations),
-                    alerts: self.alert_views(&rule.id),
+                    alerts: self.alert_views(rule),
                 };
                 (&rule.id, &rule.name, &rule.query, texts(&rule.labels), kind)
             }
@@ -162,12 +176,16 @@ impl Ruler {
         }
     }
 
-    fn alert_views(&self, id: &str) -> Vec<AlertView> {
-        let alerts = self.states.get(id).into_iter().flatten().filter(|(_, alert)| alert.state != State::Resolved);
+    /// Those that wait or fire, by labels.
+    fn alert_views(&self, rule: &AlertingRule) -> Vec<AlertView> {
+        let alerts = self.states.get(&rule.id).into_iter().flatten();
+        let mut alerts: Vec<_> = alerts.filter(|(_, alert)| alert.state != State::Resolved).collect();
+        alerts.sort_by(|(a, _), (b, _)| a.iter().cmp(b.iter()));
         alerts
+            .into_iter()
             .map(|(labels, alert)| AlertView {
-                labels: (**labels).clone(),
-                annotations: (*alert.annotations).clone(),
+                labels: labels.clone(),
+                annotations: self.annotations(rule, alert),
                 is_firing: alert.state == State::Firing,
                 active_at: alert.active_at,
                 keep_firing_since: alert.keep_firing_since,

@@ -33,7 +33,7 @@ impl Fire {
             annotations: Default::default(),
             starts_at: now,
             ends_at: None,
-            generator_url: String::new(),
+            generator_url: "".into(),
             end_is_assumed: false,
         };
         incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();

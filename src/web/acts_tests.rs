@@ -22,7 +22,7 @@ async fn house_on_fire() -> (House, Arc<Incidents>, i64) {
         annotations: Default::default(),
         starts_at: now,
         ends_at: None,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     };
     incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();

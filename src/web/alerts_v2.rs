@@ -6,7 +6,7 @@
 
 use super::access::Identity;
 use super::posted_v2::{self, Problem, Reason};
-use crate::alert::Alert;
+use crate::alert::{Alert, LabelSet};
 use crate::heartbeat::Heartbeats;
 use crate::incident::{Incidents, Listed};
 use crate::matcher::{self, Matcher};
@@ -124,7 +124,7 @@ async fn receive(api: &AlertsApi, alerts: &[Alert], now: Timestamp) -> Result<()
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GettableAlert {
-    annotations: BTreeMap<String, String>,
+    annotations: LabelSet,
     ends_at: Timestamp,
     fingerprint: String,
     receivers: [Receiver; 1],
@@ -133,7 +133,7 @@ struct GettableAlert {
     updated_at: Timestamp,
     #[serde(rename = "generatorURL", skip_serializing_if = "String::is_empty")]
     generator_url: String,
-    labels: BTreeMap<String, String>,
+    labels: LabelSet,
 }
 
 #[derive(Debug, Serialize)]
@@ -176,7 +176,7 @@ impl GettableAlert {
             starts_at: alert.starts_at,
             status: AlertStatus { state, silenced_by, inhibited_by, muted_by },
             updated_at,
-            generator_url: alert.generator_url,
+            generator_url: alert.generator_url.to_string(),
             labels: alert.labels,
         }
     }

@@ -179,10 +179,10 @@ async fn two_senders_of_one_alert_make_one_alert_that_neither_cuts_short() {
 fn matchers_are_read_as_amtool_writes_them() {
     let alert = Alert {
         labels: [("a".to_string(), "x \"y".to_string())].into(),
-        annotations: BTreeMap::new(),
+        annotations: Default::default(),
         starts_at: Timestamp::UNIX_EPOCH,
         ends_at: None,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     };
     let rows = [

@@ -94,7 +94,7 @@ async fn furnished() -> (House, i64) {
         annotations: [("summary".to_owned(), "hỏng".to_owned())].into(),
         starts_at: now,
         ends_at: None,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     };
     incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();

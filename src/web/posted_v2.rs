@@ -190,6 +190,7 @@ fn alert(index: usize, posted: Value, now: Timestamp, resolve_timeout: SignedDur
     }
     // A sender whose clock is ahead does not make an alert begin later.
     let (starts_at, ends_at) = (starts_at.min(now), Some(ends_at));
+    let (labels, annotations, generator_url) = (labels.into(), annotations.into(), generator_url.into());
     Ok(Alert { labels, annotations, starts_at, ends_at, generator_url, end_is_assumed })
 }
 

@@ -50,8 +50,8 @@ pub(super) async fn instant(
     let at_ms = form.time("time")?.unwrap_or_else(|| Timestamp::now().as_millisecond());
     let (query, time) = (form.query()?, max_time(&form)?);
     read(&state, identity, time, move |visible, limits| {
-        let value = promql::instant_within(visible, &query, at_ms, limits)?;
-        Ok(answer(value, at_ms, limit))
+        let (value, notes) = promql::noted_instant(visible, &query, at_ms, limits)?;
+        Ok(answer(value, at_ms, limit).with(notes))
     })
     .await
 }
@@ -80,8 +80,8 @@ pub(super) async fn range(
         ));
     }
     read(&state, identity, time, move |visible, limits| {
-        let series = promql::range_within(visible, &query, (from, to, step), limits)?;
-        Ok(answer(Value::Matrix(series), to, limit))
+        let (series, notes) = promql::noted_range(visible, &query, (from, to, step), limits)?;
+        Ok(answer(Value::Matrix(series), to, limit).with(notes))
     })
     .await
 }

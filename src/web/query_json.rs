@@ -1,6 +1,6 @@
 //! Answers and failures in the shapes of Prometheus's API, its numbers and times as it writes them.
 
-use crate::promql::{self, Labels, Value};
+use crate::promql::{self, Labels, Notes, Value};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -140,6 +140,13 @@ pub(super) struct Answer {
 impl Answer {
     pub fn new(data: Json) -> Answer {
         Answer { data, warnings: Vec::new(), infos: Vec::new() }
+    }
+
+    /// What is to be told about the query.
+    pub fn with(mut self, notes: Notes) -> Answer {
+        self.warnings.extend(notes.warnings);
+        self.infos.extend(notes.infos);
+        self
     }
 
     pub fn truncated(mut self) -> Answer {

@@ -103,6 +103,27 @@ async fn a_form_is_read_from_the_body_and_from_the_address() {
 }
 
 #[tokio::test]
+async fn what_prometheus_remarks_on_a_query_is_remarked_here() {
+    let house = house().await;
+    let sort = "query_range?start=1&end=1&step=1&query=sum(sort(ioc_device_up))";
+    let quantile = "query?query=quantile(1.5,ioc_device_up)";
+    let rate = "query?query=rate(vector(1)[1m:1s])%0A%2Brate(ioc_device_up[5m:1s])";
+    let told = "PromQL warning: sort is ineffective for range queries since results are always ordered by labels (1:5)";
+    let invalid = "PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:10)";
+    let no_counter = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \
+                      \"ioc_device_up\" (2:7)";
+    for (path, warnings, infos) in [
+        (sort, json!([told]), Value::Null),
+        (quantile, json!([invalid]), Value::Null),
+        (rate, Value::Null, json!([no_counter])),
+    ] {
+        let separator = if path.starts_with("query?") { "&time=4e9&lookback_delta=100y" } else { "" };
+        let (status, answer) = get(&house, &format!("/api/v1/{path}{separator}")).await;
+        assert_eq!((status, &answer["warnings"], &answer["infos"]), (StatusCode::OK, &warnings, &infos), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn results_are_cut_off_where_the_caller_says_and_say_so() {
     let house = house().await;
     for path in [

@@ -51,7 +51,7 @@ impl Gettable {
             id: silence.id.clone(),
             status: Status { state: silence.state(now).as_str() },
             updated_at: silence.updated_at,
-            annotations: BTreeMap::new(),
+            annotations: Default::default(),
             comment: silence.comment.clone(),
             created_by: silence.created_by.clone(),
             ends_at: silence.ends_at,

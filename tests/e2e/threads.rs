@@ -65,7 +65,7 @@ async fn story(stage: &Incidents, store: &Store) -> usize {
     }
     for (service, summary) in subjects {
         let mut second = fire(service, summary, 600);
-        second.labels.insert("alertname".into(), "ServiceDown".into());
+        second.labels.alter(|texts| drop(texts.insert("alertname".into(), "ServiceDown".into())));
         receive(&[second], 600).await;
     }
     stage.tick(at(2 * 3_600)).await.unwrap();
@@ -78,7 +78,7 @@ async fn story(stage: &Incidents, store: &Store) -> usize {
         let mut first = fire(service, summary, 0);
         first.ends_at = Some(at(12 * 3_600));
         let mut second = first.clone();
-        second.labels.insert("alertname".into(), "ServiceDown".into());
+        second.labels.alter(|texts| drop(texts.insert("alertname".into(), "ServiceDown".into())));
         receive(&[first, second], 12 * 3_600).await;
     }
     subjects.len()

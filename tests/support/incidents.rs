@@ -56,7 +56,7 @@ pub fn alert(agency: &str, severity: &str, service: &str, now: Timestamp) -> Ale
         annotations: annotations.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
         starts_at: now,
         ends_at: None,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     }
 }

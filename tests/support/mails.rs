@@ -222,7 +222,7 @@ fn alert(schedule: &Schedule, target: usize, now: Timestamp) -> Alert {
         annotations: [("summary".to_string(), summary.clone()), ("summary_en".to_string(), summary)].into(),
         starts_at: now,
         ends_at: None,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     }
 }

@@ -111,7 +111,7 @@ mod tests {
             annotations: std::iter::empty::<(String, String)>().collect(),
             starts_at: jiff::Timestamp::UNIX_EPOCH,
             ends_at: None,
-            generator_url: String::new(),
+            generator_url: "".into(),
             end_is_assumed: false,
         }
     }

@@ -2,6 +2,8 @@
 
 use super::super::element::{Element, Name};
 use super::super::keys::{Index, Key};
+use super::super::node::Place;
+use super::super::notes::Notebook;
 use super::super::number;
 
 struct Bucket {
@@ -9,21 +11,41 @@ struct Bucket {
     count: f64,
 }
 
-pub fn quantile(q: f64, elements: Vec<Element<'_>>) -> Vec<Element<'_>> {
-    each_histogram(elements, |buckets| bucket_quantile(q, buckets))
+/// `place` is that of the elements in the query.
+pub fn quantile<'s>(q: f64, elements: Vec<Element<'s>>, notes: &Notebook, place: Place) -> Vec<Element<'s>> {
+    each_histogram(elements, (notes, place), |element, buckets| {
+        let (value, was_fixed) = bucket_quantile(q, buckets);
+        if was_fixed {
+            notes.monotonicity(element.get("__name__"), place);
+        }
+        value
+    })
 }
 
-pub fn fraction(lower: f64, upper: f64, elements: Vec<Element<'_>>) -> Vec<Element<'_>> {
-    each_histogram(elements, |buckets| bucket_fraction(lower, upper, buckets))
+pub fn fraction<'s>(
+    lower: f64,
+    upper: f64,
+    elements: Vec<Element<'s>>,
+    notes: &Notebook,
+    place: Place,
+) -> Vec<Element<'s>> {
+    each_histogram(elements, (notes, place), |_, buckets| bucket_fraction(lower, upper, buckets))
 }
 
 /// Groups by all labels but `le`, the name among them.
-fn each_histogram<'s>(elements: Vec<Element<'s>>, compute: impl Fn(Vec<Bucket>) -> f64) -> Vec<Element<'s>> {
+fn each_histogram<'s>(
+    elements: Vec<Element<'s>>,
+    (notes, place): (&Notebook, Place),
+    compute: impl Fn(&Element<'s>, Vec<Bucket>) -> f64,
+) -> Vec<Element<'s>> {
     let key = Key::Except(&["le"]);
     let mut index = Index::with_capacity(elements.len() / 8);
     let mut histograms: Vec<(Element<'s>, Vec<Bucket>)> = Vec::new();
     for element in elements {
-        let Some(upper) = number::parse(element.get("le")) else { continue };
+        let Some(upper) = number::parse(element.get("le")) else {
+            notes.bucket(element.get("__name__"), element.get("le"), place);
+            continue;
+        };
         let bucket = Bucket { upper, count: element.value };
         let hash = key.hash(&element);
         let same = |group: u32| {
@@ -41,7 +63,7 @@ fn each_histogram<'s>(elements: Vec<Element<'s>>, compute: impl Fn(Vec<Bucket>) 
     let finish = |(element, buckets): (Element<'s>, Vec<Bucket>)| Element {
         labels: element.labels.filter(|name| name != "le").into(),
         name: element.name.max(Name::Dropped),
-        value: compute(buckets),
+        value: compute(&element, buckets),
     };
     histograms.into_iter().map(finish).collect()
 }
@@ -62,16 +84,21 @@ fn prepare(mut buckets: Vec<Bucket>) -> Option<Vec<Bucket>> {
     Some(buckets)
 }
 
-fn bucket_quantile(q: f64, buckets: Vec<Bucket>) -> f64 {
+/// The value, and whether counts that shrank were levelled for it.
+fn bucket_quantile(q: f64, buckets: Vec<Bucket>) -> (f64, bool) {
     if q.is_nan() {
-        return f64::NAN;
+        return (f64::NAN, false);
     }
     if !(0.0..=1.0).contains(&q) {
-        return if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY };
+        return (if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY }, false);
     }
-    let Some(mut buckets) = prepare(buckets) else { return f64::NAN };
-    make_monotonic(&mut buckets);
-    let [.., before_last, last] = &buckets[..] else { return f64::NAN };
+    let Some(mut buckets) = prepare(buckets) else { return (f64::NAN, false) };
+    let was_fixed = make_monotonic(&mut buckets);
+    (interpolate(q, &buckets), was_fixed)
+}
+
+fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
+    let [.., before_last, last] = buckets else { return f64::NAN };
     if last.count == 0.0 {
         return f64::NAN;
     }
@@ -90,15 +117,19 @@ fn bucket_quantile(q: f64, buckets: Vec<Bucket>) -> f64 {
 }
 
 /// Counts that shrink by a rounding error, or because buckets were scraped at different times, are levelled.
-fn make_monotonic(buckets: &mut [Bucket]) {
+/// Whether some shrank by more than a rounding error.
+fn make_monotonic(buckets: &mut [Bucket]) -> bool {
     let mut before = f64::NEG_INFINITY;
+    let mut was_fixed = false;
     for bucket in buckets {
+        was_fixed |= bucket.count < before && !nearly_equal(before, bucket.count);
         if bucket.count < before || (bucket.count != before && nearly_equal(before, bucket.count)) {
             bucket.count = before;
         } else {
             before = bucket.count;
         }
     }
+    was_fixed
 }
 
 fn nearly_equal(a: f64, b: f64) -> bool {

@@ -10,7 +10,7 @@ mod rate;
 use super::element::{Element, Name, Tags, same_labelset};
 use super::eval::{Data, Evaluation, Window};
 use super::labels::Labels;
-use super::node::{Kind, Node, Selector};
+use super::node::{Kind, Node, Places, Selector};
 use super::view::RangeView;
 use super::{QueryError, labels::NAME};
 use promql_parser::label::MatchOp;
@@ -26,6 +26,7 @@ pub enum Function {
     Range {
         compute: fn(&RangeView<'_>, &Window, &[f64]) -> Option<f64>,
         keeps_name: bool,
+        remark: Option<Remark>,
     },
     /// From seconds since 1970; of the evaluation time without an argument.
     Date(fn(f64) -> f64),
@@ -44,6 +45,15 @@ pub enum Function {
     Vector,
 }
 
+/// What there may be to note about a function of a range.
+#[derive(Clone, Copy)]
+pub enum Remark {
+    /// It makes sense of counters only.
+    Counter,
+    /// Its first argument is a quantile.
+    Quantile,
+}
+
 impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Function")
@@ -58,8 +68,13 @@ impl Function {
         if function.experimental {
             return Err(QueryError::Unsupported(format!("the experimental function {name}")));
         }
-        let range =
-            |compute| Function::Range { compute, keeps_name: matches!(name, "first_over_time" | "last_over_time") };
+        let remark = match name {
+            "rate" | "increase" => Some(Remark::Counter),
+            "quantile_over_time" => Some(Remark::Quantile),
+            _ => None,
+        };
+        let keeps_name = matches!(name, "first_over_time" | "last_over_time");
+        let range = |compute| Function::Range { compute, keeps_name, remark };
         let found = math::find(name).map(Function::Elementwise);
         let found = found.or_else(|| date::find(name).map(Function::Date));
         let found = found.or_else(|| over_time::find(name).or_else(|| rate::find(name)).map(range));
@@ -116,7 +131,7 @@ pub fn check(function: &parser::Function, arguments: &[Node]) -> Result<(), Quer
 pub fn evaluate<'s>(
     evaluation: &Evaluation<'s>,
     function: Function,
-    arguments: &[Node],
+    (arguments, places): (&[Node], &Places),
     at_ms: i64,
 ) -> Result<Data<'s>, QueryError> {
     let vector = |position: usize| match arguments.get(position) {
@@ -131,8 +146,15 @@ pub fn evaluate<'s>(
         }
         Function::Date(compute) if arguments.is_empty() => Data::Vector(vec![plain(compute(now))]),
         Function::Date(compute) => Data::Vector(map(vector(0)?, |value| Some(compute(value)))),
-        Function::Range { compute, keeps_name } => {
-            Data::Vector(over_range(evaluation, compute, keeps_name, arguments, at_ms)?)
+        Function::Range { compute, keeps_name, remark } => {
+            let note = |parameters: &[f64], labels: &Labels, name: Name| match (remark, parameters) {
+                (Some(Remark::Counter), _) if name != Name::Gone => {
+                    evaluation.notes.counter(labels.name(), places.argument(0));
+                }
+                (Some(Remark::Quantile), [q, ..]) => evaluation.notes.quantile(*q, places.argument(0)),
+                _ => {}
+            };
+            Data::Vector(over_range(evaluation, (compute, keeps_name), &note, arguments, at_ms)?)
         }
         Function::Absent => {
             let absent = vector(0)?.is_empty();
@@ -141,12 +163,13 @@ pub fn evaluate<'s>(
         Function::AbsentOverTime => Data::Vector(absent_over_time(evaluation, arguments, at_ms)?),
         Function::HistogramQuantile => {
             let q = evaluation.scalar(arguments.first().ok_or_else(missing_argument)?, at_ms)?;
-            Data::Vector(histogram::quantile(q, vector(1)?))
+            evaluation.notes.quantile(q, places.argument(0));
+            Data::Vector(histogram::quantile(q, vector(1)?, &evaluation.notes, places.argument(1)))
         }
         Function::HistogramFraction => {
             let bounds = scalars(evaluation, arguments, at_ms)?;
             let [lower, upper] = bounds[..] else { return Err(missing_argument()) };
-            Data::Vector(histogram::fraction(lower, upper, vector(2)?))
+            Data::Vector(histogram::fraction(lower, upper, vector(2)?, &evaluation.notes, places.argument(2)))
         }
         Function::LabelJoin => Data::Vector(label::join(vector(0)?, &strings(evaluation, arguments, at_ms)?)?),
         Function::LabelReplace => {
@@ -161,8 +184,12 @@ pub fn evaluate<'s>(
         Function::Vector => {
             Data::Vector(vec![plain(evaluation.scalar(arguments.first().ok_or_else(missing_argument)?, at_ms)?)])
         }
-        Function::Sort => Data::Vector(sorted(vector(0)?, false)),
-        Function::SortDescending => Data::Vector(sorted(vector(0)?, true)),
+        Function::Sort | Function::SortDescending => {
+            if evaluation.is_range {
+                evaluation.notes.sorting(places.call);
+            }
+            Data::Vector(sorted(vector(0)?, matches!(function, Function::SortDescending)))
+        }
         Function::Timestamp => Data::Vector(match arguments.first() {
             Some(Node::Select(selector)) => timestamps(evaluation, selector, at_ms)?,
             _ => map(vector(0)?, |_| Some(now)),
@@ -206,8 +233,8 @@ fn matrix(arguments: &[Node]) -> Result<&Node, QueryError> {
 
 fn over_range<'s>(
     evaluation: &Evaluation<'s>,
-    compute: fn(&RangeView<'_>, &Window, &[f64]) -> Option<f64>,
-    keeps_name: bool,
+    (compute, keeps_name): (fn(&RangeView<'_>, &Window, &[f64]) -> Option<f64>, bool),
+    note: &dyn Fn(&[f64], &Labels, Name),
     arguments: &[Node],
     at_ms: i64,
 ) -> Result<Vec<Element<'s>>, QueryError> {
@@ -217,6 +244,7 @@ fn over_range<'s>(
     let mut elements = Vec::new();
     evaluation.each_range(node, at_ms, &mut |labels, name, view| {
         if let Some(value) = compute(&view, &window, &parameters) {
+            note(&parameters, &labels, name);
             let name = if keeps_name { name } else { name.max(Name::Dropped) };
             elements.push(Element { labels, name, value });
         }

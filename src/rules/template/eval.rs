@@ -1,16 +1,18 @@
 //! Runs a template's tree.
 
-use super::Context;
 use super::functions::Function;
-use super::parser::{Base, Command, Node, Operand, Pipeline};
+use super::parser::{Base, Command, Node, Operand, Pipeline, Tree};
 use super::value::Value;
+use super::{Context, time};
 
 /// An annotation longer than this (in bytes) is an error, not a mail.
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Commands run for one text; nested ranges over large results end here.
 const MAX_STEPS: usize = 100_000;
+/// Templates that call each other, or themselves.
+const MAX_DEPTH: usize = 20;
 
-pub(super) fn run(nodes: &[Node], context: &Context<'_>) -> Result<String, String> {
+pub(super) fn run(tree: &Tree, context: &Context<'_>) -> Result<String, String> {
     let labels = |map: &std::collections::BTreeMap<String, String>| Value::Labels(map.clone());
     let variables = vec![
         (String::new(), Value::Root),
@@ -19,19 +21,22 @@ pub(super) fn run(nodes: &[Node], context: &Context<'_>) -> Result<String, Strin
         ("externalURL".to_owned(), Value::Text(context.external_url.to_owned())),
         ("value".to_owned(), Value::Float(context.value)),
     ];
-    let mut machine = Machine { context, variables, out: String::new(), n_steps: 0 };
-    machine.nodes(nodes, &Value::Root)?;
+    let mut machine = Machine { context, tree, variables, out: String::new(), n_steps: 0, depth: 0 };
+    machine.nodes(&tree.nodes, &Value::Root)?;
     Ok(machine.out)
 }
 
 struct Machine<'a> {
     context: &'a Context<'a>,
+    tree: &'a Tree,
     variables: Vec<(String, Value)>,
     out: String,
     n_steps: usize,
+    /// Of templates that call each other.
+    depth: usize,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), String> {
         for node in nodes {
             self.node(node, dot)?;
@@ -56,8 +61,30 @@ impl Machine<'_> {
             Node::Range(index, element, pipeline, body, otherwise) => {
                 self.range((index.as_deref(), element.as_deref()), pipeline, body, otherwise, dot)?;
             }
+            Node::Template(name, pipeline) => {
+                let dot = pipeline.as_ref().map_or(Ok(Value::Nil), |pipeline| self.pipeline(pipeline, dot))?;
+                self.template(name, &dot)?;
+            }
         }
         Ok(())
+    }
+
+    fn template(&mut self, name: &str, dot: &Value) -> Result<(), String> {
+        let tree: &'a Tree = self.tree;
+        let body = tree.defined.get(name).ok_or_else(|| format!("no template {name:?} is defined"))?;
+        self.depth += 1;
+        self.n_steps += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(format!("templates call each other deeper than {MAX_DEPTH}"));
+        }
+        if self.n_steps > MAX_STEPS {
+            return Err(format!("the template takes more than {MAX_STEPS} steps"));
+        }
+        let outer = std::mem::replace(&mut self.variables, vec![(String::new(), dot.clone())]);
+        let done = self.nodes(body, dot);
+        self.variables = outer;
+        self.depth -= 1;
+        done
     }
 
     fn branches(
@@ -126,6 +153,7 @@ impl Machine<'_> {
             value = Some(match command {
                 Command::Operand(operand) => self.operand(operand, dot)?,
                 Command::Call(function, operands) => self.call(*function, operands, value.take(), dot)?,
+                Command::Method(operand, operands) => self.method(operand, operands, value.take(), dot)?,
             });
         }
         let value = value.unwrap_or(Value::Nil);
@@ -166,6 +194,23 @@ impl Machine<'_> {
         function.call(arguments, self.context)
     }
 
+    fn method(
+        &mut self,
+        operand: &Operand,
+        operands: &[Operand],
+        piped: Option<Value>,
+        dot: &Value,
+    ) -> Result<Value, String> {
+        let Some((name, fields)) = operand.fields.split_last() else { return self.operand(operand, dot) };
+        let value = self.operand(&Operand { base: operand.base.clone(), fields: fields.to_vec() }, dot)?;
+        let mut arguments = Vec::with_capacity(operands.len() + 1);
+        for operand in operands {
+            arguments.push(self.operand(operand, dot)?);
+        }
+        arguments.extend(piped);
+        time::method(&value, name, &arguments)
+    }
+
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, String> {
         let mut value = match &operand.base {
             Base::Dot => dot.clone(),
@@ -193,6 +238,7 @@ impl Machine<'_> {
             (Value::Sample(sample), "Value") => Value::Float(sample.value),
             (Value::Labels(mut map), name) => Value::Text(map.remove(name).unwrap_or_default()),
             (Value::Map(mut map), name) => map.remove(name).unwrap_or(Value::Nil),
+            (value @ (Value::Time(_) | Value::Duration(_)), name) => time::method(&value, name, &[])?,
             (value, name) => return Err(format!("a {} has no field {name}", value.type_name())),
         })
     }

@@ -1,13 +1,13 @@
 //! The functions of templates: those of Go's text/template and those that Prometheus adds.
 
 use super::value::{Sample, Value};
-use super::{Context, humanize, printf};
+use super::{Context, humanize, printf, time};
 use regex::Regex;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Functions that exist in Go or Prometheus and not here.
-const UNSUPPORTED: [&str; 8] = ["tmpl", "call", "slice", "js", "toTime", "toDuration", "now", "urlQueryEscape"];
+/// Functions that exist in Go or Prometheus and not here. `tmpl` is Prometheus's consoles' alone.
+const UNSUPPORTED: [&str; 4] = ["tmpl", "call", "slice", "js"];
 /// The compiled size of a pattern given to `match` and `reReplaceAll`, in bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
@@ -62,6 +62,9 @@ functions! {
     HumanizePercentage "humanizePercentage" 1 1;
     HumanizeTimestamp "humanizeTimestamp" 1 1;
     ParseDuration "parseDuration" 1 1;
+    ToTime "toTime" 1 1;
+    ToDuration "toDuration" 1 1;
+    Now "now" 0 0;
     GraphLink "graphLink" 1 1;
     TableLink "tableLink" 1 1;
     PathPrefix "pathPrefix" 0 0;
@@ -157,6 +160,9 @@ impl Function {
             Function::ParseDuration => Value::Float(
                 crate::rules::parse_duration(string(0)?).map(|length| length.as_secs_f64()).ok_or("not a duration")?,
             ),
+            Function::ToTime => Value::Time(time::from_unix(float()?)?),
+            Function::ToDuration => Value::Duration(time::from_seconds(float()?)?),
+            Function::Now => Value::Float(context.now.as_millisecond() as f64 / 1_000.0),
             Function::GraphLink => Value::Text(format!("/graph?g0.expr={}&g0.tab=0", url_query(string(0)?))),
             Function::TableLink => Value::Text(format!("/graph?g0.expr={}&g0.tab=1", url_query(string(0)?))),
             Function::PathPrefix => Value::Text(

@@ -1,6 +1,7 @@
 //! Prometheus's `humanize` functions.
 
 use super::printf::general;
+use super::time;
 
 /// `1.235M`.
 pub(super) fn humanize(mut value: f64) -> String {
@@ -87,17 +88,7 @@ pub(super) fn timestamp(value: f64) -> Result<String, String> {
     if !value.is_finite() {
         return Ok(general(value, 4));
     }
-    // Out of i64 saturates and is then out of the range of times.
-    let time = jiff::Timestamp::from_nanosecond((value * 1e9) as i128)
-        .map_err(|_| format!("{value} cannot be represented as a time"))?;
-    let zoned = time.to_zoned_datetime(jiff::tz::TimeZone::UTC);
-    let mut text = zoned.strftime("%Y-%m-%d %H:%M:%S").to_string();
-    if zoned.subsec_nanosecond() != 0 {
-        let fraction = format!("{:09}", zoned.subsec_nanosecond());
-        text.push('.');
-        text.push_str(fraction.trim_end_matches('0'));
-    }
-    Ok(text + " +0000 UTC")
+    time::from_unix(value).map(time::written)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Go templates as Prometheus uses them in labels and annotations of alerting rules.
 //!
-//! Supported: text, comments, trim marks, pipelines, variables, `if`, `with`, `range`, `else`, and the functions in
-//! [`functions`]. `define`, `template`, `block`, `break`, `continue` and a few functions are refused by name when the
-//! template is read. One difference on purpose: whole numbers and floats compare (`gt $value 5`).
+//! Supported: text, comments, trim marks, pipelines, variables, `if`, `with`, `range`, `else`, `define`, `template`,
+//! `block`, the functions in [`functions`], and the methods of times and durations in [`time`]. `break`, `continue` and a
+//! few functions are refused by name when the template is read. One difference on purpose: whole numbers and floats compare (`gt $value 5`).
 
 mod eval;
 mod functions;
@@ -11,10 +11,13 @@ mod lexer;
 mod parser;
 mod printf;
 mod reads;
+mod time;
 mod value;
 
+pub(super) use reads::Asked;
 pub use value::Sample;
 
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// A template longer than this (in bytes) is refused.
@@ -24,13 +27,15 @@ const MAX_TEXT: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     text: String,
-    nodes: Vec<parser::Node>,
+    tree: parser::Tree,
 }
 
 /// What a template is expanded with.
 pub struct Context<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub value: f64,
+    /// Of the evaluation.
+    pub now: Timestamp,
     pub external_labels: &'a BTreeMap<String, String>,
     pub external_url: &'a str,
     /// Answers the function `query`.
@@ -43,7 +48,7 @@ impl Template {
         if text.len() > MAX_TEXT {
             return Err(format!("the template is longer than {MAX_TEXT} bytes"));
         }
-        Ok(Template { text: text.to_owned(), nodes: parser::parse(text)? })
+        Ok(Template { text: text.to_owned(), tree: parser::parse(text)? })
     }
 
     /// As it was written.
@@ -53,21 +58,26 @@ impl Template {
 
     /// Whether it is plain text, the same for every alert.
     pub fn is_static(&self) -> bool {
-        self.nodes.iter().all(|node| matches!(node, parser::Node::Text(_)))
+        self.tree.nodes.iter().all(|node| matches!(node, parser::Node::Text(_)))
     }
 
-    /// Whether it asks the engine with `query`: then the same alert may get another text.
-    pub fn queries(&self) -> bool {
-        reads::queries(&self.nodes)
+    /// Whether it asks the engine with `query`, or the clock: then the same alert may get another text.
+    pub fn is_volatile(&self) -> bool {
+        reads::is_volatile(&self.tree)
     }
 
     /// Whether its text may depend on the value of the result.
     pub fn reads_value(&self) -> bool {
-        reads::reads_value(&self.nodes)
+        reads::reads_value(&self.tree)
+    }
+
+    /// What it asks the engine with `query`, as far as its text tells.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        reads::asked(&self.tree)
     }
 
     pub fn expand(&self, context: &Context<'_>) -> Result<String, String> {
-        eval::run(&self.nodes, context)
+        eval::run(&self.tree, context)
     }
 }
 
@@ -113,6 +123,7 @@ mod tests {
         let context = Context {
             labels: &labels,
             value: 0.2135,
+            now: Timestamp::from_millisecond(1_257_894_000_250).expect("a time"),
             external_labels: &external,
             external_url: "http://ioc/watch/",
             query: &query,
@@ -143,6 +154,24 @@ mod tests {
             ),
             ("{{ $externalLabels.agency }} {{ parseDuration \"1h30m\" }} {{ urlquery \"a b\" }}", "ioc 5400 a+b"),
             ("{{- /* comment */ -}} x {{- \" y\" }}", "x y"),
+            (
+                "{{ now }} {{ toTime now }} {{ (toTime 1257894000).Format \"02/01/2006 15:04\" }}",
+                "1.25789400025e+09 2009-11-10 23:00:00.249 +0000 UTC 10/11/2009 23:00",
+            ),
+            (
+                "{{ toDuration 5400 }} {{ (toDuration \"90.5\").Minutes | printf \"%.2f\" }} {{ (toTime 60).Add (toDuration 1) }}",
+                "1h30m0s 1.51 1970-01-01 00:01:01 +0000 UTC",
+            ),
+            (
+                "{{ with toTime 0 }}{{ .Year }}-{{ .Month }}{{ end }} {{ \"2006\" | (toTime 0).Format }}",
+                "1970-January 1970",
+            ),
+            (
+                "{{ define \"x\" }}<{{ .kind }}>{{ end }}{{ template \"x\" $labels }}{{ template \"x\" $labels }}",
+                "<portal><portal>",
+            ),
+            ("{{ block \"y\" 1 }}{{ . }}{{ $ }}{{ end }}{{ template \"y\" }}", "11<no value><no value>"),
+            ("{{ define \"r\" }}{{ if . }}x{{ template \"r\" false }}{{ end }}{{ end }}{{ template \"r\" true }}", "x"),
         ];
         for (text, expected) in rows {
             assert_eq!(expand(text).as_deref(), Ok(expected), "{text}");
@@ -155,7 +184,11 @@ mod tests {
             ("{{ humanise $value }}", "unknown function humanise; nearest: humanize"),
             ("{{ $label.x }}", "unknown variable $label; nearest: $labels"),
             ("{{ .Label }}", "unknown field .Label; known are .Labels, .Value, .ExternalLabels, .ExternalURL"),
-            ("{{ template \"x\" }}", "{{ template }} is not supported"),
+            ("{{ template \"xz\" }}{{ define \"xy\" }}{{ end }}", "no template \"xz\" is defined; nearest: \"xy\""),
+            ("{{ define \"x\" }}{{ $labels.a }}{{ end }}", "unknown variable $labels"),
+            ("{{ if true }}{{ define \"x\" }}{{ end }}{{ end }}", "{{ define }} inside a block"),
+            ("{{ block \"x\" . }}", "the template \"x\" is without an end"),
+            ("{{ break }}", "{{ break }} is not supported"),
             ("{{ tmpl \"x\" }}", "the function tmpl is not supported"),
             ("{{ if true }}", "{{ if }} without an end"),
             ("{{ end }}", "{{ end }} without an if, with or range"),
@@ -174,8 +207,18 @@ mod tests {
 
     #[test]
     fn what_the_data_break_is_an_error_of_the_expansion() {
-        for text in ["{{ query \"bad\" }}", "{{ query \"none\" | first }}", "{{ eq $labels.kind 1 }}", "{{ $value.x }}"]
-        {
+        for text in [
+            "{{ toTime \"x\" }}",
+            "{{ (toTime 0).Never }}",
+            "{{ (toDuration 1).Format \"x\" }}",
+            "{{ $labels.kind.Format \"x\" }}",
+            "{{ toTime 1e300 }}",
+            "{{ define \"r\" }}{{ template \"r\" }}{{ end }}{{ template \"r\" }}",
+            "{{ query \"bad\" }}",
+            "{{ query \"none\" | first }}",
+            "{{ eq $labels.kind 1 }}",
+            "{{ $value.x }}",
+        ] {
             assert!(expand(text).is_err(), "{text}");
         }
         let loops = "{{ range query \"up\" }}".repeat(20) + "x" + &"{{ end }}".repeat(20);

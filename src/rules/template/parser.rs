@@ -4,6 +4,7 @@
 use super::functions::Function;
 use super::lexer::{Part, Token, split, tokens};
 use super::value::Value;
+use std::collections::BTreeMap;
 
 /// Nested parentheses and blocks; the evaluator recurses as deep.
 const MAX_DEPTH: usize = 50;
@@ -19,6 +20,16 @@ pub(super) enum Node {
     With(Vec<(Pipeline, Vec<Node>)>, Vec<Node>),
     /// Variables for index and element; the elements; body; what to do if there are none.
     Range(Option<String>, Option<String>, Pipeline, Vec<Node>, Vec<Node>),
+    /// A template by its name, and its dot.
+    Template(String, Option<Pipeline>),
+}
+
+/// A whole template.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Tree {
+    pub nodes: Vec<Node>,
+    /// What `define` and `block` named.
+    pub defined: BTreeMap<String, Vec<Node>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -28,10 +39,11 @@ pub(super) struct Pipeline {
     pub commands: Vec<Command>,
 }
 
-/// A function with arguments, or one operand.
+/// A function with arguments, a method (the last field of its operand) with arguments, or one operand.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Command {
     Call(Function, Vec<Operand>),
+    Method(Operand, Vec<Operand>),
     Operand(Operand),
 }
 
@@ -50,19 +62,27 @@ pub(super) enum Base {
     Pipeline(Box<Pipeline>),
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
+pub(super) fn parse(text: &str) -> Result<Tree, String> {
     let mut parser = Parser {
         parts: split(text)?.into_iter(),
         scope: PREDECLARED.iter().map(|name| (*name).to_owned()).collect(),
         dot_is_root: true,
         depth: 0,
+        defined: BTreeMap::new(),
+        named: Vec::new(),
     };
     let (nodes, end) = parser.block()?;
     match end {
-        Ending::Template => Ok(nodes),
-        Ending::Else(_) => Err("{{ else }} without an if, with or range".to_owned()),
-        Ending::End => Err("{{ end }} without an if, with or range".to_owned()),
+        Ending::Template => {}
+        Ending::Else(_) => return Err("{{ else }} without an if, with or range".to_owned()),
+        Ending::End => return Err("{{ end }} without an if, with or range".to_owned()),
     }
+    if let Some(name) = parser.named.iter().find(|name| !parser.defined.contains_key(*name)) {
+        let nearest = super::nearest(name, parser.defined.keys().map(String::as_str));
+        let nearest = nearest.map_or(String::new(), |near| format!("; nearest: {near:?}"));
+        return Err(format!("no template {name:?} is defined{nearest}"));
+    }
+    Ok(Tree { nodes, defined: parser.defined })
 }
 
 /// What ended a block.
@@ -79,6 +99,9 @@ struct Parser<'a> {
     /// Whether `.` is surely the template's data, whose fields are known.
     dot_is_root: bool,
     depth: usize,
+    defined: BTreeMap<String, Vec<Node>>,
+    /// Names that `template` calls.
+    named: Vec<String>,
 }
 
 impl Parser<'_> {
@@ -108,15 +131,61 @@ impl Parser<'_> {
                 "if" => nodes.push(self.branches(&action[1..], false)?),
                 "with" => nodes.push(self.branches(&action[1..], true)?),
                 "range" => nodes.push(self.range(&action[1..])?),
-                "define" | "template" | "block" | "break" | "continue" => {
-                    return Err(format!("{{{{ {word} }}}} is not supported"));
-                }
+                "define" if self.depth > 1 => return Err("{{ define }} inside a block".to_owned()),
+                "define" => self.define(&action[1..])?,
+                "template" => nodes.push(self.template(&action[1..])?),
+                "block" => nodes.push(self.named_block(&action[1..])?),
+                "break" | "continue" => return Err(format!("{{{{ {word} }}}} is not supported")),
                 _ => nodes.push(Node::Print(self.pipeline(&action)?)),
             }
         };
         self.scope.truncate(n_outer);
         self.depth -= 1;
         Ok((nodes, end))
+    }
+
+    fn define(&mut self, head: &[Token]) -> Result<(), String> {
+        let [Token::Text(name)] = head else {
+            return Err("{{ define }} takes one name in quotation marks".to_owned());
+        };
+        self.body(name)
+    }
+
+    fn template(&mut self, head: &[Token]) -> Result<Node, String> {
+        let [Token::Text(name), rest @ ..] = head else {
+            return Err("{{ template }} takes a name in quotation marks".to_owned());
+        };
+        self.named.push(name.clone());
+        let pipeline = if rest.is_empty() { None } else { Some(self.pipeline(rest)?) };
+        Ok(Node::Template(name.clone(), pipeline))
+    }
+
+    /// `block`: `define` and `template` at once.
+    fn named_block(&mut self, head: &[Token]) -> Result<Node, String> {
+        let [Token::Text(name), rest @ ..] = head else {
+            return Err("{{ block }} takes a name in quotation marks".to_owned());
+        };
+        if rest.is_empty() {
+            return Err(format!("{{{{ block {name:?} }}}} needs what its dot is to be"));
+        }
+        let pipeline = self.pipeline(rest)?;
+        self.body(name)?;
+        Ok(Node::Template(name.clone(), Some(pipeline)))
+    }
+
+    /// The body of a template with a name: it sees its dot, and `$` for it, and nothing of what is around it. Of two
+    /// with one name the last counts, as in Go.
+    fn body(&mut self, name: &str) -> Result<(), String> {
+        let scope = std::mem::replace(&mut self.scope, vec![String::new()]);
+        let root = std::mem::replace(&mut self.dot_is_root, false);
+        let (body, end) = self.block()?;
+        self.scope = scope;
+        self.dot_is_root = root;
+        if !matches!(end, Ending::End) {
+            return Err(format!("the template {name:?} is without an end"));
+        }
+        self.defined.insert(name.to_owned(), body);
+        Ok(())
     }
 
     /// `if` or `with`, its `else if` and its `else`.
@@ -283,6 +352,8 @@ fn command(mut operands: Vec<Operand>, piped: bool) -> Result<Command, String> {
             function.check_count(n_arguments)?;
             Ok(Command::Call(function, operands))
         }
+        // Only a value with methods takes them, which shows when it is there.
+        first if !first.fields.is_empty() && (!operands.is_empty() || piped) => Ok(Command::Method(first, operands)),
         _ if !operands.is_empty() || piped => Err("only a function takes arguments".to_owned()),
         operand => Ok(Command::Operand(operand)),
     }

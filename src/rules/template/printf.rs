@@ -7,13 +7,14 @@ use std::fmt::Write;
 /// Widths and precisions above this are cut: a template is not to fill the memory.
 const MAX_WIDTH: usize = 200;
 
-/// `%v` of a float: the shortest text that reads back, with an exponent below 1e-4 and from 1e21.
+/// `%v` of a float: the shortest text that reads back, with an exponent below 1e-4 and from 1e6, as Go's fmt writes it
+/// (1e21 is the limit of its JSON).
 pub(super) fn shortest(value: f64) -> String {
     if let Some(text) = not_finite(value) {
         return text.to_owned();
     }
     let exponent = if value == 0.0 { 0 } else { exponent_of(&format!("{value:e}")) };
-    if (-4..21).contains(&exponent) { format!("{value}") } else { go_exponent(&format!("{value:e}")) }
+    if (-4..6).contains(&exponent) { format!("{value}") } else { go_exponent(&format!("{value:e}")) }
 }
 
 /// `%.{precision}g`: at most that many significant digits, without trailing zeros.
@@ -193,7 +194,8 @@ mod tests {
             (0.0, "0"),
             (3.0, "3"),
             (0.25, "0.25"),
-            (1e20, "100000000000000000000"),
+            (123_456.5, "123456.5"),
+            (1_048_576.0, "1.048576e+06"),
             (1e21, "1e+21"),
             (1.5e-7, "1.5e-07"),
             (f64::NAN, "NaN"),

@@ -1,6 +1,7 @@
 //! The values that templates work on, and how Go prints them.
 
 use super::printf;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -18,6 +19,10 @@ pub(super) enum Value {
     Map(BTreeMap<String, Value>),
     /// An element of a query's result.
     Sample(Sample),
+    /// Of `toTime`.
+    Time(Timestamp),
+    /// Of `toDuration`, in nanoseconds.
+    Duration(i64),
     /// The template's data: `.Labels`, `.Value`, `.ExternalLabels`, `.ExternalURL`.
     Root,
 }
@@ -41,6 +46,8 @@ impl Value {
             Value::List(_) => "list",
             Value::Labels(_) | Value::Map(_) => "map",
             Value::Sample(_) => "sample",
+            Value::Time(_) => "time.Time",
+            Value::Duration(_) => "time.Duration",
             Value::Root => "data",
         }
     }
@@ -56,7 +63,8 @@ impl Value {
             Value::List(list) => !list.is_empty(),
             Value::Labels(map) => !map.is_empty(),
             Value::Map(map) => !map.is_empty(),
-            Value::Sample(_) | Value::Root => true,
+            Value::Duration(nanoseconds) => *nanoseconds != 0,
+            Value::Sample(_) | Value::Time(_) | Value::Root => true,
         }
     }
 
@@ -87,6 +95,8 @@ impl Value {
                 print_map(out, sample.labels.iter().map(|(name, text)| (name, text.clone())));
                 let _ = write!(out, " {}}}", printf::shortest(sample.value));
             }
+            Value::Time(time) => out.push_str(&super::time::written(*time)),
+            Value::Duration(nanoseconds) => out.push_str(&super::time::length(*nanoseconds)),
             Value::Root => out.push_str("{data}"),
         }
     }

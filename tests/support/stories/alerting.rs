@@ -202,7 +202,7 @@ pub async fn what_both_lack_is_equal(store: &Store) {
     let rules = INHIBITING.replace("target: ['service=~portal.*']", "target: ['service=~switch|portal']");
     let mut town = town(store, &rules, "mon 09:00").await;
     let rack = |mut alert: Alert, rack: &str| {
-        alert.labels.insert("rack".into(), rack.into());
+        alert.labels.alter(|texts| drop(texts.insert("rack".into(), rack.into())));
         alert
     };
     let switch = alert("xa", "critical", "switch", town.now);

@@ -219,7 +219,7 @@ fn alert(agency: &str, severity: &str, subject: &str, since: Timestamp) -> Alert
         annotations: [("summary_en".to_owned(), format!("{subject} is down"))].into_iter().collect(),
         starts_at: since,
         ends_at: None,
-        generator_url: String::new(),
+        generator_url: "".into(),
         end_is_assumed: false,
     }
 }

@@ -96,20 +96,22 @@ pub async fn ten_thousand_alerts(store: &Store) {
     town.ledger.tick(town.now);
     let camera = |number: usize, now| {
         let mut alert = alert("xa", "warning", "", now);
-        alert.labels.remove("service");
+        alert.labels.alter(|texts| drop(texts.remove("service")));
         let labels = [
             ("area", "camera".to_owned()),
             ("kind", "camera".to_owned()),
             ("site", "hall".to_owned()),
             ("device", format!("cam-{number}")),
         ];
-        alert.labels.extend(labels.map(|(name, value)| (name.to_owned(), value)));
+        alert.labels.alter(|texts| texts.extend(labels.map(|(name, value)| (name.to_owned(), value))));
         alert
     };
     let mut line = alert("district", "critical", "", town.now);
-    line.labels.remove("service");
-    line.labels.extend([("area", "dependency"), ("dependency", "uplink")].map(|(n, v)| (n.to_owned(), v.to_owned())));
-    line.annotations.insert("summary_en".into(), "The uplink is down".into());
+    line.labels.alter(|texts| drop(texts.remove("service")));
+    line.labels.alter(|texts| {
+        texts.extend([("area", "dependency"), ("dependency", "uplink")].map(|(n, v)| (n.to_owned(), v.to_owned())))
+    });
+    line.annotations.alter(|texts| drop(texts.insert("summary_en".into(), "The uplink is down".into())));
     let mut alerts: Vec<Alert> = (0..N).map(|number| camera(number, town.now)).collect();
     alerts.push(line.clone());
     town.fire(&alerts).await;
