@@ -216,7 +216,7 @@ impl Reader {
         self.connected_at = Some(now);
         self.told.clear();
         self.set_connected(1.0);
-        self.fleet.link_changed(self.number, Some(now));
+        self.fleet.link_changed(self.number, true, now);
         tracing::info!(mqtt.broker = %self.broker.id, session_present, "connected to the MQTT broker");
     }
 
@@ -244,7 +244,7 @@ impl Reader {
     fn disconnected(&mut self) {
         self.connected_at = None;
         self.set_connected(0.0);
-        self.fleet.link_changed(self.number, None);
+        self.fleet.link_changed(self.number, false, Instant::now());
     }
 
     /// Notes the loss and says how long to wait.

@@ -14,6 +14,19 @@ pub struct Presence {
     pub since: Instant,
 }
 
+/// How long a device whose silence says nothing keeps its state while we cannot hear it: a short interruption makes
+/// nobody unknown.
+const INTERRUPTION: Duration = Duration::from_secs(180);
+
+/// Our connection to a device's broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// Since then.
+    Up(Instant),
+    /// Lost then; `None`: there was none yet.
+    Away(Option<Instant>),
+}
+
 /// A sign of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
@@ -21,6 +34,19 @@ pub enum Sign {
     Alive,
     /// It, or the broker in its name (last will), said that it is offline.
     Gone,
+}
+
+impl Contact {
+    /// Of two brokers, over either of which a device may speak: silence counts while both are there.
+    pub fn and(self, other: Contact) -> Contact {
+        match (self, other) {
+            (Contact::Up(one), Contact::Up(other)) => Contact::Up(one.max(other)),
+            (Contact::Up(_), away) | (away, Contact::Up(_)) => away,
+            (Contact::Away(one), Contact::Away(other)) => {
+                Contact::Away(one.zip(other).map(|(one, other)| one.min(other)))
+            }
+        }
+    }
 }
 
 impl Presence {
@@ -38,27 +64,29 @@ impl Presence {
         Presence { state, since: now }
     }
 
-    /// After silence until `now`. `offline_after: None` means that its silence says nothing; `link` is since when we
-    /// have been connected to its broker, `None` while we are not.
-    pub fn silence(self, offline_after: Option<Duration>, link: Option<Instant>, now: Instant) -> Presence {
-        let Some(limit) = offline_after else { return self };
+    /// After silence until `now`. `offline_after: None` means that its silence says nothing: what it last said holds, but
+    /// only while we would hear it say something else.
+    pub fn silence(self, offline_after: Option<Duration>, contact: Contact, now: Instant) -> Presence {
         let silent_for = |since: Instant| now.saturating_duration_since(since);
-        let state = match link {
+        let state = match (offline_after, contact) {
             _ if self.state == State::Down => State::Down,
-            Some(up_since) if silent_for(self.since.max(up_since)) >= limit => State::Down,
-            None if silent_for(self.since) >= limit => State::Unknown,
+            (Some(limit), Contact::Up(up_since)) if silent_for(self.since.max(up_since)) >= limit => State::Down,
+            (Some(limit), Contact::Away(_)) if silent_for(self.since) >= limit => State::Unknown,
+            (None, Contact::Away(Some(lost))) if silent_for(lost) >= INTERRUPTION => State::Unknown,
             _ => self.state,
         };
         Presence { state, ..self }
     }
 
     /// When [`Presence::silence`] has to be asked again; `None` if only a sign or a reconnect can change anything.
-    pub fn due(self, offline_after: Option<Duration>, link: Option<Instant>) -> Option<Instant> {
-        let limit = offline_after?;
-        match (self.state, link) {
-            (State::Down, _) | (State::Unknown, None) => None,
-            (_, Some(up_since)) => self.since.max(up_since).checked_add(limit),
-            (State::Up, None) => self.since.checked_add(limit),
+    pub fn due(self, offline_after: Option<Duration>, contact: Contact) -> Option<Instant> {
+        match (self.state, offline_after, contact) {
+            (State::Down, ..)
+            | (State::Unknown, _, Contact::Away(_))
+            | (_, None, Contact::Up(_) | Contact::Away(None)) => None,
+            (_, Some(limit), Contact::Up(up_since)) => self.since.max(up_since).checked_add(limit),
+            (State::Up, Some(limit), Contact::Away(_)) => self.since.checked_add(limit),
+            (State::Up, None, Contact::Away(Some(lost))) => lost.checked_add(INTERRUPTION),
         }
     }
 }
@@ -77,7 +105,7 @@ mod tests {
     #[test]
     fn after_a_start_a_device_is_unknown_until_it_speaks_or_its_time_has_passed() {
         let t0 = Instant::now();
-        let link = Some(t0);
+        let link = Contact::Up(t0);
         let new = Presence::unknown(t0);
         assert_eq!(new.silence(LIMIT, link, at(t0, 179)).state, Unknown);
         assert_eq!(new.silence(LIMIT, link, at(t0, 180)).state, Down);
@@ -92,32 +120,51 @@ mod tests {
         let t0 = Instant::now();
         let up = Presence::unknown(t0).hear(Sign::Alive, t0);
         // We lost the broker at 60 s: unknown, not down.
-        let lost = up.silence(LIMIT, None, at(t0, 180));
+        let away = Contact::Away(Some(at(t0, 60)));
+        let lost = up.silence(LIMIT, away, at(t0, 180));
         assert_eq!(lost.state, Unknown);
-        assert_eq!(lost.due(LIMIT, None), None);
+        assert_eq!(lost.due(LIMIT, away), None);
         // Back at 300 s: the device has its whole time again.
-        let back = Some(at(t0, 300));
+        let back = Contact::Up(at(t0, 300));
         assert_eq!(lost.due(LIMIT, back), Some(at(t0, 480)));
         assert_eq!(lost.silence(LIMIT, back, at(t0, 479)).state, Unknown);
         assert_eq!(lost.silence(LIMIT, back, at(t0, 480)).state, Down);
         // A short interruption makes nobody unknown.
-        let blink = Some(at(t0, 70));
+        let blink = Contact::Up(at(t0, 70));
         assert_eq!(up.silence(LIMIT, blink, at(t0, 200)).state, Up);
         assert_eq!(up.silence(LIMIT, blink, at(t0, 250)).state, Down);
+    }
+
+    #[test]
+    fn what_speaks_only_on_change_is_known_only_while_we_listen() {
+        let t0 = Instant::now();
+        let up = Presence::unknown(t0).hear(Sign::Alive, t0);
+        assert_eq!(up.silence(None, Contact::Up(t0), at(t0, 1_000_000)).state, Up);
+        assert_eq!(up.due(None, Contact::Up(t0)), None);
+        let away = Contact::Away(Some(at(t0, 5_000)));
+        assert_eq!(up.due(None, away), Some(at(t0, 5_180)));
+        assert_eq!(up.silence(None, away, at(t0, 5_179)).state, Up, "a short interruption");
+        let lost = up.silence(None, away, at(t0, 5_180));
+        assert_eq!((lost.state, lost.due(None, away)), (Unknown, None));
+        // Back: it may have changed meanwhile, and tells with its retained status or its next word.
+        assert_eq!(lost.silence(None, Contact::Up(at(t0, 6_000)), at(t0, 6_001)).state, Unknown);
+        assert_eq!(lost.hear(Sign::Alive, at(t0, 6_002)).state, Up);
+        let down = up.hear(Sign::Gone, at(t0, 10));
+        assert_eq!(down.silence(None, away, at(t0, 9_000)).state, Down);
     }
 
     #[test]
     fn a_device_that_is_down_stays_down_until_it_speaks() {
         let t0 = Instant::now();
         let down = Presence::unknown(t0).hear(Sign::Gone, t0);
-        assert_eq!(down.silence(LIMIT, None, at(t0, 1_000)).state, Down);
-        assert_eq!(down.due(LIMIT, Some(t0)), None);
+        assert_eq!(down.silence(LIMIT, Contact::Away(None), at(t0, 1_000)).state, Down);
+        assert_eq!(down.due(LIMIT, Contact::Up(t0)), None);
         assert_eq!(down.hear(Sign::Alive, at(t0, 1_001)).state, Up);
     }
 
     #[test]
     fn a_limit_beyond_the_clock_is_never() {
         let t0 = Instant::now();
-        assert_eq!(Presence::unknown(t0).due(Some(Duration::MAX), Some(t0)), None);
+        assert_eq!(Presence::unknown(t0).due(Some(Duration::MAX), Contact::Up(t0)), None);
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn world(topics: &str, devices: &[&str]) -> World {
     let settings = Settings { discover_max: 0, ..Settings::new(&config) };
     let fleet = Fleet::open(metrics.clone(), ledger, database.store.clone(), settings, &inventory, now).await.unwrap();
     fleet.configure_links(&[Id::parse("main").unwrap()]);
-    fleet.link_changed(0, Some(now.tick));
+    fleet.link_changed(0, true, now.tick);
     let topics = Topics::compile(&config.mqtt[0]).unwrap();
     World { metrics, fleet, topics, memory: Mutex::default(), now, _database: database }
 }

@@ -11,10 +11,10 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Keys in one statement: well below the parameters either database allows.
-pub(super) const KEYS: usize = 400;
-/// Transactions of nineteen parameters in one statement. SQLite's driver asks for the name of each parameter, which
-/// searches those before it: a statement costs the square of their number, beside a fixed part that many rows share.
+/// Keys in one statement. SQLite's driver asks for the name of each parameter, which searches those before it: a
+/// statement costs the square of their number, beside a fixed part that many keys share.
+pub(super) const KEYS: usize = 200;
+/// Transactions of nineteen parameters in one statement.
 const ROWS: usize = 15;
 const COLUMNS: &str = "txn_ref, dossier, due_us, portal_status, portal_amount, portal_us, portal_agency, \
                        portal_dossier, portal_refund_of, portal_procedure, portal_channel, gateway_status, \

@@ -1,12 +1,10 @@
 //! Whose a kept payment is: what somebody bound to an agency may not change.
 
+use super::ledger::KEYS;
 use super::row::{PaymentRow, Side, is_nameless};
 use crate::store::{Doing, StoreError, Tx, placeholders};
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeSet, HashMap};
-
-/// Keys in one statement.
-const KEYS: usize = 500;
 
 /// The rows (by index) that would change a transaction of an agency that `may` refuses, give it back, or overwrite a
 /// record of `side` that is nobody's.

@@ -204,17 +204,17 @@ async fn each_broker_answers_for_what_was_heard_over_it() {
     let world = World::new(0).await;
     world.fleet.configure_links(&[id("main"), id("second")]);
     for link in [0, 1] {
-        world.fleet.link_changed(link, Some(world.at(0).tick));
+        world.fleet.link_changed(link, true, world.at(0).tick);
     }
     world.telemetry(1, "camera/cam-1", r#"{"fps":24}"#);
     world.over(1).telemetry(1, "hotspot/ap-1", r#"{"clients":1}"#);
-    world.fleet.link_changed(1, None);
+    world.fleet.link_changed(1, false, world.at(2).tick);
     world.fleet.sweep(world.at(190));
     assert_eq!(world.fleet.state("cam-1"), Some(State::Down), "silent on a broker that is there");
     assert_eq!(world.fleet.state("ap-1"), Some(State::Unknown), "its broker is away");
     world.over(0).telemetry(191, "hotspot/ap-1", r#"{"clients":2}"#);
     assert_eq!(world.value("ioc_hotspot_clients", "ap-1"), Some(2.0), "it may change over");
-    world.fleet.link_changed(0, None);
+    world.fleet.link_changed(0, false, world.at(190).tick);
     world.fleet.sweep(world.at(400));
     assert_eq!(world.fleet.state("ap-1"), Some(State::Unknown));
 }

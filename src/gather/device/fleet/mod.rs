@@ -12,6 +12,7 @@ pub use report::{Count, DeviceInfo, Filter, Listed};
 pub use session::{Found, Session};
 
 use super::inventory::{Inventory, Life, Listing};
+use super::presence::Contact;
 use crate::attribution::{Ledger, State, SubjectKind};
 use crate::config::devices::{DeviceKind, Shard};
 use crate::config::mqtt::Broker;
@@ -103,7 +104,7 @@ struct Inner {
 struct Link {
     broker: Id,
     configured: bool,
-    up_since: Option<Instant>,
+    contact: Contact,
     /// Ids heard over it that no inventory lists, up to [`MAX_UNLISTED`].
     unlisted: HashMap<Box<str>, Stranger>,
 }
@@ -218,14 +219,14 @@ impl Fleet {
         let mut inner = self.lock();
         for link in &mut inner.links {
             link.configured = brokers.contains(&link.broker);
-            link.up_since = None;
+            link.contact = Contact::Away(None);
         }
         for broker in brokers {
             if !inner.links.iter().any(|link| link.broker == *broker) {
                 inner.links.push(Link {
                     broker: broker.clone(),
                     configured: true,
-                    up_since: None,
+                    contact: Contact::Away(None),
                     unlisted: HashMap::new(),
                 });
             }
@@ -257,15 +258,17 @@ impl Fleet {
         inner.links.iter().position(|link| link.broker == *broker).unwrap_or(0)
     }
 
-    /// Our connection to a broker came (`Some`) or went. Its silence begins to count anew when it comes back.
-    pub fn link_changed(&self, link: usize, up_since: Option<Instant>) {
+    /// Our connection to a broker came, or is (still) away. Its devices' silence begins to count anew when it comes back.
+    pub fn link_changed(&self, link: usize, is_up: bool, now: Instant) {
         let mut inner = self.lock();
         let Some(entry) = inner.links.get_mut(link) else { return };
-        entry.up_since = up_since;
-        if up_since.is_some() {
-            for index in 0..inner.units.len() as u32 {
-                inner.queue(index);
-            }
+        entry.contact = match entry.contact {
+            _ if is_up => Contact::Up(now),
+            Contact::Away(Some(_)) => return,
+            Contact::Up(_) | Contact::Away(None) => Contact::Away(Some(now)),
+        };
+        for index in 0..inner.units.len() as u32 {
+            inner.queue(index);
         }
     }
 
@@ -282,11 +285,11 @@ impl Fleet {
                 break;
             }
             inner.due.pop();
-            let link = inner.link_of(index);
+            let contact = inner.contact_of(index);
             let limit = inner.limit_of(index);
             let unit = &mut inner.units[index as usize];
             unit.queued = false;
-            let presence = unit.presence.silence(limit, link, now.tick);
+            let presence = unit.presence.silence(limit, contact, now.tick);
             if presence.state != unit.presence.state {
                 let reason = if presence.state == State::Down { "silent" } else { "not connected to the broker" };
                 unit.change(presence, &self.metrics, &self.ledger, now.wall, reason);
@@ -384,7 +387,7 @@ impl Fleet {
     #[cfg(test)]
     pub(crate) fn connect_for_test(&self, broker: &str, now: Now) {
         self.configure_links(&[Id::parse(broker).unwrap_or_else(|| panic!("{broker}"))]);
-        self.link_changed(0, Some(now.tick));
+        self.link_changed(0, true, now.tick);
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -411,18 +414,14 @@ impl Inner {
         index
     }
 
-    /// Since when we could have heard the unit: over the broker that last brought it, else over every broker.
-    fn link_of(&self, index: u32) -> Option<Instant> {
+    /// Whether we could have heard the unit: over the broker that last brought it, else over every broker.
+    fn contact_of(&self, index: u32) -> Contact {
         let heard = self.units[index as usize].link.and_then(|link| self.links.get(link));
         if let Some(link) = heard.filter(|link| link.configured) {
-            return link.up_since;
+            return link.contact;
         }
-        let mut configured = self.links.iter().filter(|link| link.configured).peekable();
-        configured.peek()?;
-        configured.map(|link| link.up_since).try_fold(None, |latest: Option<Instant>, up_since| {
-            let up_since = up_since?;
-            Some(Some(latest.map_or(up_since, |latest| latest.max(up_since))))
-        })?
+        let configured = self.links.iter().filter(|link| link.configured).map(|link| link.contact);
+        configured.reduce(Contact::and).unwrap_or(Contact::Away(None))
     }
 
     fn limit_of(&self, index: u32) -> Option<Duration> {
@@ -434,7 +433,7 @@ impl Inner {
         if self.units[index as usize].queued {
             return;
         }
-        let due = self.units[index as usize].presence.due(self.limit_of(index), self.link_of(index));
+        let due = self.units[index as usize].presence.due(self.limit_of(index), self.contact_of(index));
         if let Some(due) = due {
             self.units[index as usize].queued = true;
             self.due.push(Reverse((due, index)));

@@ -3,7 +3,7 @@
 use super::super::decode::Readings;
 use super::super::message::{Hearer, Source, refusal};
 use super::super::outcome::Outcome;
-use super::super::presence::Sign;
+use super::super::presence::{Contact, Sign};
 use super::unit::Unit;
 use super::{Fleet, Inner, MAX_UNLISTED, Now, Stranger};
 use crate::attribution::State;
@@ -43,7 +43,10 @@ impl<'f> Session<'f> {
 
     /// Since when we have been connected to the broker.
     pub fn connection(&self) -> Option<Instant> {
-        self.inner.links.get(self.link)?.up_since
+        match self.inner.links.get(self.link)?.contact {
+            Contact::Up(since) => Some(since),
+            Contact::Away(_) => None,
+        }
     }
 
     fn candidate(&mut self, agency: Option<&str>, kind: Option<DeviceKind>, device: &str) -> Result<Found, Outcome> {

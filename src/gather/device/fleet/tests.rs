@@ -115,7 +115,7 @@ impl World {
                 .await
                 .unwrap_or_else(|error| panic!("{error}"));
         fleet.configure_links(&[id("main")]);
-        fleet.link_changed(0, Some(start.tick));
+        fleet.link_changed(0, true, start.tick);
         let topics = Topics::compile(&broker()).unwrap_or_else(|error| panic!("{error}"));
         World {
             metrics,
@@ -138,7 +138,7 @@ impl World {
             Fleet::open(metrics.clone(), self.ledger.clone(), self.store.clone(), settings, &inventory(), now).await;
         let fleet = fleet.unwrap_or_else(|error| panic!("{error}"));
         fleet.configure_links(&[id("main")]);
-        fleet.link_changed(0, Some(now.tick));
+        fleet.link_changed(0, true, now.tick);
         World { metrics, fleet, ..self }
     }
 
@@ -281,13 +281,13 @@ async fn a_retained_word_is_state_but_not_being_seen() {
 async fn while_we_are_cut_off_devices_become_unknown_and_not_offline() {
     let world = World::new(0).await;
     world.telemetry(1, "camera/cam-1", r#"{"fps":24}"#);
-    world.fleet.link_changed(0, None);
+    world.fleet.link_changed(0, false, world.at(2).tick);
     world.fleet.sweep(world.at(200));
     assert_eq!(world.fleet.state("cam-1"), Some(State::Unknown));
     assert_eq!(world.value("ioc_device_up", "cam-1"), None);
     assert_eq!(world.value("ioc_camera_frames_per_second", "cam-1"), None);
     assert_eq!(world.ledger_state(SubjectKind::Camera, "cam-1"), Some(State::Unknown));
-    world.fleet.link_changed(0, Some(world.at(210).tick));
+    world.fleet.link_changed(0, true, world.at(210).tick);
     world.fleet.sweep(world.at(389));
     assert_eq!(world.fleet.state("cam-1"), Some(State::Unknown));
     world.fleet.sweep(world.at(390));
