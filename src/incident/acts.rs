@@ -1,7 +1,7 @@
 //! What people do to an incident: they answer for it, comment on it, say that it is over.
 
 use super::life;
-use super::rows::{self, Entry};
+use super::rows::Entry;
 use super::silence::{self, Silence};
 use super::stage::{Change, Incidents};
 use crate::matcher::Matcher;
@@ -72,7 +72,7 @@ impl Incidents {
             }
             Deed::Comment(text) => {
                 let entry = Entry { at: now, event: "commented".into(), person: person.to_owned(), detail: cut(text) };
-                rows::write_timeline(&mut tx, &mut open, &[entry]).await?;
+                change.writes.lines(&mut open, [entry]);
                 (Done::Commented, Vec::new())
             }
             Deed::Silence { reason, lasts } => {
@@ -98,14 +98,13 @@ impl Incidents {
                 let detail =
                     format!("{}: {}", crate::format::date_time(until, &settings.desk.site.timezone), cut(reason));
                 let entry = Entry { at: now, event: "silenced".into(), person: person.to_owned(), detail };
-                rows::write_timeline(&mut tx, &mut open, &[entry]).await?;
+                change.writes.lines(&mut open, [entry]);
                 (Done::Silenced(until), Vec::new())
             }
             Deed::Resolve(text) => (Done::Resolved, vec![life::dismiss(&mut open.incident, person, &cut(text), now)]),
         };
         self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
-        tx.commit().await?;
-        self.apply(change, now);
+        self.commit(tx, change, now).await?;
         Ok(done)
     }
 

@@ -52,8 +52,7 @@ impl Incidents {
                 }
             }
         }
-        tx.commit().await?;
-        self.apply(change, now);
+        self.commit(tx, change, now).await?;
         Ok(())
     }
 }

@@ -7,9 +7,10 @@
 
 use super::letter::Told;
 use super::life::Incident;
-use super::rows::{self, Entry, Open};
+use super::rows::{Entry, Open};
 use super::settings::Settings;
 use super::stage::{Change, Incidents};
+use super::writes::Writes;
 use crate::config::Id;
 use crate::config::organisation::Agency;
 use crate::mail::Outgoing;
@@ -96,26 +97,23 @@ impl Incidents {
             let Some(agency) = org.agency(id) else { continue };
             let hands_over = agency.duty.as_ref().is_some_and(|duty| duty.handover);
             if let Some(off) = known.get(id).filter(|_| hands_over) {
-                self.change_hands(&mut tx, settings, agency, off, shift, now, &mut change).await?;
+                self.change_hands(settings, agency, off, shift, now, &mut change);
             }
         }
-        tx.commit().await?;
+        self.commit(tx, change, now).await?;
         self.state().keepers = keepers;
-        self.apply(change, now);
         Ok(next)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of it is one handover")]
-    async fn change_hands(
+    fn change_hands(
         &self,
-        tx: &mut Tx,
         settings: &Settings,
         agency: &Agency,
         off: &str,
         shift: &Shift,
         now: Timestamp,
         change: &mut Change,
-    ) -> Result<(), StoreError> {
+    ) {
         let open: Vec<(String, Open)> = {
             let state = self.state();
             let of_agency = state.open.iter().filter(|(_, open)| {
@@ -138,32 +136,30 @@ impl Incidents {
                 }
             }
         }
-        self.outbox.enqueue(tx, &mails, now).await?;
-        change.has_mails |= !mails.is_empty();
+        change.writes.mails(mails);
         let (off, on) = (handover.off.clone(), handover.on.clone());
         if let (Some(off), Some(on)) = (off, on) {
             for (key, open) in open {
-                if let Some(open) = take_over(tx, settings, open, &off, &on, now).await? {
+                if let Some(open) = take_over(&mut change.writes, settings, open, &off, &on, now) {
                     change.open.push((key, Some(open)));
                 }
             }
         }
-        Ok(())
     }
 }
 
 /// Who comes on is told from now on what who goes off was told; `None` if that is nothing.
-async fn take_over(
-    tx: &mut Tx,
+fn take_over(
+    writes: &mut Writes,
     settings: &Settings,
     mut open: Open,
     off: &str,
     on: &Id,
     now: Timestamp,
-) -> Result<Option<Open>, StoreError> {
+) -> Option<Open> {
     let is_told = |person: &str| open.told.iter().any(|told| told.person == person);
     if !is_told(off) {
-        return Ok(None);
+        return None;
     }
     if open.incident.escalation.asked.remove(off) {
         open.incident.escalation.asked.insert(on.to_string());
@@ -172,14 +168,14 @@ async fn take_over(
         // The thread's first mail, of which the handover mail speaks, was another's: what follows still is one thread.
         open.incident.mails += 1;
         if let Some(told) = settings.desk.told_without_mail(&open.incident, on) {
-            rows::write_told(tx, open.incident.id, &told, now).await?;
+            writes.told(open.incident.id, &told);
             open.told.push(told);
         }
     }
-    rows::write_incident(tx, &open.incident, None).await?;
+    writes.incident(&open.incident, None);
     let entry = Entry { at: now, event: "handed_over".into(), person: on.to_string(), detail: String::new() };
-    rows::write_timeline(tx, &mut open, &[entry]).await?;
-    Ok(Some(open))
+    writes.lines(&mut open, [entry]);
+    Some(open)
 }
 
 impl super::letter::Desk {

@@ -32,6 +32,7 @@ mod tell;
 mod timeline;
 pub mod who;
 pub mod words;
+mod writes;
 
 pub use acts::{Deed, Done};
 pub use address::Severity;

@@ -1,4 +1,5 @@
-//! The tables `incidents`, `alerts`, `incident_timeline` and `incident_told`: all of their statements.
+//! The tables `incidents`, `alerts`, `incident_timeline` and `incident_told`: what is read of them. What a change writes
+//! to them stands in `writes.rs`.
 
 use super::address::Severity;
 use super::letter::Told;
@@ -7,7 +8,7 @@ use crate::alert::{Alert, LabelSet};
 use crate::attribution::Cause;
 use crate::config::organisation::Area;
 use crate::config::site::Language;
-use crate::store::{Doing, ROWS, Store, StoreError, Tx, from_micros, micros, values};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -47,106 +48,6 @@ pub struct Loaded {
     pub next_id: i64,
 }
 
-pub async fn write_incident(tx: &mut Tx, incident: &Incident, closed: Option<Timestamp>) -> Result<(), StoreError> {
-    let told = serde_json::to_string(&incident.told).unwrap_or_default();
-    sqlx::query(
-        "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
-         changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation, excused_why, flaps) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
-         ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
-         resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
-         first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
-         told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by, \
-         escalation = excluded.escalation, excused_why = excluded.excused_why, flaps = excluded.flaps",
-    )
-    .bind(incident.id)
-    .bind(&incident.key)
-    .bind(&incident.agency)
-    .bind(incident.area.as_str())
-    .bind(incident.severity.as_str())
-    .bind(&incident.subject)
-    .bind(micros(incident.opened))
-    .bind(incident.resolved.map(micros))
-    .bind(closed.map(micros))
-    .bind(incident.changed.map(micros))
-    .bind(incident.first_mail.map(micros))
-    .bind(incident.last_mail.map(micros))
-    .bind(incident.mails)
-    .bind(told)
-    .bind(incident.excused().map(|excused| micros(excused.since)))
-    .bind(incident.excused().map(|excused| excused.by.clone()))
-    .bind(serde_json::to_string(&incident.escalation).unwrap_or_default())
-    .bind(incident.excused().map(|excused| excused.why.as_str()))
-    .bind(serde_json::to_string(&incident.flaps).unwrap_or_default())
-    .execute(&mut **tx)
-    .await
-    .doing("writing an incident")?;
-    Ok(())
-}
-
-pub async fn write_alert(tx: &mut Tx, incident: i64, fingerprint: &str, member: &Member) -> Result<(), StoreError> {
-    write_alerts(tx, incident, &[(fingerprint, member)]).await
-}
-
-/// Writes alerts of an incident, each once.
-pub async fn write_alerts(tx: &mut Tx, incident: i64, members: &[(&str, &Member)]) -> Result<(), StoreError> {
-    for members in members.chunks(ROWS) {
-        let sql = format!(
-            "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
-             resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) VALUES {} \
-             ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
-             annotations = excluded.annotations, generator_url = excluded.generator_url, \
-             starts_us = excluded.starts_us, ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, \
-             excused_us = excluded.excused_us, excused_cause = excluded.excused_cause, \
-             excused_by = excluded.excused_by, freed_us = excluded.freed_us, dismissed_us = excluded.dismissed_us",
-            values(members.len(), 14)
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for (fingerprint, member) in members {
-            query = query
-                .bind(incident)
-                .bind(*fingerprint)
-                .bind(member.severity.as_str())
-                .bind(serde_json::to_string(&member.alert.labels).unwrap_or_default())
-                .bind(serde_json::to_string(&member.alert.annotations).unwrap_or_default())
-                .bind(&*member.alert.generator_url)
-                .bind(micros(member.alert.starts_at))
-                .bind(member.alert.ends_at.map(micros))
-                .bind(member.resolved.map(micros))
-                .bind(member.excused.as_ref().map(|excused| micros(excused.since)))
-                .bind(member.excused.as_ref().map(|excused| excused.why.as_str()))
-                .bind(member.excused.as_ref().map(|excused| excused.by.clone()))
-                .bind(member.freed.map(micros))
-                .bind(member.dismissed.map(micros));
-        }
-        query.execute(&mut **tx).await.doing("writing alerts")?;
-    }
-    Ok(())
-}
-
-/// Adds lines to the timeline of an incident.
-pub async fn write_timeline(tx: &mut Tx, open: &mut Open, entries: &[Entry]) -> Result<(), StoreError> {
-    for entries in entries.chunks(ROWS) {
-        let sql = format!(
-            "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES {}",
-            values(entries.len(), 6)
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for entry in entries {
-            query = query
-                .bind(open.incident.id)
-                .bind(open.seq)
-                .bind(micros(entry.at))
-                .bind(&entry.event)
-                .bind(&entry.person)
-                .bind(&entry.detail);
-            open.seq += 1;
-        }
-        query.execute(&mut **tx).await.doing("writing an incident's timeline")?;
-    }
-    Ok(())
-}
-
 /// Adds a line to the timeline of an incident that nobody holds: it is closed.
 pub async fn append_timeline(tx: &mut Tx, incident: i64, entry: &Entry) -> Result<(), StoreError> {
     sqlx::query(
@@ -161,26 +62,6 @@ pub async fn append_timeline(tx: &mut Tx, incident: i64, entry: &Entry) -> Resul
     .execute(&mut **tx)
     .await
     .doing("adding to an incident's timeline")?;
-    Ok(())
-}
-
-pub async fn write_told(tx: &mut Tx, incident: i64, told: &Told, now: Timestamp) -> Result<(), StoreError> {
-    let language = if told.language == Language::Vi { "vi" } else { "en" };
-    sqlx::query(
-        "INSERT INTO incident_told (incident, person, name, address, language, subject, message_id, told_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(incident)
-    .bind(&told.person)
-    .bind(&told.name)
-    .bind(&told.address)
-    .bind(language)
-    .bind(&told.subject)
-    .bind(&told.message_id)
-    .bind(micros(now))
-    .execute(&mut **tx)
-    .await
-    .doing("writing who was told")?;
     Ok(())
 }
 

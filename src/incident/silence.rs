@@ -290,9 +290,8 @@ impl Incidents {
             write(&mut tx, silence).await?;
         }
         prune(&mut tx, now).await?;
-        tx.commit().await?;
+        self.commit(tx, Change::of_silences(written), now).await?;
         self.state().silences.prune(now);
-        self.apply(Change::of_silences(written), now);
         Ok(id)
     }
 
@@ -312,8 +311,7 @@ impl Incidents {
         }
         let ended = end(&known, now);
         write(&mut tx, &ended).await?;
-        tx.commit().await?;
-        self.apply(Change::of_silences(vec![ended]), now);
+        self.commit(tx, Change::of_silences(vec![ended]), now).await?;
         Ok(())
     }
 }

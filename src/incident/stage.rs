@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::silence::{Silence, Silences};
 use super::tell::Telling;
 use super::timeline;
+use super::writes::Writes;
 use crate::alert::Alert;
 use crate::attribution::Ledger;
 use crate::config::Config;
@@ -78,7 +79,7 @@ pub(super) struct Change {
     recorded: Vec<(String, Option<Member>)>,
     next_id: Option<i64>,
     pub silences: Vec<Silence>,
-    pub has_mails: bool,
+    pub writes: Writes,
 }
 
 impl Change {
@@ -194,7 +195,7 @@ impl Incidents {
             let is_agency = |id: &str| settings.desk.org.agency(id).is_some();
             let address = address::address(alert, is_agency, settings.desk.org.site());
             if address.is_recorded_only(alert) {
-                self.record(&mut tx, alert, &address, now, &mut change).await?;
+                self.record(alert, &address, now, &mut change);
                 continue;
             }
             if let Some(reason) = address.misaddressed {
@@ -227,8 +228,7 @@ impl Incidents {
                 }
             }
         }
-        tx.commit().await?;
-        self.apply(change, now);
+        self.commit(tx, change, now).await?;
         Ok(())
     }
 
@@ -272,8 +272,7 @@ impl Incidents {
                 let Some(open) = self.state().open.get(key).cloned() else { continue };
                 self.advance(&mut tx, &settings, open, &[], Vec::new(), now, &mut change).await?;
             }
-            tx.commit().await?;
-            self.apply(change, now);
+            self.commit(tx, change, now).await?;
         }
         {
             let mut state = self.state();
@@ -355,15 +354,14 @@ impl Incidents {
             entries.extend(timeline::entry(event, &open.incident, settings, now));
         }
         if let Some(telling) = Telling::of(&events, &open.incident, settings, now) {
-            entries.extend(self.tell(tx, settings, &mut open, &telling, now, change).await?);
+            entries.extend(self.tell(settings, &mut open, &telling, now, change).await);
         }
         let is_same = open.incident.changed == before.changed
             && open.incident.excused() == before.excused()
             && open.incident.escalation == before.escalation;
         if !events.is_empty() || !is_same {
-            rows::write_incident(tx, &open.incident, is_closed.then_some(now)).await?;
+            change.writes.incident(&open.incident, is_closed.then_some(now));
         }
-        let mut changed = Vec::new();
         for (fingerprint, member) in &open.incident.members {
             // An announced end that moves is not written: after a restart it gets a new grace anyway.
             let is_same = before.members.get(fingerprint).is_some_and(|old| {
@@ -376,25 +374,20 @@ impl Incidents {
                     && old.alert.ends_at.is_some() == member.alert.ends_at.is_some()
             });
             if !is_same {
-                changed.push((fingerprint.as_str(), member));
+                change.writes.alert(open.incident.id, fingerprint, member);
             }
         }
-        rows::write_alerts(tx, open.incident.id, &changed).await?;
-        rows::write_timeline(tx, &mut open, &entries).await?;
+        change.writes.lines(&mut open, entries);
         life::forget_ended(&mut open.incident);
         open.due = settings.with_rules(&open.incident, None, now, |rules| open.incident.next_due(rules));
         change.open.push((key, (!is_closed).then_some(open)));
+        if change.writes.is_full() {
+            change.writes.flush(tx, &self.outbox, now).await?;
+        }
         Ok(events)
     }
 
-    async fn record(
-        &self,
-        tx: &mut Tx,
-        alert: &Alert,
-        address: &Address,
-        now: Timestamp,
-        change: &mut Change,
-    ) -> Result<(), StoreError> {
+    fn record(&self, alert: &Alert, address: &Address, now: Timestamp, change: &mut Change) {
         let fingerprint = alert.fingerprint();
         let known = self.state().recorded.get(&fingerprint).cloned();
         let ends = alert.is_resolved(now);
@@ -405,16 +398,15 @@ impl Incidents {
         };
         let member = Member { resolved, updated: now, ..Member::new(alert, address.severity) };
         match known {
-            None if ends => return Ok(()),
+            None if ends => return,
             Some(_) if !ends => {}
-            _ => rows::write_alert(tx, RECORDED, &fingerprint, &member).await?,
+            _ => change.writes.alert(RECORDED, &fingerprint, &member),
         }
         change.recorded.push((fingerprint, (!ends).then_some(member)));
-        Ok(())
     }
 
     async fn end_recorded(&self, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.store.begin().await?;
+        let tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
         let ended: Vec<(String, Member)> = {
             let state = self.state();
@@ -424,16 +416,23 @@ impl Incidents {
         let mut change = Change::default();
         for (fingerprint, mut member) in ended {
             member.resolved = member.alert.ends_at;
-            rows::write_alert(&mut tx, RECORDED, &fingerprint, &member).await?;
+            change.writes.alert(RECORDED, &fingerprint, &member);
             change.recorded.push((fingerprint, None));
         }
+        self.commit(tx, change, now).await?;
+        Ok(())
+    }
+
+    /// Writes what a change gathered and ends its transaction; then memory follows.
+    pub(super) async fn commit(&self, mut tx: Tx, mut change: Change, now: Timestamp) -> Result<(), StoreError> {
+        change.writes.flush(&mut tx, &self.outbox, now).await?;
         tx.commit().await?;
         self.apply(change, now);
         Ok(())
     }
 
     /// Memory follows what was committed.
-    pub(super) fn apply(&self, change: Change, now: Timestamp) {
+    fn apply(&self, change: Change, now: Timestamp) {
         {
             let mut state = self.state();
             state.next_id = change.next_id.unwrap_or(state.next_id);
@@ -453,7 +452,7 @@ impl Incidents {
         }
         self.find_sources(&self.settings(), &[], Timestamp::default());
         self.measure(now);
-        if change.has_mails {
+        if change.writes.tells() {
             self.outbox.wake();
         }
         self.changed.notify_one();

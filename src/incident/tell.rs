@@ -4,13 +4,12 @@ use super::call;
 use super::escalation::Raised;
 use super::letter::{Acknowledged, Extra};
 use super::life::{Event, Incident, News};
-use super::rows::{self, Entry, Open};
+use super::rows::{Entry, Open};
 use super::settings::Settings;
 use super::stage::{Change, Incidents};
 use super::who::Role;
 use crate::config::Id;
 use crate::config::site::Language;
-use crate::store::{StoreError, Tx};
 use jiff::Timestamp;
 
 /// Who is told what.
@@ -101,13 +100,12 @@ impl Incidents {
     /// Writes one round of mails; returns what the timeline says of it.
     pub(super) async fn tell(
         &self,
-        tx: &mut Tx,
         settings: &Settings,
         open: &mut Open,
         telling: &Telling,
         now: Timestamp,
         change: &mut Change,
-    ) -> Result<Vec<Entry>, StoreError> {
+    ) -> Vec<Entry> {
         let language = settings.desk.site.language;
         if open.told.is_empty() {
             open.incident.subject = settings.desk.headline(&open.incident, language);
@@ -139,7 +137,7 @@ impl Incidents {
             entries.push(made("nobody", "", no_one(language)));
         }
         for told in &round.newly_told {
-            rows::write_told(tx, open.incident.id, told, now).await?;
+            change.writes.told(open.incident.id, told);
         }
         for mail in &round.mails {
             entries.push(made("mailed", &mail.person, &mail.message_id));
@@ -151,13 +149,12 @@ impl Incidents {
         if round.mails.is_empty() {
             tracing::warn!(incident.id = open.incident.id, "nobody can be told of an incident");
         }
-        self.outbox.enqueue(tx, &round.mails, now).await?;
         let mailed: Vec<String> = round.mails.iter().map(|mail| mail.person.clone()).collect();
         let calls = call::calls(settings, &open.incident, telling, &mailed, now);
-        self.outbox.enqueue_calls(tx, &calls, now).await?;
-        change.has_mails |= !round.mails.is_empty() || !calls.is_empty();
+        change.writes.mails(round.mails);
+        change.writes.calls(calls);
         open.told.extend(round.newly_told);
-        Ok(entries)
+        entries
     }
 }
 

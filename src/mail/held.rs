@@ -204,7 +204,7 @@ impl Outbox {
         match desk.mail(&read().doing(DOING)?, now) {
             Ok(mail) => {
                 let mail = Outgoing { about: About { agency, incident: None }, ..mail };
-                self.write(&mut tx, id, &mail, now).await?;
+                self.write(&mut tx, &[(id, &mail)], now).await?;
                 sqlx::query(
                     "UPDATE outbox_held SET summary = $1 WHERE person = $2 AND why = $3 AND summary IS NULL \
                      AND id >= $4 AND id <= $5",

@@ -7,7 +7,8 @@ use super::outbox::Waiting;
 use super::smtp::{DeliveryError, Link, SmtpError};
 use crate::config::email::Email;
 use futures_util::stream::{FuturesUnordered, Stream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once. Servers commonly allow one client more (Postfix: 50).
@@ -30,6 +31,15 @@ struct Width {
     most: usize,
 }
 
+/// What became of one mail of a round.
+pub struct Handed {
+    pub position: usize,
+    /// `None`: it was still under way a while after the stop.
+    pub outcome: Option<Result<(), DeliveryError>>,
+    /// What the server took over it.
+    pub took: Duration,
+}
+
 /// How one round of deliveries went.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Round {
@@ -50,14 +60,15 @@ impl Lanes {
         self.width.now
     }
 
-    /// Hands mails (at most [`Lanes::width`] of them) over at the same time; yields each one's position and outcome as it
-    /// has one. What is under way longer than `finish` after the stop has none.
+    /// Hands mails (at most [`Lanes::width`] of them) over at the same time; yields what became of each as it is known. None
+    /// is handed over whole before `ready` says true, which the time they took does not count.
     pub fn deliver<'a>(
         &'a mut self,
         mails: &'a [Waiting],
+        ready: &'a watch::Receiver<bool>,
         stop: &'a CancellationToken,
         finish: Duration,
-    ) -> Result<impl Stream<Item = (usize, Option<Result<(), DeliveryError>>)> + use<'a>, SmtpError> {
+    ) -> Result<impl Stream<Item = Handed> + use<'a>, SmtpError> {
         while self.links.len() < mails.len() {
             self.links.push(Link::new(&self.email)?);
         }
@@ -67,11 +78,20 @@ impl Lanes {
                 stop.cancelled().await;
                 tokio::time::sleep(finish).await;
             };
+            let (begun, mut waited) = (Instant::now(), Duration::ZERO);
+            let is_ready = async {
+                let since = Instant::now();
+                if ready.clone().wait_for(|is_ready| *is_ready).await.is_err() {
+                    // Whoever would have said so is gone: never.
+                    std::future::pending::<()>().await;
+                }
+                waited = since.elapsed();
+            };
             let outcome = tokio::select! {
-                outcome = link.deliver(&waiting.mail) => Some(outcome),
+                outcome = link.deliver(&waiting.mail, is_ready) => Some(outcome),
                 () = given_up => None,
             };
-            (position, outcome)
+            Handed { position, outcome, took: begun.elapsed().saturating_sub(waited) }
         });
         Ok(under_way.collect::<FuturesUnordered<_>>())
     }

@@ -4,9 +4,9 @@ use super::message::{About, Outgoing};
 use super::webhook::Call;
 use crate::config::email::Limit;
 use crate::metrics::Metrics;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows};
 use jiff::{SignedDuration, Timestamp};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -14,6 +14,9 @@ use tokio::sync::futures::Notified;
 
 /// How long mails that were sent or given up are kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Mails written by one statement.
+const MAILS: usize = 20;
 
 /// A handle on the outbox; cheap to clone.
 #[derive(Clone)]
@@ -115,35 +118,39 @@ impl Outbox {
     /// Writes mails as part of `tx`; some are held for a summary, see [`super::summary`]. After its commit, call
     /// [`Outbox::wake`].
     pub async fn enqueue(&self, tx: &mut Tx, mails: &[Outgoing], now: Timestamp) -> Result<(), StoreError> {
+        let mut going = Vec::new();
         for mail in mails {
             let id = self.next_id();
             match (self.hold(tx, mail, now).await?, &mail.brief) {
                 (Some(hold), Some(brief)) => self.write_held(tx, id, mail, brief, hold, now).await?,
-                _ => self.write(tx, id, mail, now).await?,
+                _ => going.push((id, mail)),
             }
         }
-        Ok(())
+        self.write(tx, &going, now).await
     }
 
-    /// Writes one mail that waits for the server.
-    pub(super) async fn write(&self, tx: &mut Tx, id: i64, mail: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
-             attempts, agency, incident) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9, $10)",
-        )
-        .bind(id)
-        .bind(&mail.thread)
-        .bind(&mail.person)
-        .bind(&mail.sender)
-        .bind(&mail.recipient)
-        .bind(&mail.message_id)
-        .bind(&mail.message)
-        .bind(micros(now))
-        .bind(&mail.about.agency)
-        .bind(mail.about.incident)
-        .execute(&mut **tx)
-        .await
-        .doing("writing mails to the outbox")?;
+    /// Writes mails that wait for the server, each with its number.
+    pub(super) async fn write(
+        &self,
+        tx: &mut Tx,
+        mails: &[(i64, &Outgoing)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for mails in mails.chunks(MAILS) {
+            let sql = format!(
+                "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
+                 attempts, agency, incident) VALUES {}",
+                placeholder_rows(mails.len(), 12)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (id, mail) in mails {
+                query = query.bind(*id).bind(&mail.thread).bind(&mail.person).bind(&mail.sender);
+                query = query.bind(&mail.recipient).bind(&mail.message_id).bind(&mail.message);
+                query = query.bind(micros(now)).bind(micros(now)).bind(0_i64);
+                query = query.bind(&mail.about.agency).bind(mail.about.incident);
+            }
+            query.execute(&mut **tx).await.doing("writing mails to the outbox")?;
+        }
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! The task that hands the outbox to the SMTP server.
 //!
-//! One connection, one mail after the other, each noted as sent before the next begins: a kill repeats at most the one
-//! in flight. Measured against Alertmanager, which opens a connection for every mail, that is fast enough: a mail is four
-//! round trips and a commit. A server that takes its time over each mail gets several at once (see `lanes.rs`), of
-//! which a kill repeats those in flight.
+//! One connection, one mail after the other, each noted as sent before the server has the next one whole: a kill repeats at
+//! most the one in flight. The commit of the note costs no time of its own, for the next mail's sender and recipient are
+//! announced meanwhile. A server that takes its time over each mail gets several at once (see `lanes.rs`), of which a
+//! kill repeats those in flight.
 //!
 //! Three kinds of failure. A recipient for whom the server takes nothing now (greylisting, a full mailbox): the mail
 //! waits by itself, longer each time, and others go on. A server that cannot be reached, or takes nothing: everything
@@ -13,17 +13,18 @@
 //! Nothing is read ahead: what waits stays in the database, and at most [`BATCH`] mails are in memory. What was sent or
 //! given up is kept there for 30 days.
 
-use super::lanes::{Lanes, Round};
+use super::lanes::{Handed, Lanes, Round};
 use super::outbox::{Channel, Outbox, Waiting};
 use super::smtp::{DeliveryError, SmtpError};
 use crate::config::email::{Email, Retry};
 use crate::store::StoreError;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The longest time between two tries of a server that is away.
@@ -147,32 +148,62 @@ impl Sender {
     }
 
     async fn send(&mut self, due: Vec<Waiting>) -> Result<Pause, SendError> {
-        let mut rest = due.as_slice();
+        let mut taken = None;
+        let outcome = self.rounds(&due, &mut taken).await;
+        if let Some(last) = taken {
+            self.book.taken(last, (self.clock)()).await?;
+        }
+        outcome
+    }
+
+    /// One round after the other, as wide as the server is slow. Of each the mail that was taken last is left in `taken`:
+    /// it is noted while the next ones are announced to the server.
+    async fn rounds<'m>(
+        &mut self,
+        mut rest: &'m [Waiting],
+        taken: &mut Option<&'m Waiting>,
+    ) -> Result<Pause, SendError> {
         while !rest.is_empty() && !self.shutdown.is_cancelled() {
             // Of each thread only the first is among them: no two of one go side by side.
             let (round, later) = rest.split_at(self.lanes.width().min(rest.len()));
             rest = later;
-            if let Some(pause) = self.round(round).await? {
+            if let Some(pause) = self.round(round, taken).await? {
                 return Ok(pause);
             }
         }
         Ok(Pause::None)
     }
 
-    /// Hands a few mails over at the same time.
-    async fn round(&mut self, mails: &[Waiting]) -> Result<Option<Pause>, SendError> {
-        // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
-        self.book.outbox.ensure_lead().await?;
-        let begun = Instant::now();
+    /// Hands a few mails over at the same time, none of them whole before `taken` is noted.
+    async fn round<'m>(
+        &mut self,
+        mails: &'m [Waiting],
+        taken: &mut Option<&'m Waiting>,
+    ) -> Result<Option<Pause>, SendError> {
+        let (open, ready) = watch::channel(false);
         let (mut round, mut failed) = (Round::default(), Vec::new());
         {
-            let mut outcomes = pin!(self.lanes.deliver(mails, &self.shutdown, FINISH)?);
-            while let Some((position, outcome)) = outcomes.next().await {
-                round.slowest = begun.elapsed();
+            let mut handed = pin!(self.lanes.deliver(mails, &ready, &self.shutdown, FINISH)?);
+            let mut early = Vec::new();
+            {
+                let mut noted = pin!(self.book.clear_the_way(taken.take(), (self.clock)()));
+                loop {
+                    tokio::select! {
+                        noted = &mut noted => break noted?,
+                        Some(one) = handed.next() => early.push(one),
+                    }
+                }
+            }
+            open.send_replace(true);
+            let mut handed = stream::iter(early).chain(handed);
+            while let Some(Handed { position, outcome, took }) = handed.next().await {
+                round.slowest = round.slowest.max(took);
                 match outcome {
                     Some(Ok(())) => {
                         round.taken += 1;
-                        self.book.taken(&mails[position], (self.clock)()).await?;
+                        if let Some(before) = taken.replace(&mails[position]) {
+                            self.book.taken(before, (self.clock)()).await?;
+                        }
                     }
                     Some(Err(error)) => failed.push((position, error)),
                     None => {}
@@ -183,6 +214,12 @@ impl Sender {
             |error: &DeliveryError| matches!(error, DeliveryError::Unreachable(_) | DeliveryError::Temporary(_));
         round.held_up = failed.iter().filter(|(_, error)| is_held_up(error)).count();
         self.lanes.learn(round).await;
+        if failed.is_empty() {
+            return Ok(None);
+        }
+        if let Some(last) = taken.take() {
+            self.book.taken(last, (self.clock)()).await?;
+        }
         let mut pause = None;
         for (position, error) in failed {
             pause = self.book.failed(&mails[position], &error, (self.clock)()).await?.or(pause);
@@ -223,6 +260,15 @@ impl Book {
             self.failing.insert(waiting.id);
         }
         self.put_off(waiting, now, error).await
+    }
+
+    /// What must be true before the server may have more: the last mail it took is noted, and this daemon still leads.
+    /// What is to be sent was read a while ago, and another daemon may have sent it.
+    async fn clear_the_way(&mut self, taken: Option<&Waiting>, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(last) = taken {
+            self.taken(last, now).await?;
+        }
+        self.outbox.ensure_lead().await
     }
 
     async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {

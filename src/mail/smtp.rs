@@ -77,8 +77,9 @@ impl Link {
         Ok(Link { email: email.clone(), tls, hello: ClientId::default(), connection: None, used: Instant::now() })
     }
 
-    /// Hands one mail to the server. `Ok` means that the server has taken responsibility for it.
-    pub async fn deliver(&mut self, mail: &Outgoing) -> Result<(), DeliveryError> {
+    /// Hands one mail to the server. `Ok` means that the server has taken responsibility for it, which it cannot before
+    /// `ready` has come: until then it knows only sender and recipient.
+    pub async fn deliver(&mut self, mail: &Outgoing, ready: impl Future<Output = ()>) -> Result<(), DeliveryError> {
         let (Ok(sender), Ok(recipient)) = (mail.sender.parse::<Address>(), mail.recipient.parse::<Address>()) else {
             return Err(DeliveryError::Refused("the address cannot be read".into()));
         };
@@ -91,7 +92,7 @@ impl Link {
         };
         let content = Content::new(&(signed + &mail.message));
         let mut connection = self.connect().await?;
-        let outcome = dialogue(&mut connection, sender, recipient, &content).await;
+        let outcome = dialogue(&mut connection, sender, recipient, ready, &content).await;
         self.used = Instant::now();
         match &outcome {
             Ok(()) => self.connection = Some(connection),
@@ -139,6 +140,7 @@ async fn dialogue(
     connection: &mut AsyncSmtpConnection,
     sender: Address,
     recipient: Address,
+    ready: impl Future<Output = ()>,
     content: &Content,
 ) -> Result<(), DeliveryError> {
     // A server that refuses us as sender says nothing about the recipient: that is for us to repair, and to try again.
@@ -151,6 +153,7 @@ async fn dialogue(
         other => of_mail(other),
     })?;
     answer(TIMEOUT, connection.command(Data)).await.map_err(of_mail)?;
+    ready.await;
     answer(CONTENT_TIMEOUT, connection.command(content)).await.map_err(of_mail)?;
     Ok(())
 }

@@ -33,7 +33,7 @@ impl Query {
     /// `TooLarge` above 16 KiB or 200 levels, `Syntax`, or `Unsupported` with the name of what is not evaluated.
     pub fn parse(text: &str) -> Result<Query, QueryError> {
         let prepared = text::prepare(text)?;
-        let (root, selectors) = on_deep_stack(|| {
+        let (root, selectors) = on_deep_stack(&prepared, || {
             let parsed = parser::parse(&prepared).map_err(|message| refusal(&prepared, message))?;
             let calls = places::calls(text);
             let mut compiler = Compiler { text, selectors: 0, n_calls: 0, calls: &calls };
@@ -129,9 +129,22 @@ impl Query {
     }
 }
 
+/// A text with fewer marks of nesting than this cannot make the parser recurse deeply.
+const FLAT: usize = 32;
+
+/// Whether a text is so simple that any thread's stack is enough for it: each level of an expression needs one of these.
+fn is_flat(text: &str) -> bool {
+    text.bytes().filter(|byte| b" \t\r\n(+-*/%^=!<>[#".contains(byte)).take(FLAT).count() < FLAT
+}
+
 /// The parser recurses over chains of operators before their depth can be checked, and panics on durations that no
-/// `Duration` holds; so it gets a stack of its own, whatever thread asks.
-fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, QueryError> + Send) -> Result<T, QueryError> {
+/// `Duration` holds; so it gets a stack of its own, whatever thread asks. A thread costs more than parsing a plain
+/// selector does, which every mail about an incident has, so that is parsed where it is asked.
+fn on_deep_stack<T: Send>(text: &str, work: impl FnOnce() -> Result<T, QueryError> + Send) -> Result<T, QueryError> {
+    let panicked = |_| QueryError::Syntax("invalid duration".into());
+    if is_flat(text) {
+        return std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(panicked)?;
+    }
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("promql-parse".into())
@@ -139,7 +152,7 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, QueryError> + Send) -
             .spawn_scoped(scope, work)
             .map_err(|error| QueryError::Execution(format!("no thread to parse the query on: {error}")))?
             .join()
-            .map_err(|_| QueryError::Syntax("invalid duration".into()))?
+            .map_err(panicked)?
     })
 }
 

@@ -4,10 +4,13 @@
 use super::alerting::{Active, Alerts, LabelMap, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::LabelSet;
-use crate::store::{Doing, ROWS, Store, StoreError, Tx, from_micros, micros, values};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows};
 use jiff::Timestamp;
 use sqlx::Row as _;
 use std::collections::{BTreeMap, HashMap};
+
+/// Rows written by one statement.
+const ROWS: usize = 20;
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
@@ -81,8 +84,10 @@ impl Changes {
         let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
         let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
         for rows in gone.chunks(ROWS) {
-            let sql =
-                format!("DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})", values(rows.len(), 2));
+            let sql = format!(
+                "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})",
+                placeholder_rows(rows.len(), 2)
+            );
             let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
             for (rule, fingerprint) in rows {
                 query = query.bind(*rule).bind(fingerprint);
@@ -107,7 +112,7 @@ async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
          ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
          value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
          resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-        values(rows.len(), 10)
+        placeholder_rows(rows.len(), 10)
     );
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
     for ((rule, fingerprint), labels, alert) in rows {

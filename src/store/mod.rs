@@ -11,8 +11,10 @@ pub mod lease;
 mod lock;
 #[cfg(test)]
 pub mod testing;
+mod text;
 
 pub use lock::DataLock;
+pub use text::{placeholder_rows, placeholders};
 
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
@@ -269,19 +271,6 @@ fn migrator() -> Migrator {
         Migration::new(version, Cow::Borrowed(name), kind, sqlx::SqlStr::from_static(sql), false)
     });
     Migrator::with_migrations(migrations.collect())
-}
-
-/// Rows to write with one statement where many may come: each statement has its price, and SQLite's driver asks for the
-/// name of each parameter, which costs the square of their number.
-pub const ROWS: usize = 8;
-
-/// `($1, $2), ($3, $4) …`: so many rows of so many columns.
-pub fn values(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 /// Microseconds since 1970 UTC, as times stand in the database.

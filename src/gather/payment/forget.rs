@@ -4,9 +4,9 @@
 //! mismatch, and no younger payment of its dossier would be judged otherwise for it. Rows as old are not taken in again,
 //! see [`too_old`]: half of a payment that is forgotten would look like one that the other side does not know.
 
-use super::ledger::{KEYS, placeholders};
+use super::ledger::KEYS;
 use crate::feed::{Reason, Rejection};
-use crate::store::{Doing, Store, StoreError, micros};
+use crate::store::{Doing, Store, StoreError, micros, placeholders};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{AssertSqlSafe, Row};
 use std::time::Duration;

@@ -4,11 +4,11 @@
 use super::classify::{Back, Limits, Verdict};
 use super::dossier::{self, Dossier, Fee, Member};
 use super::fees::Fees;
-use super::ledger::{self, AT_ONCE, KEYS, Transaction, placeholders};
+use super::ledger::{self, AT_ONCE, KEYS, Transaction};
 use super::mismatch::{self, Finding};
 use super::register::{self, Registered};
 use super::row::{Channel, Record, is_nameless};
-use crate::store::{Doing, Store, StoreError, Tx, from_micros};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, placeholders};
 use jiff::tz::TimeZone;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

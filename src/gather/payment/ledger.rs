@@ -6,7 +6,7 @@
 
 use super::classify::Status;
 use super::row::{Channel, PaymentRow, Record, Side};
-use crate::store::{Doing, StoreError, Tx};
+use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Keys in one statement: well below the parameters either database allows.
 pub(super) const KEYS: usize = 400;
 /// Transactions of nineteen parameters in one statement. SQLite's driver asks for the name of each parameter, which
-/// searches those before it: a statement costs the square of their number.
-const ROWS: usize = 40;
+/// searches those before it: a statement costs the square of their number, beside a fixed part that many rows share.
+const ROWS: usize = 15;
 const COLUMNS: &str = "txn_ref, dossier, due_us, portal_status, portal_amount, portal_us, portal_agency, \
                        portal_dossier, portal_refund_of, portal_procedure, portal_channel, gateway_status, \
                        gateway_amount, gateway_us, gateway_agency, gateway_dossier, gateway_refund_of, \
@@ -61,19 +61,6 @@ impl Transaction {
     pub fn dossier(&self) -> &str {
         self.first(|record| &record.dossier)
     }
-}
-
-/// `$1, $2 …`
-pub(super) fn placeholders(from: usize, count: usize) -> String {
-    let mut text = String::with_capacity(count * 6);
-    for n in from..from + count {
-        if n > from {
-            text.push_str(", ");
-        }
-        text.push('$');
-        text.push_str(&n.to_string());
-    }
-    text
 }
 
 /// Takes rows into the ledger and marks as due what they touch. Gives how many transactions it read or wrote. `site` owns
@@ -231,11 +218,9 @@ async fn write(tx: &mut Tx, transactions: &[&Transaction]) -> Result<(), StoreEr
     let updates: Vec<String> = updates.map(|column| format!("{column} = excluded.{column}")).collect();
     let updates = updates.join(", ");
     for chunk in transactions.chunks(ROWS) {
-        let values: Vec<String> =
-            (0..chunk.len()).map(|n| format!("({})", placeholders(n * N_COLUMNS + 1, N_COLUMNS))).collect();
         let sql = format!(
             "INSERT INTO payment_transactions ({COLUMNS}) VALUES {} ON CONFLICT (txn_ref) DO UPDATE SET {updates}",
-            values.join(", ")
+            placeholder_rows(chunk.len(), N_COLUMNS)
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for transaction in chunk {

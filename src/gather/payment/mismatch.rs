@@ -1,9 +1,9 @@
 //! The life of mismatches: opened, changed, closed; and what is asked about them.
 
 use super::classify::{Fact, Kind};
-use super::ledger::{KEYS, placeholders};
+use super::ledger::KEYS;
 use super::row::reference_of;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholders};
 use jiff::Timestamp;
 use sqlx::{Arguments, AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -164,7 +164,8 @@ async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, 
 
 async fn insert(tx: &mut Tx, opened: &[(&Finding, Kind, i64, i64)], now_us: i64) -> Result<(), StoreError> {
     const COLUMNS: usize = 8;
-    for chunk in opened.chunks(KEYS) {
+    const ROWS: usize = 40;
+    for chunk in opened.chunks(ROWS) {
         // A mismatch that closed and opens again within one microsecond (or after the clock went back) needs a free key.
         let sql = format!(
             "SELECT txn_ref, MAX(opened_us) FROM payment_mismatches WHERE txn_ref IN ({}) GROUP BY txn_ref",

@@ -1,8 +1,7 @@
 //! Whose a kept payment is: what somebody bound to an agency may not change.
 
-use super::ledger::placeholders;
 use super::row::{PaymentRow, Side, is_nameless};
-use crate::store::{Doing, StoreError, Tx};
+use crate::store::{Doing, StoreError, Tx, placeholders};
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeSet, HashMap};
 

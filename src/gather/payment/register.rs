@@ -1,11 +1,11 @@
 //! The register of dossiers: which there are, whose, of which procedure, filed how. Optional (`payments.dossiers`); with
 //! it a payment for a dossier that does not exist is seen as such.
 
-use super::ledger::{self, KEYS, placeholders};
+use super::ledger::{self, KEYS};
 use super::row::{Channel, bounded, resolve};
 use crate::feed::{Cells, Gatherer, Names, Need, Rejection, value};
 use crate::org::Org;
-use crate::store::{Doing, StoreError, Tx};
+use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,7 +22,7 @@ pub struct Registered {
 }
 
 /// Dossiers in one statement, of four parameters each.
-const ROWS: usize = 400;
+const ROWS: usize = 70;
 
 /// Reads the register's rows; the one read last counts.
 pub(super) struct RegisterGatherer {
@@ -69,12 +69,11 @@ impl Gatherer for RegisterGatherer {
         let changed: Vec<(&String, &Registered)> =
             rows.iter().filter(|(dossier, row)| known.get(*dossier) != Some(row)).collect();
         for chunk in changed.chunks(ROWS) {
-            let values: Vec<String> = (0..chunk.len()).map(|n| format!("({})", placeholders(n * 4 + 1, 4))).collect();
             let sql = format!(
                 "INSERT INTO payment_dossiers (dossier, agency, procedure_code, channel) VALUES {} \
                  ON CONFLICT (dossier) DO UPDATE SET agency = excluded.agency, \
                  procedure_code = excluded.procedure_code, channel = excluded.channel",
-                values.join(", ")
+                placeholder_rows(chunk.len(), 4)
             );
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (dossier, row) in chunk {

@@ -1,0 +1,30 @@
+//! Pieces of SQL text that both databases read alike.
+
+/// `$1, $2 …`: `count` parameters, numbered from `from` on.
+pub fn placeholders(from: usize, count: usize) -> String {
+    let mut text = String::with_capacity(count * 6);
+    for n in from..from + count {
+        if n > from {
+            text.push_str(", ");
+        }
+        text.push('$');
+        text.push_str(&n.to_string());
+    }
+    text
+}
+
+/// `($1, $2), ($3, $4) …`: so many rows of so many parameters, for an INSERT.
+pub fn placeholder_rows(rows: usize, columns: usize) -> String {
+    let rows = (0..rows).map(|row| format!("({})", placeholders(row * columns + 1, columns)));
+    rows.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn parameters_are_numbered_through() {
+        assert_eq!(super::placeholders(3, 2), "$3, $4");
+        assert_eq!(super::placeholder_rows(2, 3), "($1, $2, $3), ($4, $5, $6)");
+        assert_eq!(super::placeholder_rows(0, 3), "");
+    }
+}
