@@ -13,7 +13,7 @@ use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
 
 /// Parameters of a statement, about: more make SQLite's driver slow, which searches them for each one's name.
-const PARAMETERS: usize = 240;
+const PARAMETERS: usize = 120;
 /// Mails in memory before they are written.
 const MAILS: usize = 200;
 
