@@ -197,7 +197,7 @@ def measure(workspace, program, how):
     used = {"ioc-watch": [], "prometheus": []}
     resident = {"ioc-watch": [], "prometheus": []}
     took = {"ioc-watch": [], "prometheus": []}
-    durations = {"ioc-watch": "ioc_rule_group_duration_seconds", "prometheus": "prometheus_rule_group_last_duration_seconds"}
+    durations = {"ioc-watch": "ioc_rule_group_last_duration_seconds", "prometheus": "prometheus_rule_group_last_duration_seconds"}
     for number in range(1, ROUNDS + 1):
         before, began = {key: cpu(process) for key, process in processes.items()}, time.time()
         while time.time() < began + SECONDS:

@@ -258,6 +258,29 @@ async fn a_past_that_lies_in_the_future_is_left_out() {
 }
 
 #[tokio::test]
+async fn what_is_sampled_after_the_clock_was_set_back_is_kept() {
+    let database = Database::sqlite().await;
+    let store = &database.store;
+    let first = Life::begin(store, WEEK, at(0)).await;
+    first.up("dvc", Some(1.0));
+    first.sample(0, 10 * MINUTE);
+    first.up("dvc", Some(0.0));
+    first.sample(24 * 60 * MINUTE, 24 * 60 * MINUTE + 10 * MINUTE);
+    first.keeper.write().await.unwrap();
+    // Written while the clock stood ahead; now it is right again.
+    first.up("dvc", Some(1.0));
+    first.sample(20 * MINUTE, 30 * MINUTE);
+    first.keeper.write().await.unwrap();
+    first.sample(30 * MINUTE, 40 * MINUTE);
+    first.keeper.write().await.unwrap();
+    for now in [41 * MINUTE, 24 * 60 * MINUTE + 60 * MINUTE] {
+        let second = Life::begin(store, WEEK, at(now)).await;
+        assert_eq!(second.value("count_over_time(ioc_service_up[7d])", now), Some(120.0));
+        assert_eq!(second.value("min_over_time(ioc_service_up[7d])", now), Some(1.0));
+    }
+}
+
+#[tokio::test]
 async fn damaged_rows_are_left_out() {
     let database = Database::sqlite().await;
     let store = &database.store;

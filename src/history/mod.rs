@@ -36,7 +36,7 @@ use crate::promql::{Labels, STALE_NAN_BITS, Series, Storage};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
 use retention::Retention;
-use sampler::Sampler;
+use sampler::{Sampled, Sampler};
 use series::{ClockId, Store};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -93,13 +93,17 @@ impl History {
         inner.store.trim();
     }
 
-    /// One tick: reads every metric. A tick that is not later than the last is skipped.
+    /// One tick: reads every metric. A tick at the very time of the last is skipped; at one before it the clock was set
+    /// back: what was sampled at what is now the future is forgotten, and the history goes on.
     pub fn sample(&self, metrics: &Metrics, now: Timestamp) {
         let mut inner = self.write();
         let inner = &mut *inner;
-        if !inner.sampler.sample(&mut inner.store, &inner.retention, metrics, now.as_millisecond()) {
-            tracing::warn!(%now, "skipped a sampling tick that is not later than the last: did the clock jump back?");
-            return;
+        match inner.sampler.sample(&mut inner.store, &inner.retention, metrics, now.as_millisecond()) {
+            Sampled::Later => {}
+            Sampled::Rewound => {
+                tracing::warn!(%now, "the clock was set back: what was sampled at later times is forgotten");
+            }
+            Sampled::Already => return,
         }
         inner.untrimmed += 1;
         if inner.untrimmed >= TRIM_EVERY {
@@ -126,10 +130,9 @@ impl History {
             owners.insert(owner.to_owned(), Owner { clock, series: HashSet::new() });
         }
         let Some(Owner { clock, series }) = owners.get_mut(owner) else { return };
-        let Some(tick) = store.tick_or_again(*clock, now.as_millisecond()) else {
-            tracing::warn!(%now, owner, "skipped a recording that is older than the last: did the clock jump back?");
-            return;
-        };
+        let now_ms = now.as_millisecond();
+        // One of both: the last tick is before, after, or at this time.
+        let Some(tick) = store.rewind(*clock, now_ms).or_else(|| store.tick_or_again(*clock, now_ms)) else { return };
         let mut recorded = HashSet::with_capacity(samples.len());
         for (labels, value) in samples {
             if let Some(id) = store.find_or_add(*clock, labels, retention) {

@@ -16,6 +16,16 @@ pub struct Sampler {
     own: HashSet<u32>,
 }
 
+/// How a tick was in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampled {
+    Later,
+    /// Earlier than the last: what was sampled at later times is forgotten.
+    Rewound,
+    /// Of the very time of the last: nothing was done.
+    Already,
+}
+
 /// What a cell was at the last tick.
 #[derive(Clone, Copy)]
 struct Cell {
@@ -37,15 +47,16 @@ impl Sampler {
         self.clock
     }
 
-    /// False if the tick is not later than the last.
-    pub fn sample(&mut self, store: &mut Store, retention: &Retention, metrics: &Metrics, now_ms: i64) -> bool {
-        let Some(tick) = store.tick(self.clock, now_ms) else { return false };
+    pub fn sample(&mut self, store: &mut Store, retention: &Retention, metrics: &Metrics, now_ms: i64) -> Sampled {
+        let rewound = store.rewind(self.clock, now_ms);
+        let Some(tick) = rewound.or_else(|| store.tick(self.clock, now_ms)) else { return Sampled::Already };
         self.cells.resize_with(metrics.tables().len(), Vec::new);
+        let target = &mut Target { store, retention, clock: self.clock, tick, is_rewound: rewound.is_some() };
         for (table, cells) in metrics.tables().iter().zip(&mut self.cells) {
-            sweep(table, cells, &mut Target { store, retention, clock: self.clock, tick });
+            sweep(table, cells, target);
         }
-        self.sample_own(metrics, &mut Target { store, retention, clock: self.clock, tick });
-        true
+        self.sample_own(metrics, target);
+        if rewound.is_some() { Sampled::Rewound } else { Sampled::Later }
     }
 
     fn sample_own(&mut self, metrics: &Metrics, target: &mut Target<'_>) {
@@ -71,6 +82,8 @@ struct Target<'a> {
     retention: &'a Retention,
     clock: ClockId,
     tick: u32,
+    /// The series do not have what the cells say that they were given.
+    is_rewound: bool,
 }
 
 impl Target<'_> {
@@ -95,7 +108,7 @@ fn sweep(table: &Table, cells: &mut Vec<Vec<Cell>>, target: &mut Target<'_>) {
             }
         }
         for (row, (cell, value)) in cells.iter_mut().zip(snapshot.column(family)).enumerate() {
-            if cell.bits == value.to_bits() {
+            if cell.bits == value.to_bits() && (!target.is_rewound || is_absent(*value)) {
                 continue;
             }
             if cell.bits != STALE_NAN_BITS {

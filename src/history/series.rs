@@ -122,6 +122,29 @@ impl Store {
         if ticks.last() == Some(&now_ms) { Some((ticks.len() - 1) as u32) } else { self.tick(clock, now_ms) }
     }
 
+    /// For a clock that was set back to before its last tick: forgets what it has at `now_ms` and later, as a restart does
+    /// with a past that lies in the future, and adds a tick at which all of its series have ended unless something is
+    /// pushed. None if it was not set back.
+    pub fn rewind(&mut self, clock: ClockId, now_ms: i64) -> Option<u32> {
+        let ticks = &mut self.clocks[clock.0 as usize].ticks;
+        if ticks.last().is_none_or(|last| *last <= now_ms) {
+            return None;
+        }
+        ticks.truncate(ticks.partition_point(|tick| *tick < now_ms));
+        let tick = ticks.len() as u32;
+        ticks.push(now_ms);
+        for stored in self.series.iter_mut().flatten().filter(|stored| stored.clock == clock) {
+            self.runs -= stored.runs.len();
+            stored.runs.truncate(stored.runs.partition_point(|run| run.from < tick));
+            if stored.runs.last().is_none_or(|last| last.value.to_bits() != STALE_NAN_BITS) {
+                stored.runs.push(Run { from: tick, value: f64::from_bits(STALE_NAN_BITS) });
+            }
+            self.runs += stored.runs.len();
+            stored.changed();
+        }
+        Some(tick)
+    }
+
     /// The text, stored once.
     pub fn intern(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.strings.get(text) {

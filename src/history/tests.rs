@@ -106,7 +106,7 @@ fn recorded_series_stand_at_their_evaluation_and_end_when_they_are_not_recorded(
     history.record("g/r", Vec::new(), at(50));
     assert_eq!(query(&history, "r{x=\"a\"}", at(50)), []);
     history.record("g/r", vec![(a, 4.0)], at(49));
-    assert_eq!(query(&history, "r{x=\"a\"}", at(50)), [], "older than the last recording");
+    assert_eq!(query(&history, "r{x=\"a\"}", at(50)), [("r{x=\"a\"}".into(), 4.0)], "the clock was set back");
     assert_eq!(query(&history, "sum(count_over_time(ioc_service_up[1m]))", at(50))[0].1, 1.0);
 }
 
@@ -136,6 +136,43 @@ fn a_clock_that_jumps_back_neither_repeats_nor_reorders_ticks() {
         history.sample(&metrics, at(seconds));
     }
     assert_eq!(query(&history, "sum(count_over_time(ioc_service_up[5m]))", at(30))[0].1, 3.0);
+}
+
+#[test]
+fn a_clock_that_is_set_back_forgets_the_future_and_goes_on() {
+    let (history, metrics) = (History::new(&config()), Metrics::new());
+    let rule = |value: f64, now| history.record("r", vec![(labels(&[("__name__", "r")]), value)], now);
+    let steady = up(&metrics, "steady", 1.0);
+    up(&metrics, "turns", 1.0);
+    let first = up(&metrics, "first", 1.0);
+    history.sample(&metrics, at(0));
+    rule(1.0, at(0));
+    // Two minutes of another time: one turns, one ends, one begins.
+    metrics.table(service::TABLE).remove(first);
+    up(&metrics, "turns", 0.0);
+    let late = up(&metrics, "late", 1.0);
+    history.sample(&metrics, at(120));
+    rule(2.0, at(120));
+    metrics.table(service::TABLE).remove(late);
+    up(&metrics, "new", 1.0);
+    for seconds in [15, 30] {
+        history.sample(&metrics, at(seconds));
+        rule(3.0, at(seconds));
+    }
+    let of = |text: &str, now| query(&history, text, at(now)).first().map(|(_, value)| *value);
+    let counted = |id: &str| of(&format!("count_over_time(ioc_service_up{{service=\"{id}\"}}[5m])"), 200);
+    assert_eq!(
+        ["steady", "turns", "first", "late", "new"].map(counted),
+        [Some(3.0), Some(3.0), Some(1.0), None, Some(2.0)]
+    );
+    assert_eq!(of("ioc_service_up{service=\"turns\"}", 10), Some(1.0));
+    assert_eq!(of("ioc_service_up{service=\"turns\"}", 20), Some(0.0));
+    assert_eq!(of("changes(ioc_service_up{service=\"turns\"}[5m])", 30), Some(1.0));
+    assert_eq!(of("sum_over_time(r[5m])", 200), Some(7.0));
+    // What goes on as it was goes on being told apart.
+    metrics.table(service::TABLE).remove(steady);
+    history.sample(&metrics, at(45));
+    assert_eq!(of("count(ioc_service_up)", 50), Some(2.0));
 }
 
 #[test]

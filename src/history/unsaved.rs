@@ -99,6 +99,15 @@ pub(super) fn unsaved(inner: &Inner, book: &mut Book) -> Unsaved {
         .map(|(name, owner)| (owner.clock, name.as_str()))
         .chain([(inner.sampler.clock(), "")])
         .collect();
+    for (clock, owner) in &owners {
+        let newest = inner.store.ticks(*clock).last().copied();
+        if let (Some(newest), Some(entry)) = (newest, book.clocks.get_mut(*owner))
+            && newest < entry.until
+        {
+            // It was set back: all is written again. What lies in the future then has no ticks there.
+            entry.until = i64::MIN;
+        }
+    }
     let mut unsaved = Unsaved { gone: book.garbage.clone(), ..Unsaved::default() };
     let mut alive = HashSet::new();
     // By clock, how long the longest kept of its series is.

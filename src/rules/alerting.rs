@@ -179,6 +179,8 @@ impl Active {
         if self.state == State::Resolved {
             *self = Active::new(now);
         }
+        // A clock that was set back must not make it wait until that time comes again.
+        self.active_at = self.active_at.min(now);
         self.is_new = false;
         self.value = hit.value;
         self.renew(hit.annotations);
@@ -331,6 +333,14 @@ mod tests {
         assert_eq!(story.step(45, true), (Some(Firing), false));
         assert_eq!(story.step(60, false), (Some(Resolved), true));
         assert_eq!(story.step(75, false), (None, false));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nobody_wait_longer_than_for() {
+        let mut story = story(30, 0);
+        assert_eq!(story.step(3_600, true), (Some(Pending), true));
+        assert_eq!(story.step(0, true), (Some(Pending), false));
+        assert_eq!(story.step(30, true), (Some(Firing), true));
     }
 
     #[test]

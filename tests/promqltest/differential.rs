@@ -16,8 +16,9 @@
 //! - *remainders of powers*: `^` makes the last bits of a sum the first that `%` shows, so such are compared only if equal;
 //! - *quantiles on the border of a bucket*: the last bits of a sum choose among empty buckets, so no number of observations
 //!   puts one there;
-//! - *a φ that is the `scalar` of nothing*: NaN for us, whatever it was at the steps before; in a range query of 2.42 it is
-//!   not, so such a `quantile` is compared only if equal;
+//! - *a φ with a fixed window*: the same in an aggregation: `quantile(scalar(x @ T), v)` has another φ at each step of a
+//!   range query of 2.42, although `scalar(x @ T)` alone is the same at all of them; such a `quantile` is compared only if
+//!   equal;
 //! - *dates of NaN*: 2.42 gives the parts of whatever NaN is as an integer; dates here are of numbers.
 
 use crate::support::prometheus::Prometheus;
@@ -406,9 +407,9 @@ fn without_names(found: Found) -> Found {
     nameless
 }
 
-/// Remainders of powers, and quantiles by a φ that may be missing: see above.
+/// Remainders of powers, and quantiles by a φ of which the window is fixed: see above.
 fn is_anybodys_guess(text: &str) -> bool {
-    (text.contains('^') && text.contains('%')) || (text.contains("quantile") && text.contains("scalar("))
+    (text.contains('^') && text.contains('%')) || ["quantile", "scalar(", "@"].iter().all(|part| text.contains(part))
 }
 
 /// What fails to compare, if it must not differ.
