@@ -1,7 +1,7 @@
 """1,000 alerts posted to /api/v2/alerts until 1,000 mails are accepted by an SMTP server: our daemon beside Alertmanager,
 each alert a group of its own, no waiting for company, text and HTML.
 
-usage: benches/mail.py [ALERTS]      (ROUNDS=5 in the environment)
+usage: benches/mail.py [ALERTS]      (ROUNDS=5 in the environment; SLOW=0.3: the server takes so many seconds over a mail)
 
 Wall time from the first post to the last mail accepted, CPU and peak memory of the alerting process. The SMTP server
 (python3-aiosmtpd of Debian) takes part of the wall time. Ours commits every alert and every mail to its database on disk;
@@ -9,12 +9,14 @@ Alertmanager keeps them in memory.
 """
 import datetime
 import json
+import os
 import sys
 import time
 import urllib.request
 
 from support import ROUNDS, Workspace, compare, cpu, daemon, free_port, memory_mb, start, stop, wait_port, wait_ready
 
+SLOW = os.environ.get("SLOW", "0")
 ALERTS = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
 SINK = """
 import asyncio, re, sys, time
@@ -23,6 +25,7 @@ accepted = open(sys.argv[2], "a", buffering=1)
 class Handler:
     async def handle_DATA(self, server, session, envelope):
         to = re.search(rb"^Message-I[dD]: (.*?)\\r?$", envelope.content, re.M)
+        await asyncio.sleep(float(sys.argv[3]))
         print(time.time(), len(envelope.content), to.group(1).decode() if to else "", file=accepted)
         return "250 OK"
 async def main():
@@ -83,7 +86,7 @@ def measure(directory, begin):
     with open(f"{directory}/sink.py", "w") as script:
         script.write(SINK)
     open(accepted, "w").close()
-    sink = start(["/usr/bin/python3", f"{directory}/sink.py", smtp, accepted], f"{directory}/sink.log")
+    sink = start(["/usr/bin/python3", f"{directory}/sink.py", smtp, accepted, SLOW], f"{directory}/sink.log")
     wait_port(smtp)
     port, process = begin(directory, smtp)
     time.sleep(1)

@@ -1,7 +1,8 @@
-//! Connections to the SMTP server: one while it is quick, more while it takes its time over each mail.
+//! Connections to the SMTP server: one while that is enough, more while many mails wait for a server that takes its time
+//! over each.
 //!
-//! A kill repeats at most what is in flight, one mail a connection; so there are no more of them than a slow server
-//! makes worth while, and never more than [`MOST`].
+//! A kill repeats at most what is in flight, one mail a connection; so there are no more of them than bring what waits
+//! through within [`WITHIN`], and never more than [`MOST`].
 
 use super::outbox::Waiting;
 use super::smtp::{DeliveryError, Link, SmtpError};
@@ -11,10 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. Servers commonly allow one client more (Postfix: 50).
-const MOST: usize = 16;
-/// A server that takes longer over a mail is slow: more at once are worth more than what a kill may repeat.
-const SLOW: Duration = Duration::from_secs(1);
+/// Connections at once. Servers commonly allow one client more (Postfix: 50); what one allows less is learnt.
+const MOST: usize = 40;
+/// A server that takes less over a mail is quick: more connections would only bring more that a kill may repeat.
+const QUICK: Duration = Duration::from_millis(20);
+/// What waits ought to go within this time.
+const WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Lanes {
     email: Email,
@@ -96,9 +99,9 @@ impl Lanes {
         Ok(under_way.collect::<FuturesUnordered<_>>())
     }
 
-    /// Learns from a round how wide the next one is, and closes connections that it does not need.
-    pub async fn learn(&mut self, round: Round) {
-        self.width = self.width.after(round);
+    /// Learns from a round how wide the next one is while so many mails wait, and closes connections that it does not need.
+    pub async fn learn(&mut self, round: Round, waiting: usize) {
+        self.width = self.width.after(round, waiting);
         for mut link in self.links.drain(self.width.now.min(self.links.len())..) {
             link.close().await;
         }
@@ -115,18 +118,17 @@ impl Lanes {
 impl Width {
     const ONE: Width = Width { now: 1, most: MOST };
 
-    fn after(self, round: Round) -> Width {
+    fn after(self, round: Round, waiting: usize) -> Width {
         let Width { now, most } = self;
         if round.held_up > 0 {
             // Some got through: so many connections it allows. None: it is away, which says nothing of that.
             return if round.taken > 0 { Width { now: round.taken, most: round.taken } } else { Width::ONE };
         }
-        match (round.slowest >= SLOW, round.taken >= now) {
-            (true, true) => Width { now: (now * 2).min(most), most },
-            (true, false) => self,
-            (false, _) if now > 1 => Width { now: now / 2, most },
-            (false, _) => Width::ONE,
-        }
+        let one_by_one = round.slowest.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
+        let wanted = one_by_one.as_millis().div_ceil(WITHIN.as_millis());
+        let wanted = if round.slowest < QUICK { 1 } else { usize::try_from(wanted).unwrap_or(most) };
+        // Twice as many at a time: a server that can bear no more shows it before all of them are there.
+        Width { now: wanted.clamp(1, most.min(now * 2)), most }
     }
 }
 
@@ -135,23 +137,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_server_gets_more_at_once_and_a_quick_one_only_one() {
-        let slow = |taken| Round { taken, held_up: 0, slowest: Duration::from_secs(1) };
-        let quick = |taken| Round { taken, held_up: 0, slowest: Duration::from_millis(5) };
-        let held_up = |taken, held_up| Round { taken, held_up, slowest: Duration::from_secs(1) };
-        let play = |rounds: &[Round]| {
-            let widths = rounds.iter().scan(Width::ONE, |width, round| {
-                *width = width.after(*round);
+    fn many_mails_for_a_slow_server_go_side_by_side_and_all_others_one_by_one() {
+        let took = |ms, taken| Round { taken, held_up: 0, slowest: Duration::from_millis(ms) };
+        let play = |rounds: &[(Round, usize)]| {
+            let widths = rounds.iter().scan(Width::ONE, |width, (round, waiting)| {
+                *width = width.after(*round, *waiting);
                 Some(width.now)
             });
             widths.collect::<Vec<usize>>()
         };
-        assert_eq!(play(&[quick(1), quick(1)]), [1, 1]);
-        assert_eq!(play(&[slow(1), slow(2), slow(4), slow(8), slow(16)]), [2, 4, 8, 16, 16]);
-        assert_eq!(play(&[slow(1), slow(2), quick(4), quick(2)]), [2, 4, 2, 1]);
-        assert_eq!(play(&[slow(1), slow(1)]), [2, 2], "there was no more to send");
-        assert_eq!(play(&[slow(1), slow(2), held_up(3, 1), slow(3)]), [2, 4, 3, 3], "it allows three");
-        assert_eq!(play(&[slow(1), slow(2), held_up(0, 4), slow(1)]), [2, 4, 1, 2], "it was away");
-        assert_eq!(play(&[slow(1), Round::default()]), [2, 1], "nothing but refusals, which cost no time");
+        let slow = |taken| took(1_000, taken);
+        assert_eq!(play(&[(took(5, 1), 5_000), (took(19, 1), 5_000)]), [1, 1], "quick");
+        assert_eq!(play(&[(slow(1), 1), (slow(1), 2)]), [1, 1], "few");
+        assert_eq!(play(&[(slow(1), 8), (slow(2), 6), (slow(3), 3)]), [2, 3, 2], "as many as clear it in two seconds");
+        let many = |taken| (slow(taken), 1_000);
+        assert_eq!(play(&[1, 2, 4, 8, 16, 32, 40].map(many)), [2, 4, 8, 16, 32, 40, 40]);
+        assert_eq!(play(&[many(1), many(2), (took(5, 4), 900)]), [2, 4, 1], "it became quick");
+        let held_up = |taken, held_up| (Round { taken, held_up, slowest: Duration::from_secs(1) }, 1_000);
+        assert_eq!(play(&[many(1), many(2), held_up(3, 1), many(3)]), [2, 4, 3, 3], "it allows three");
+        assert_eq!(play(&[many(1), many(2), held_up(0, 4), many(1)]), [2, 4, 1, 2], "it was away");
+        assert_eq!(play(&[many(1), (Round::default(), 1_000)]), [2, 1], "nothing but refusals, which cost no time");
     }
 }

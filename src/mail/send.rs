@@ -2,7 +2,7 @@
 //!
 //! One connection, one mail after the other, each noted as sent before the server has the next one whole: a kill repeats at
 //! most the one in flight. The commit of the note costs no time of its own, for the next mail's sender and recipient are
-//! announced meanwhile. A server that takes its time over each mail gets several at once (see `lanes.rs`), of which a
+//! announced meanwhile. A server that takes its time over each of many mails gets several at once (see `lanes.rs`), of which a
 //! kill repeats those in flight.
 //!
 //! Three kinds of failure. A recipient for whom the server takes nothing now (greylisting, a full mailbox): the mail
@@ -129,6 +129,8 @@ impl Sender {
         }
         self.last = Some(now);
         let due = self.book.outbox.due(now, BATCH).await?;
+        // How many connections a slow server gets depends on how much waits.
+        self.book.outbox.measure().await?;
         let pause = if due.is_empty() { self.book.idle(now).await? } else { self.send(due).await? };
         self.book.outbox.measure().await?;
         Ok(pause)
@@ -213,7 +215,8 @@ impl Sender {
         let is_held_up =
             |error: &DeliveryError| matches!(error, DeliveryError::Unreachable(_) | DeliveryError::Temporary(_));
         round.held_up = failed.iter().filter(|(_, error)| is_held_up(error)).count();
-        self.lanes.learn(round).await;
+        let waiting = usize::try_from(self.book.outbox.metrics().own.outbox_depth.get()).unwrap_or(0);
+        self.lanes.learn(round, waiting).await;
         if failed.is_empty() {
             return Ok(None);
         }
