@@ -62,7 +62,7 @@ impl MailTest {
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         let mut link = Link::new(email)?;
         runtime.block_on(async {
-            let outcome = link.deliver(&mail, std::future::ready(())).await;
+            let outcome = link.deliver(&mail, std::future::ready(true)).await;
             link.close().await;
             outcome.map_err(|error| anyhow::anyhow!("{}:{} did not take the mail: {error}", email.host, email.port))
         })?;

@@ -1,8 +1,8 @@
 //! The task that hands the outbox to the SMTP server.
 //!
-//! One connection, one mail after the other, each noted as sent before the server has the next one whole: a kill repeats at
-//! most the one in flight. The commit of the note costs no time of its own, for the next mail's sender and recipient are
-//! announced meanwhile. A server that takes its time over each of many mails gets several at once (see `lanes.rs`), of which a
+//! One mail after the other, each noted as sent before the server has the next one whole: a kill repeats at most the one
+//! in flight. While the server takes a mail in, and while that is noted, a second connection tells it of the next one's
+//! sender and recipient. A server that takes its time over each of many mails gets several at once (see `lanes.rs`), of which a
 //! kill repeats those in flight.
 //!
 //! Three kinds of failure. A recipient for whom the server takes nothing now (greylisting, a full mailbox): the mail
@@ -13,18 +13,19 @@
 //! Nothing is read ahead: what waits stays in the database, and at most [`BATCH`] mails are in memory. What was sent or
 //! given up is kept there for 30 days.
 
-use super::lanes::{Handed, Lanes, Round};
+use super::lanes::{Handed, Lanes};
 use super::outbox::{Channel, Outbox, Waiting};
 use super::smtp::{DeliveryError, SmtpError};
 use crate::config::email::{Email, Retry};
 use crate::store::StoreError;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// The longest time between two tries of a server that is away.
@@ -149,86 +150,70 @@ impl Sender {
         }
     }
 
+    /// Hands mails over, of each thread at most one: as many at a time as the server is slow, and announces the next
+    /// meanwhile.
     async fn send(&mut self, due: Vec<Waiting>) -> Result<Pause, SendError> {
-        let mut taken = None;
-        let outcome = self.rounds(&due, &mut taken).await;
-        if let Some(last) = taken {
-            self.book.taken(last, (self.clock)()).await?;
-        }
-        outcome
-    }
-
-    /// One round after the other, as wide as the server is slow. Of each the mail that was taken last is left in `taken`:
-    /// it is noted while the next ones are announced to the server.
-    async fn rounds<'m>(
-        &mut self,
-        mut rest: &'m [Waiting],
-        taken: &mut Option<&'m Waiting>,
-    ) -> Result<Pause, SendError> {
-        while !rest.is_empty() && !self.shutdown.is_cancelled() {
-            // Of each thread only the first is among them: no two of one go side by side.
-            let (round, later) = rest.split_at(self.lanes.width().min(rest.len()));
-            rest = later;
-            if let Some(pause) = self.round(round, taken).await? {
-                return Ok(pause);
-            }
-        }
-        Ok(Pause::None)
-    }
-
-    /// Hands a few mails over at the same time, none of them whole before `taken` is noted.
-    async fn round<'m>(
-        &mut self,
-        mails: &'m [Waiting],
-        taken: &mut Option<&'m Waiting>,
-    ) -> Result<Option<Pause>, SendError> {
-        let (open, ready) = watch::channel(false);
-        let (mut round, mut failed) = (Round::default(), Vec::new());
-        {
-            let mut handed = pin!(self.lanes.deliver(mails, &ready, &self.shutdown, FINISH)?);
-            let mut early = Vec::new();
-            {
-                let mut noted = pin!(self.book.clear_the_way(taken.take(), (self.clock)()));
-                loop {
-                    tokio::select! {
-                        noted = &mut noted => break noted?,
-                        Some(one) = handed.next() => early.push(one),
-                    }
+        let mut rest = due.iter().enumerate();
+        let mut under_way = FuturesUnordered::new();
+        // Announced, and not yet allowed to be handed over.
+        let mut announced: VecDeque<(usize, oneshot::Sender<()>)> = VecDeque::new();
+        // The server may have them whole, and they are not noted.
+        let mut whole: BTreeSet<usize> = BTreeSet::new();
+        let mut ended: VecDeque<Handed> = VecDeque::new();
+        let mut pause = None;
+        loop {
+            if pause.is_some() || self.shutdown.is_cancelled() {
+                announced.clear();
+            } else {
+                while under_way.len() < self.lanes.connections()
+                    && let Some((position, mail)) = rest.next()
+                {
+                    let lane = self.lanes.announce(position, mail, &self.shutdown, FINISH)?;
+                    announced.push_back((position, lane.open));
+                    under_way.push(lane.under_way);
                 }
             }
-            open.send_replace(true);
-            let mut handed = stream::iter(early).chain(handed);
-            while let Some(Handed { position, outcome, took }) = handed.next().await {
-                round.slowest = round.slowest.max(took);
-                match outcome {
-                    Some(Ok(())) => {
-                        round.taken += 1;
-                        if let Some(before) = taken.replace(&mails[position]) {
-                            self.book.taken(before, (self.clock)()).await?;
+            while whole.len() < self.lanes.width()
+                && let Some((position, open)) = announced.pop_front()
+            {
+                // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
+                self.book.outbox.ensure_lead().await?;
+                if open.send(()).is_ok() {
+                    whole.insert(position);
+                }
+            }
+            let Some(handed) = (match ended.pop_front() {
+                Some(handed) => Some(handed),
+                None => under_way.next().await,
+            }) else {
+                break;
+            };
+            let mail = &due[handed.position];
+            match &handed.outcome {
+                Some(Ok(())) => {
+                    let mut noted = pin!(self.book.taken(mail, (self.clock)()));
+                    loop {
+                        tokio::select! {
+                            noted = &mut noted => break noted?,
+                            Some(other) = under_way.next() => ended.push_back(other),
                         }
                     }
-                    Some(Err(error)) => failed.push((position, error)),
-                    None => {}
                 }
+                Some(Err(error)) => {
+                    announced.retain(|(position, _)| *position != handed.position);
+                    let away = self.book.failed(mail, error, (self.clock)()).await?;
+                    // What is taken beside it shows that the server takes mails.
+                    let is_alone = whole.iter().all(|position| *position == handed.position);
+                    pause = pause.or(away.filter(|_| is_alone));
+                }
+                None => announced.retain(|(position, _)| *position != handed.position),
             }
+            whole.remove(&handed.position);
+            let waiting = usize::try_from(self.book.outbox.metrics().own.outbox_depth.get()).unwrap_or(0);
+            self.lanes.learn(&handed, waiting, under_way.len() + ended.len());
+            self.lanes.give_back(handed).await;
         }
-        let is_held_up =
-            |error: &DeliveryError| matches!(error, DeliveryError::Unreachable(_) | DeliveryError::Temporary(_));
-        round.held_up = failed.iter().filter(|(_, error)| is_held_up(error)).count();
-        let waiting = usize::try_from(self.book.outbox.metrics().own.outbox_depth.get()).unwrap_or(0);
-        self.lanes.learn(round, waiting).await;
-        if failed.is_empty() {
-            return Ok(None);
-        }
-        if let Some(last) = taken.take() {
-            self.book.taken(last, (self.clock)()).await?;
-        }
-        let mut pause = None;
-        for (position, error) in failed {
-            pause = self.book.failed(&mails[position], &error, (self.clock)()).await?.or(pause);
-        }
-        // What was taken beside it shows that the server takes mails.
-        Ok(pause.filter(|_| round.taken == 0))
+        Ok(pause.unwrap_or(Pause::None))
     }
 }
 
@@ -263,15 +248,6 @@ impl Book {
             self.failing.insert(waiting.id);
         }
         self.put_off(waiting, now, error).await
-    }
-
-    /// What must be true before the server may have more: the last mail it took is noted, and this daemon still leads.
-    /// What is to be sent was read a while ago, and another daemon may have sent it.
-    async fn clear_the_way(&mut self, taken: Option<&Waiting>, now: Timestamp) -> Result<(), StoreError> {
-        if let Some(last) = taken {
-            self.taken(last, now).await?;
-        }
-        self.outbox.ensure_lead().await
     }
 
     async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {

@@ -77,9 +77,13 @@ impl Link {
         Ok(Link { email: email.clone(), tls, hello: ClientId::default(), connection: None, used: Instant::now() })
     }
 
-    /// Hands one mail to the server. `Ok` means that the server has taken responsibility for it, which it cannot before
-    /// `ready` has come: until then it knows only sender and recipient.
-    pub async fn deliver(&mut self, mail: &Outgoing, ready: impl Future<Output = ()>) -> Result<(), DeliveryError> {
+    /// Hands one mail to the server. `Ok(true)` means that the server has taken responsibility for it, which it cannot
+    /// before `may_have_it` says true: until then it knows only sender and recipient. If that says false: `Ok(false)`.
+    pub async fn deliver(
+        &mut self,
+        mail: &Outgoing,
+        may_have_it: impl Future<Output = bool>,
+    ) -> Result<bool, DeliveryError> {
         let (Ok(sender), Ok(recipient)) = (mail.sender.parse::<Address>(), mail.recipient.parse::<Address>()) else {
             return Err(DeliveryError::Refused("the address cannot be read".into()));
         };
@@ -92,11 +96,12 @@ impl Link {
         };
         let content = Content::new(&(signed + &mail.message));
         let mut connection = self.connect().await?;
-        let outcome = dialogue(&mut connection, sender, recipient, ready, &content).await;
+        let outcome = dialogue(&mut connection, sender, recipient, may_have_it, &content).await;
         self.used = Instant::now();
         match &outcome {
-            Ok(()) => self.connection = Some(connection),
-            Err(DeliveryError::Unreachable(_)) => {}
+            Ok(true) => self.connection = Some(connection),
+            // There is no way back from an announced mail but to hang up.
+            Ok(false) | Err(DeliveryError::Unreachable(_)) => {}
             Err(_) => {
                 // Forget the half-made envelope, so that the next mail does not inherit it.
                 if answer(TIMEOUT, connection.command(Rset)).await.is_ok() {
@@ -140,9 +145,9 @@ async fn dialogue(
     connection: &mut AsyncSmtpConnection,
     sender: Address,
     recipient: Address,
-    ready: impl Future<Output = ()>,
+    may_have_it: impl Future<Output = bool>,
     content: &Content,
-) -> Result<(), DeliveryError> {
+) -> Result<bool, DeliveryError> {
     // A server that refuses us as sender says nothing about the recipient: that is for us to repair, and to try again.
     answer(TIMEOUT, connection.command(Mail::new(Some(sender), vec![]))).await.map_err(|failure| match failure {
         Failure::Never(text) => DeliveryError::Temporary(text),
@@ -153,9 +158,11 @@ async fn dialogue(
         other => of_mail(other),
     })?;
     answer(TIMEOUT, connection.command(Data)).await.map_err(of_mail)?;
-    ready.await;
+    if !may_have_it.await {
+        return Ok(false);
+    }
     answer(CONTENT_TIMEOUT, connection.command(content)).await.map_err(of_mail)?;
-    Ok(())
+    Ok(true)
 }
 
 /// What came back instead of a yes.
