@@ -2,7 +2,7 @@
 //! came from.
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -134,6 +134,12 @@ impl<'a> IntoIterator for &'a LabelSet {
 impl Serialize for LabelSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.map.as_ref().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LabelSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LabelSet, D::Error> {
+        BTreeMap::deserialize(deserializer).map(LabelSet::from)
     }
 }
 

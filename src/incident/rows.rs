@@ -4,7 +4,7 @@
 use super::address::Severity;
 use super::letter::Told;
 use super::life::{Excused, Incident, Member, Why};
-use crate::alert::{Alert, LabelSet};
+use crate::alert::Alert;
 use crate::attribution::Cause;
 use crate::config::organisation::Area;
 use crate::config::site::Language;
@@ -169,8 +169,8 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
     let time = |name: &str| row.try_get::<Option<i64>, _>(name).map(|us| us.map(from_micros));
     let (severity, labels, annotations): (String, String, String) =
         (row.try_get("severity")?, row.try_get("labels")?, row.try_get("annotations")?);
-    let (Some(severity), Some(labels), Some(annotations)) =
-        (Severity::parse(&severity), texts(&labels), texts(&annotations))
+    let (Some(severity), Ok(labels), Ok(annotations)) =
+        (Severity::parse(&severity), serde_json::from_str(&labels), serde_json::from_str(&annotations))
     else {
         return Ok(None);
     };
@@ -194,10 +194,6 @@ fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {
     let updated = resolved.unwrap_or(alert.starts_at);
     let member = Member { alert, severity, resolved, excused, freed, dismissed, updated };
     Ok(Some((row.try_get("fingerprint")?, member)))
-}
-
-fn texts(json: &str) -> Option<LabelSet> {
-    serde_json::from_str::<BTreeMap<String, String>>(json).ok().map(LabelSet::from)
 }
 
 fn read_told(row: &AnyRow) -> Result<Told, sqlx::Error> {

@@ -7,13 +7,11 @@ use super::life::{Incident, Member};
 use super::rows::{Entry, Open};
 use crate::config::site::Language;
 use crate::mail::{Call, Outbox, Outgoing};
-use crate::store::{Doing, StoreError, Tx, micros, placeholder_rows};
+use crate::store::{Doing, StoreError, Tx, micros, placeholder_rows, rows_at_once};
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
 
-/// Parameters of a statement, about: more make SQLite's driver slow, which searches them for each one's name.
-const PARAMETERS: usize = 120;
 /// Mails in memory before they are written.
 const MAILS: usize = 200;
 
@@ -88,7 +86,7 @@ impl Writes {
 
 async fn write_incidents(tx: &mut Tx, incidents: &[(Incident, Option<Timestamp>)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 19;
-    for chunk in incidents.chunks(PARAMETERS / COLUMNS) {
+    for chunk in incidents.chunks(rows_at_once(COLUMNS)) {
         let sql = format!(
             "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
              changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation, excused_why, flaps) \
@@ -119,7 +117,7 @@ async fn write_incidents(tx: &mut Tx, incidents: &[(Incident, Option<Timestamp>)
 
 async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 14;
-    for chunk in alerts.chunks(PARAMETERS / COLUMNS) {
+    for chunk in alerts.chunks(rows_at_once(COLUMNS)) {
         let sql = format!(
             "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
              resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) VALUES {} \
@@ -148,7 +146,7 @@ async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result
 
 async fn write_lines(tx: &mut Tx, lines: &[(i64, i64, Entry)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 6;
-    for chunk in lines.chunks(PARAMETERS / COLUMNS) {
+    for chunk in lines.chunks(rows_at_once(COLUMNS)) {
         let sql = format!(
             "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES {}",
             placeholder_rows(chunk.len(), COLUMNS)
@@ -165,7 +163,7 @@ async fn write_lines(tx: &mut Tx, lines: &[(i64, i64, Entry)]) -> Result<(), Sto
 
 async fn write_told(tx: &mut Tx, told: &[(i64, Told)], now: Timestamp) -> Result<(), StoreError> {
     const COLUMNS: usize = 8;
-    for chunk in told.chunks(PARAMETERS / COLUMNS) {
+    for chunk in told.chunks(rows_at_once(COLUMNS)) {
         let sql = format!(
             "INSERT INTO incident_told (incident, person, name, address, language, subject, message_id, told_us) VALUES {}",
             placeholder_rows(chunk.len(), COLUMNS)

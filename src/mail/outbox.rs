@@ -4,7 +4,7 @@ use super::message::{About, Outgoing};
 use super::webhook::Call;
 use crate::config::email::Limit;
 use crate::metrics::Metrics;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows, rows_at_once};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{AssertSqlSafe, Row};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,9 +14,6 @@ use tokio::sync::futures::Notified;
 
 /// How long mails that were sent or given up are kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// Mails written by one statement.
-const MAILS: usize = 20;
 
 /// A handle on the outbox; cheap to clone.
 #[derive(Clone)]
@@ -136,11 +133,12 @@ impl Outbox {
         mails: &[(i64, &Outgoing)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for mails in mails.chunks(MAILS) {
+        const COLUMNS: usize = 12;
+        for mails in mails.chunks(rows_at_once(COLUMNS)) {
             let sql = format!(
                 "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
                  attempts, agency, incident) VALUES {}",
-                placeholder_rows(mails.len(), 12)
+                placeholder_rows(mails.len(), COLUMNS)
             );
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (id, mail) in mails {

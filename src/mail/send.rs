@@ -130,9 +130,13 @@ impl Sender {
         }
         self.last = Some(now);
         let due = self.book.outbox.due(now, BATCH).await?;
-        // How many connections a slow server gets depends on how much waits.
-        self.book.outbox.measure().await?;
-        let pause = if due.is_empty() { self.book.idle(now).await? } else { self.send(due).await? };
+        let pause = if due.is_empty() {
+            self.book.idle(now).await?
+        } else {
+            // How many connections a slow server gets depends on how much waits.
+            self.book.outbox.measure().await?;
+            self.send(due).await?
+        };
         self.book.outbox.measure().await?;
         Ok(pause)
     }

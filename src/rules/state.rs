@@ -1,16 +1,13 @@
 //! The ruler's states in the state database (table `rule_alerts`). Only changes of state are written, not every new
 //! value: what is read back is as of the last change, and the next evaluation refreshes it.
 
-use super::alerting::{Active, Alerts, LabelMap, Restored, State};
+use super::alerting::{Active, Alerts, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::LabelSet;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows, rows_at_once};
 use jiff::Timestamp;
 use sqlx::Row as _;
 use std::collections::{BTreeMap, HashMap};
-
-/// Rows written by one statement.
-const ROWS: usize = 20;
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
@@ -83,7 +80,7 @@ impl Changes {
         }
         let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
         let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
-        for rows in gone.chunks(ROWS) {
+        for rows in gone.chunks(rows_at_once(2)) {
             let sql = format!(
                 "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})",
                 placeholder_rows(rows.len(), 2)
@@ -95,12 +92,15 @@ impl Changes {
             query.execute(&mut **tx).await.doing("deleting states of alerts")?;
         }
         let kept = rows.iter().filter_map(|(key, (labels, alert))| Some((key, *labels, (*alert)?)));
-        for rows in kept.collect::<Vec<_>>().chunks(ROWS) {
+        for rows in kept.collect::<Vec<_>>().chunks(rows_at_once(COLUMNS)) {
             write(tx, rows).await?;
         }
         Ok(())
     }
 }
+
+/// Of a state in the table.
+const COLUMNS: usize = 10;
 
 /// A state to be written: rule and fingerprint, labels, the state.
 type Row<'a> = (&'a (&'a str, String), &'a LabelSet, &'a Active);
@@ -112,7 +112,7 @@ async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
          ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
          value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
          resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-        placeholder_rows(rows.len(), 10)
+        placeholder_rows(rows.len(), COLUMNS)
     );
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
     for ((rule, fingerprint), labels, alert) in rows {
@@ -143,8 +143,9 @@ fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelSet, Active)>, sqlx::Err
     };
     let active_at = from_micros(row.try_get("active_us")?);
     let (fired_at, resolved_at, keep_firing_since) = (time("fired_us")?, time("resolved_us")?, time("keep_us")?);
-    let map = |json: &str| serde_json::from_str::<LabelMap>(json).ok().map(LabelSet::from);
-    let (Some(state), Some(labels), Some(annotations)) = (State::parse(&state), map(&labels), map(&annotations)) else {
+    let (Some(state), Ok(labels), Ok(annotations)) =
+        (State::parse(&state), serde_json::from_str(&labels), serde_json::from_str(&annotations))
+    else {
         return Ok(None);
     };
     let alert = Active {

@@ -14,7 +14,7 @@ pub mod testing;
 mod text;
 
 pub use lock::DataLock;
-pub use text::{placeholder_rows, placeholders};
+pub use text::{placeholder_rows, placeholders, rows_at_once};
 
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;

@@ -19,6 +19,16 @@ pub fn placeholder_rows(rows: usize, columns: usize) -> String {
     rows.collect::<Vec<_>>().join(", ")
 }
 
+/// Parameters of a statement that writes or asks for many rows.
+const PARAMETERS: usize = 240;
+
+/// How many rows of so many parameters go into one statement. Each statement has its price, most of it between the
+/// driver's threads; and SQLite's driver asks for the name of each parameter, which searches those before it, so that a
+/// statement costs the square of their number too.
+pub const fn rows_at_once(columns: usize) -> usize {
+    PARAMETERS / columns
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

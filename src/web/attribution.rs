@@ -2,6 +2,8 @@
 //!
 //! Whoever is bound to an agency sees and announces what is theirs, and nothing else; for what has begun already they
 //! need somebody who sees the whole site, or an agency could excuse its own outage afterwards.
+//!
+//! Past 500 lines because all of its routes share that one rule of who may do what.
 
 use super::AppState;
 use super::access::Identity;

@@ -6,16 +6,13 @@
 
 use super::classify::Status;
 use super::row::{Channel, PaymentRow, Record, Side};
-use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders};
+use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders, rows_at_once};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Keys in one statement. SQLite's driver asks for the name of each parameter, which searches those before it: a
-/// statement costs the square of their number, beside a fixed part that many keys share.
-pub(super) const KEYS: usize = 200;
-/// Transactions of nineteen parameters in one statement.
-const ROWS: usize = 15;
+/// Keys in one statement.
+pub(super) const KEYS: usize = rows_at_once(1);
 const COLUMNS: &str = "txn_ref, dossier, due_us, portal_status, portal_amount, portal_us, portal_agency, \
                        portal_dossier, portal_refund_of, portal_procedure, portal_channel, gateway_status, \
                        gateway_amount, gateway_us, gateway_agency, gateway_dossier, gateway_refund_of, \
@@ -217,7 +214,7 @@ async fn write(tx: &mut Tx, transactions: &[&Transaction]) -> Result<(), StoreEr
     let updates = COLUMNS.split(',').map(str::trim).skip(1);
     let updates: Vec<String> = updates.map(|column| format!("{column} = excluded.{column}")).collect();
     let updates = updates.join(", ");
-    for chunk in transactions.chunks(ROWS) {
+    for chunk in transactions.chunks(rows_at_once(N_COLUMNS)) {
         let sql = format!(
             "INSERT INTO payment_transactions ({COLUMNS}) VALUES {} ON CONFLICT (txn_ref) DO UPDATE SET {updates}",
             placeholder_rows(chunk.len(), N_COLUMNS)

@@ -3,7 +3,7 @@
 use super::classify::{Fact, Kind};
 use super::ledger::KEYS;
 use super::row::reference_of;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholders};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholders, rows_at_once};
 use jiff::Timestamp;
 use sqlx::{Arguments, AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -164,8 +164,7 @@ async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, 
 
 async fn insert(tx: &mut Tx, opened: &[(&Finding, Kind, i64, i64)], now_us: i64) -> Result<(), StoreError> {
     const COLUMNS: usize = 8;
-    const ROWS: usize = 40;
-    for chunk in opened.chunks(ROWS) {
+    for chunk in opened.chunks(rows_at_once(COLUMNS)) {
         // A mismatch that closed and opens again within one microsecond (or after the clock went back) needs a free key.
         let sql = format!(
             "SELECT txn_ref, MAX(opened_us) FROM payment_mismatches WHERE txn_ref IN ({}) GROUP BY txn_ref",

@@ -5,7 +5,7 @@ use super::ledger::{self, KEYS};
 use super::row::{Channel, bounded, resolve};
 use crate::feed::{Cells, Gatherer, Names, Need, Rejection, value};
 use crate::org::Org;
-use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders};
+use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders, rows_at_once};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,8 +21,8 @@ pub struct Registered {
     pub channel: Channel,
 }
 
-/// Dossiers in one statement, of four parameters each.
-const ROWS: usize = 70;
+/// Of a dossier in the table.
+const COLUMNS: usize = 4;
 
 /// Reads the register's rows; the one read last counts.
 pub(super) struct RegisterGatherer {
@@ -68,12 +68,12 @@ impl Gatherer for RegisterGatherer {
         let known = read(tx, &rows.keys().map(String::as_str).collect::<Vec<_>>()).await?;
         let changed: Vec<(&String, &Registered)> =
             rows.iter().filter(|(dossier, row)| known.get(*dossier) != Some(row)).collect();
-        for chunk in changed.chunks(ROWS) {
+        for chunk in changed.chunks(rows_at_once(COLUMNS)) {
             let sql = format!(
                 "INSERT INTO payment_dossiers (dossier, agency, procedure_code, channel) VALUES {} \
                  ON CONFLICT (dossier) DO UPDATE SET agency = excluded.agency, \
                  procedure_code = excluded.procedure_code, channel = excluded.channel",
-                placeholder_rows(chunk.len(), 4)
+                placeholder_rows(chunk.len(), COLUMNS)
             );
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (dossier, row) in chunk {

@@ -1,4 +1,6 @@
 //! One step of a journey: a request, what its answer must be, and what later steps need of it.
+//!
+//! Past 500 lines because a step's keys are read in one place, each with its own reasons to be refused.
 
 use super::Scope;
 use super::selector::Selector;
