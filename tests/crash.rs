@@ -93,8 +93,7 @@ async fn child() {
     });
     while let Some(service) = services.recv().await {
         let now = Timestamp::now();
-        let tx = store.begin().await.unwrap();
-        stage.receive(tx, &[alert("tam-ky", "warning", &service, now)], now).await.unwrap();
+        stage.receive(&[alert("tam-ky", "warning", &service, now)], now).await.unwrap();
         println!("ACCEPTED {service}");
     }
 }

@@ -322,7 +322,7 @@ async fn outbox(state: &State, dir: &Path) {
     outbox.give_up(first.id, at(3), "550 no such user").await.unwrap();
     assert_eq!(ids(at(3)).await.unwrap(), ["<a.2@vn.example>", "<b.1@vn.example>"]);
     for waiting in outbox.due(at(3), 10).await.unwrap() {
-        outbox.sent(waiting.id, at(4)).await.unwrap();
+        outbox.sent(&[waiting.id], at(4)).await.unwrap();
     }
     assert_eq!(outbox.next_due().await.unwrap(), None);
     // A new handle goes on counting: ids are never used twice.
@@ -350,7 +350,7 @@ async fn incident_stage(state: &State, dir: &Path) {
     let subjects = async |outbox: &Outbox, now| -> Vec<(String, bool)> {
         let mut seen = Vec::new();
         while let Some(waiting) = outbox.due(now, 1).await.unwrap().pop() {
-            outbox.sent(waiting.id, now).await.unwrap();
+            outbox.sent(&[waiting.id], now).await.unwrap();
             let is_reply = !incidents::header(&waiting.mail.message, "In-Reply-To").is_empty();
             seen.push((waiting.mail.person, is_reply));
         }
@@ -362,7 +362,7 @@ async fn incident_stage(state: &State, dir: &Path) {
     let orphan = alert("nobody", "warning", "y", at(0));
     let info = alert("tam-ky", "info", "z", at(0));
     let alerts = [warning.clone(), lost.clone(), orphan, info];
-    stage.receive(store.begin().await.unwrap(), &alerts, at(0)).await.unwrap();
+    stage.receive(&alerts, at(0)).await.unwrap();
     stage.tick(at(29)).await.unwrap();
     assert_eq!(outbox.due(at(29), 10).await.unwrap(), []);
     assert_eq!(metrics.own.alerts_misaddressed.with_label_values(&["unknown_agency"]).get(), 1);
@@ -383,7 +383,7 @@ async fn incident_stage(state: &State, dir: &Path) {
 
     // It gets worse: the leader is told for the first time, the duty officer in the thread.
     let critical = alert("tam-ky", "critical", "dvc-2", at(50));
-    stage.receive(store.begin().await.unwrap(), &[critical.clone(), warning.clone()], at(50)).await.unwrap();
+    stage.receive(&[critical.clone(), warning.clone()], at(50)).await.unwrap();
     stage.tick(at(60)).await.unwrap();
     assert_eq!(subjects(&outbox, at(60)).await, []);
     stage.tick(at(340)).await.unwrap();
@@ -394,7 +394,7 @@ async fn incident_stage(state: &State, dir: &Path) {
         [warning, critical].map(|alert| ioc_watch::alert::Alert { ends_at: Some(at(700)), ..alert }).into();
     drop(stage);
     let (stage, outbox) = resume(at(690)).await;
-    stage.receive(store.begin().await.unwrap(), &ended, at(700)).await.unwrap();
+    stage.receive(&ended, at(700)).await.unwrap();
     stage.tick(at(701)).await.unwrap();
     let replies = [("it-tam-ky".to_string(), true), ("lead-tam-ky".to_string(), true)];
     assert_eq!(subjects(&outbox, at(701)).await, replies);

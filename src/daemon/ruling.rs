@@ -11,7 +11,7 @@ use crate::incident::Incidents;
 use crate::metrics::Metrics;
 use crate::promql::{Labels, Query, QueryError, Value};
 use crate::rules::{Changes, Engine, Outcome, RuleSet, Ruler, RulesBoard};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tx};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -236,9 +236,7 @@ async fn hand_on(parts: &Parts, changes: &Changes, outcome: &Outcome, now: Times
     if outcome.alerts.is_empty() && changes.is_empty() {
         return Ok(());
     }
-    let mut tx = parts.store.begin().await?;
-    changes.save(&mut tx).await?;
-    parts.incidents.receive(tx, &outcome.alerts, now).await
+    parts.incidents.receive_with(&outcome.alerts, now, async |tx: &mut Tx| changes.save(tx).await).await
 }
 
 /// What was logged already, so that a failure that lasts is logged once.

@@ -81,7 +81,6 @@ impl Term {
         let alerts = web::alerts_v2::routes(web::alerts_v2::AlertsApi {
             incidents: foundation.incidents.clone(),
             heartbeats: Some(foundation.heartbeats.clone()),
-            store: foundation.store.clone(),
             metrics: parts.metrics.clone(),
             started,
         });

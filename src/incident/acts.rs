@@ -49,7 +49,6 @@ pub enum Done {
 impl Incidents {
     /// `person` (an id, or the name of a user) does something to an incident; it is in the timeline when this returns.
     pub async fn act(&self, incident: i64, person: &str, deed: Deed, now: Timestamp) -> Result<Done, StoreError> {
-        let mut tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
         let settings = self.settings();
         let found = self.state().open.values().find(|open| open.incident.id == incident).cloned();
@@ -90,11 +89,9 @@ impl Incidents {
                     silence::new_id().and_then(|id| state.silences.set(silence, id, now))
                 };
                 let Ok(written) = written else { return Ok(Done::NotSilenced) };
-                for silence in &written {
-                    silence::write(&mut tx, silence).await?;
-                }
                 let until = written.last().map_or(now, |silence| silence.ends_at);
                 change.silences = written;
+                change.write_silences(&self.store).await?;
                 let detail =
                     format!("{}: {}", crate::format::date_time(until, &settings.desk.site.timezone), cut(reason));
                 let entry = Entry { at: now, event: "silenced".into(), person: person.to_owned(), detail };
@@ -103,8 +100,8 @@ impl Incidents {
             }
             Deed::Resolve(text) => (Done::Resolved, vec![life::dismiss(&mut open.incident, person, &cut(text), now)]),
         };
-        self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
-        self.commit(tx, change, now).await?;
+        self.advance(&settings, open, &[], events, now, &mut change).await?;
+        self.commit(change, now).await?;
         Ok(done)
     }
 

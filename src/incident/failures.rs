@@ -25,10 +25,9 @@ impl Incidents {
     }
 
     async fn take_failure(&self, failure: &Failure, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
-        self.outbox.note(&mut tx, failure.id, now).await?;
         let mut change = Change::default();
+        self.outbox.note(change.tx(&self.store).await?, failure.id, now).await?;
         for incident in &failure.incidents {
             let found = self.state().open.values().find(|open| open.incident.id == *incident).cloned();
             match found {
@@ -39,7 +38,7 @@ impl Incidents {
                     let events = settings.with_rules(&before, None, now, |rules| {
                         life::undeliverable(&mut open.incident, person, reason, now, rules)
                     });
-                    self.advance(&mut tx, &settings, open, &[], events, now, &mut change).await?;
+                    self.advance(&settings, open, &[], events, now, &mut change).await?;
                 }
                 None => {
                     let entry = Entry {
@@ -48,11 +47,10 @@ impl Incidents {
                         person: failure.person.clone(),
                         detail: failure.reason.clone(),
                     };
-                    rows::append_timeline(&mut tx, *incident, &entry).await?;
+                    rows::append_timeline(change.tx(&self.store).await?, *incident, &entry).await?;
                 }
             }
         }
-        self.commit(tx, change, now).await?;
-        Ok(())
+        self.commit(change, now).await
     }
 }

@@ -83,16 +83,15 @@ impl Incidents {
         if changed.is_empty() && gone.is_empty() {
             return Ok(next);
         }
-        let mut tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
         let mut change = Change::default();
         let mut keepers = known.clone();
         for agency in gone {
-            forget(&mut tx, agency).await?;
+            forget(change.tx(&self.store).await?, agency).await?;
             keepers.remove(agency);
         }
         for (id, shift) in changed {
-            write(&mut tx, id, &keeper(shift), now).await?;
+            write(change.tx(&self.store).await?, id, &keeper(shift), now).await?;
             keepers.insert(id.to_owned(), keeper(shift));
             let Some(agency) = org.agency(id) else { continue };
             let hands_over = agency.duty.as_ref().is_some_and(|duty| duty.handover);
@@ -100,7 +99,7 @@ impl Incidents {
                 self.change_hands(settings, agency, off, shift, now, &mut change);
             }
         }
-        self.commit(tx, change, now).await?;
+        self.commit(change, now).await?;
         self.state().keepers = keepers;
         Ok(next)
     }

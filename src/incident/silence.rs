@@ -277,7 +277,6 @@ impl Incidents {
         now: Timestamp,
     ) -> Result<String, SilenceError> {
         let wanted = Silence { comment: cut(&wanted.comment), created_by: cut(&wanted.created_by), ..wanted };
-        let mut tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
         if let Some(known) = self.silence(&wanted.id)
             && !allows(&known)
@@ -286,11 +285,10 @@ impl Incidents {
         }
         let written = self.state().silences.set(wanted, new_id()?, now)?;
         let id = written.last().map(|silence| silence.id.clone()).unwrap_or_default();
-        for silence in &written {
-            write(&mut tx, silence).await?;
-        }
-        prune(&mut tx, now).await?;
-        self.commit(tx, Change::of_silences(written), now).await?;
+        let mut change = Change::of_silences(written);
+        change.write_silences(&self.store).await?;
+        prune(change.tx(&self.store).await?, now).await?;
+        self.commit(change, now).await?;
         self.state().silences.prune(now);
         Ok(id)
     }
@@ -302,16 +300,15 @@ impl Incidents {
         allows: impl Fn(&Silence) -> bool,
         now: Timestamp,
     ) -> Result<(), SilenceError> {
-        let mut tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
         let known = self.silence(id).filter(|known| allows(known));
         let known = known.ok_or_else(|| SilenceError::NotFound(id.to_owned()))?;
         if known.state(now) == SilenceState::Expired {
             return Ok(());
         }
-        let ended = end(&known, now);
-        write(&mut tx, &ended).await?;
-        self.commit(tx, Change::of_silences(vec![ended]), now).await?;
+        let mut change = Change::of_silences(vec![end(&known, now)]);
+        change.write_silences(&self.store).await?;
+        self.commit(change, now).await?;
         Ok(())
     }
 }
@@ -327,7 +324,17 @@ pub(super) fn new_id() -> Result<String, SilenceError> {
     Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }
 
-pub(super) async fn write(tx: &mut Tx, silence: &Silence) -> Result<(), StoreError> {
+impl Change {
+    /// Writes its silences to its transaction.
+    pub(super) async fn write_silences(&mut self, store: &Store) -> Result<(), StoreError> {
+        for silence in self.silences.clone() {
+            write(self.tx(store).await?, &silence).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn write(tx: &mut Tx, silence: &Silence) -> Result<(), StoreError> {
     let matchers: Vec<WrittenMatcher> = silence.matchers.iter().map(WrittenMatcher::from).collect();
     sqlx::query(
         "INSERT INTO silences (id, matchers, starts_us, ends_us, updated_us, created_by, comment) \

@@ -1,7 +1,9 @@
 //! [`Incidents`]: the open incidents in memory and in the state database, which change together.
 //!
-//! Every change happens under a transaction of the store, of which there is one at a time; memory follows only after
-//! its commit. The rules are in `life.rs`; here they are given alerts and time, and what they say is carried out.
+//! One change at a time is computed, its mails composed; then it is written in one transaction, and memory follows after
+//! its commit. The store has one transaction at a time, for which others wait (the mails that were sent, above all), so
+//! it begins as late as can be. The rules are in `life.rs`; here they are given alerts and time, and what they say is
+//! carried out.
 
 use super::address::{self, Address};
 use super::excuse::{Excuser, PlacedDevice};
@@ -41,7 +43,7 @@ pub struct Incidents {
     pub(super) excuser: Option<Excuser>,
     pub(super) links: Links,
     settings: Mutex<Arc<Settings>>,
-    /// Held from before a change is computed until memory has it. Taken after the transaction began.
+    /// Held from before a change is computed until memory has it. Whoever holds a transaction must not wait for it.
     pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     pub(super) changed: Notify,
@@ -80,11 +82,22 @@ pub(super) struct Change {
     next_id: Option<i64>,
     pub silences: Vec<Silence>,
     pub writes: Writes,
+    /// Begun once there is something to write.
+    tx: Option<Tx>,
 }
 
 impl Change {
     pub fn of_silences(silences: Vec<Silence>) -> Change {
         Change { silences, ..Change::default() }
+    }
+
+    /// Its transaction. What is written there is committed with the rest of the change.
+    pub async fn tx(&mut self, store: &Store) -> Result<&mut Tx, StoreError> {
+        let tx = match self.tx.take() {
+            Some(tx) => tx,
+            None => store.begin().await?,
+        };
+        Ok(self.tx.insert(tx))
     }
 }
 
@@ -181,10 +194,29 @@ impl Incidents {
         self.changed.notify_one();
     }
 
-    /// Takes in alerts, firing and resolved. `tx` may already hold what its sender keeps; it is committed with the
-    /// alerts, incidents and mails, or nothing is.
-    pub async fn receive(&self, mut tx: Tx, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
+    /// Takes in alerts, firing and resolved.
+    pub async fn receive(&self, alerts: &[Alert], now: Timestamp) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
+        let change = self.take_in(alerts, now).await?;
+        self.commit(change, now).await
+    }
+
+    /// [`Incidents::receive`]. What their sender keeps is written by `beside`, and committed with the alerts, incidents and
+    /// mails, or nothing is.
+    pub async fn receive_with(
+        &self,
+        alerts: &[Alert],
+        now: Timestamp,
+        beside: impl AsyncFnOnce(&mut Tx) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let mut change = self.take_in(alerts, now).await?;
+        beside(change.tx(&self.store).await?).await?;
+        self.commit(change, now).await
+    }
+
+    /// What follows from alerts. `turn` is held until it is committed.
+    async fn take_in(&self, alerts: &[Alert], now: Timestamp) -> Result<Change, StoreError> {
         let settings = self.settings();
         self.find_sources(&settings, alerts, now);
         let mut change = Change::default();
@@ -219,7 +251,7 @@ impl Incidents {
                     Open { incident, told: Vec::new(), seq: 0, due: None }
                 }
             };
-            let events = self.advance(&mut tx, &settings, open, &group.alerts, Vec::new(), now, &mut change).await?;
+            let events = self.advance(&settings, open, &group.alerts, Vec::new(), now, &mut change).await?;
             for event in events {
                 if let Event::Fired(fingerprint) = event
                     && let Some(reason) = misaddressed.get(&fingerprint)
@@ -228,8 +260,7 @@ impl Incidents {
                 }
             }
         }
-        self.commit(tx, change, now).await?;
-        Ok(())
+        Ok(change)
     }
 
     /// Lets time pass: mails that are due are written, announced ends happen, ended incidents close.
@@ -265,14 +296,13 @@ impl Incidents {
             (version, due, state.recorded.values().any(|member| member.alert.is_resolved(now)))
         };
         for keys in due.chunks(AT_ONCE) {
-            let mut tx = self.store.begin().await?;
             let _turn = self.turn.lock().await;
             let mut change = Change::default();
             for (_, key) in keys {
                 let Some(open) = self.state().open.get(key).cloned() else { continue };
-                self.advance(&mut tx, &settings, open, &[], Vec::new(), now, &mut change).await?;
+                self.advance(&settings, open, &[], Vec::new(), now, &mut change).await?;
             }
-            self.commit(tx, change, now).await?;
+            self.commit(change, now).await?;
         }
         {
             let mut state = self.state();
@@ -321,11 +351,9 @@ impl Incidents {
         rows::timeline(&self.store, incident).await
     }
 
-    /// One step of one incident, written to `tx` and noted in `change`. `done` happened to it just before.
-    #[expect(clippy::too_many_arguments, reason = "all of it is one step")]
+    /// One step of one incident, noted in `change`. `done` happened to it just before.
     pub(super) async fn advance(
         &self,
-        tx: &mut Tx,
         settings: &Settings,
         open: Open,
         alerts: &[(Alert, super::Severity)],
@@ -382,7 +410,7 @@ impl Incidents {
         open.due = settings.with_rules(&open.incident, None, now, |rules| open.incident.next_due(rules));
         change.open.push((key, (!is_closed).then_some(open)));
         if change.writes.is_full() {
-            change.writes.flush(tx, &self.outbox, now).await?;
+            self.flush(change, now).await?;
         }
         Ok(events)
     }
@@ -406,7 +434,6 @@ impl Incidents {
     }
 
     async fn end_recorded(&self, now: Timestamp) -> Result<(), StoreError> {
-        let tx = self.store.begin().await?;
         let _turn = self.turn.lock().await;
         let ended: Vec<(String, Member)> = {
             let state = self.state();
@@ -419,14 +446,25 @@ impl Incidents {
             change.writes.alert(RECORDED, &fingerprint, &member);
             change.recorded.push((fingerprint, None));
         }
-        self.commit(tx, change, now).await?;
+        self.commit(change, now).await
+    }
+
+    /// Writes what a change gathered.
+    async fn flush(&self, change: &mut Change, now: Timestamp) -> Result<(), StoreError> {
+        let mut writes = std::mem::take(&mut change.writes);
+        writes.flush(change.tx(&self.store).await?, &self.outbox, now).await?;
+        change.writes = writes;
         Ok(())
     }
 
     /// Writes what a change gathered and ends its transaction; then memory follows.
-    pub(super) async fn commit(&self, mut tx: Tx, mut change: Change, now: Timestamp) -> Result<(), StoreError> {
-        change.writes.flush(&mut tx, &self.outbox, now).await?;
-        tx.commit().await?;
+    pub(super) async fn commit(&self, mut change: Change, now: Timestamp) -> Result<(), StoreError> {
+        if !change.writes.is_empty() {
+            self.flush(&mut change, now).await?;
+        }
+        if let Some(tx) = change.tx.take() {
+            tx.commit().await?;
+        }
         self.apply(change, now);
         Ok(())
     }

@@ -66,6 +66,13 @@ impl Writes {
         self.mails.len() >= MAILS
     }
 
+    pub fn is_empty(&self) -> bool {
+        let Writes { incidents, alerts, lines, told, mails, calls, tells: _ } = self;
+        incidents.is_empty()
+            && alerts.is_empty()
+            && (lines.is_empty() && told.is_empty() && mails.is_empty() && calls.is_empty())
+    }
+
     /// Whether somebody is told something, in what was written already too.
     pub fn tells(&self) -> bool {
         self.tells

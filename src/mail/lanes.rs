@@ -1,27 +1,38 @@
-//! Connections to the SMTP server: one mail at a time is handed over while that is enough, more while many mails wait for
-//! a server that takes its time over each. One connection more announces the next mail meanwhile: the server knows its
-//! sender and recipient by the time it may have the rest.
+//! Connections to the SMTP server: one mail at a time is handed over while the server is quick, more once it takes its time.
+//! One connection more announces the next mail meanwhile: the server knows its sender and recipient by the time it may
+//! have the rest.
 //!
-//! A kill repeats at most what the server has whole and is not yet noted, so there is no more of that at a time than
-//! brings what waits through within [`WITHIN`], and never more than [`MOST`].
+//! A kill repeats at most what the server has whole and is not yet noted. So it is one mail, until that has held up the
+//! others for [`PATIENCE`], or one after the other takes so long that all would take too long.
 
 use super::outbox::Waiting;
 use super::smtp::{DeliveryError, Link, SmtpError};
 use crate::config::email::Email;
 use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. Servers commonly allow one client more (Postfix: 50); what one allows less is learnt.
-const MOST: usize = 40;
+/// Connections at once. What a server allows less is learnt.
+const MOST: usize = 500;
+/// Connections that servers commonly allow one client (Postfix: 50); so many are opened at once, others only if it bears
+/// those.
+const COMMON: usize = 50;
+/// So long one mail may hold up all others, be the server ever so slow.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// So long several mails may hold up the others.
+const PATIENCE_WITH_MANY: Duration = Duration::from_millis(50);
 /// A server that takes less over a mail is quick: more at a time would only be more that a kill may repeat.
-const QUICK: Duration = Duration::from_millis(200);
+const QUICK: Duration = Duration::from_millis(50);
+/// What waits ought to go within this time.
+const WITHIN: Duration = Duration::from_secs(2);
+/// So many mails one after the other, all quick or none, show what a server is like.
+const SHOWN: i8 = 3;
 /// A server that seemed to allow no more connections is asked for more after this time: it may have been restarted just
 /// then.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-/// What waits ought to go within this time.
-const WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Lanes {
     email: Email,
@@ -29,6 +40,8 @@ pub struct Lanes {
     width: Width,
     /// It took the last mail, so it is worth while to announce another beside the one that it takes in.
     takes_mails: bool,
+    /// Mails under way over a connection that stands.
+    connected: Arc<AtomicUsize>,
     /// When it last seemed to allow no more connections.
     refused: Option<Instant>,
 }
@@ -39,24 +52,41 @@ struct Width {
     now: usize,
     /// Connections, the one that announces included: the server refused more.
     most: usize,
+    /// Mails one after the other that took long; below 0: that did not.
+    run: i8,
 }
 
 /// A mail on its way.
-pub struct Lane<'m> {
+pub struct Lane {
     /// Sent: the server may have it whole. Dropped: it never gets it.
     pub open: oneshot::Sender<()>,
-    pub under_way: BoxFuture<'m, Handed>,
+    pub under_way: BoxFuture<'static, Handed>,
 }
 
 /// What became of a mail.
 pub struct Handed {
-    /// As [`Lanes::announce`] was told.
-    pub position: usize,
+    pub mail: Arc<Waiting>,
     /// `None`: the server did not get it whole, or it was still under way a while after the stop.
     pub outcome: Option<Result<(), DeliveryError>>,
     /// What the server took over it.
     pub took: Duration,
     link: Link,
+}
+
+/// Counts a mail that has a connection, while it lives.
+struct Connected(Arc<AtomicUsize>);
+
+impl Connected {
+    fn new(count: Arc<AtomicUsize>) -> Connected {
+        count.fetch_add(1, Ordering::Relaxed);
+        Connected(count)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Lanes {
@@ -67,6 +97,7 @@ impl Lanes {
             idle: vec![Link::new(email)?],
             width: Width::ONE,
             takes_mails: false,
+            connected: Arc::default(),
             refused: None,
         })
     }
@@ -81,20 +112,31 @@ impl Lanes {
         (self.width.now + usize::from(self.takes_mails)).min(self.width.most)
     }
 
+    /// How long the server may leave all that it has unanswered until others go beside them.
+    pub fn patience(&self) -> Duration {
+        if self.width.now == 1 { PATIENCE } else { PATIENCE_WITH_MANY }
+    }
+
+    /// The server has had so many mails `whole` for that long. One that is not there at all gets no more connections.
+    pub fn lose_patience(&mut self, whole: usize) {
+        if self.connected.load(Ordering::Relaxed) >= whole {
+            self.width = self.width.wider();
+        }
+    }
+
     /// Announces a mail to the server once it is polled. What is under way longer than `finish` after `stop` is left.
-    pub fn announce<'m>(
+    pub fn announce(
         &mut self,
-        position: usize,
-        mail: &'m Waiting,
+        mail: Arc<Waiting>,
         stop: &CancellationToken,
         finish: Duration,
-    ) -> Result<Lane<'m>, SmtpError> {
+    ) -> Result<Lane, SmtpError> {
         let mut link = match self.idle.pop() {
             Some(link) => link,
             None => Link::new(&self.email)?,
         };
         let (open, opened) = oneshot::channel();
-        let stop = stop.clone();
+        let (stop, count) = (stop.clone(), self.connected.clone());
         let under_way = async move {
             let (begun, mut waited) = (Instant::now(), Duration::ZERO);
             let may_have_it = async {
@@ -107,21 +149,26 @@ impl Lanes {
                 stop.cancelled().await;
                 tokio::time::sleep(finish).await;
             };
+            let delivery = async {
+                link.connect().await?;
+                let _connected = Connected::new(count);
+                link.deliver(&mail.mail, may_have_it).await
+            };
             let outcome = tokio::select! {
-                taken = link.deliver(&mail.mail, may_have_it) => match taken {
+                taken = delivery => match taken {
                     Ok(true) => Some(Ok(())),
                     Ok(false) => None,
                     Err(error) => Some(Err(error)),
                 },
                 () = given_up => None,
             };
-            Handed { position, outcome, took: begun.elapsed().saturating_sub(waited), link }
+            Handed { mail, outcome, took: begun.elapsed().saturating_sub(waited), link }
         };
         Ok(Lane { open, under_way: Box::pin(under_way) })
     }
 
-    /// Learns how many mails may go at a time from what became of one. So many `waiting` are left, and so many `others` are
-    /// under way.
+    /// Learns how many mails may go at a time from what became of one. So many `waiting` are known of, and so many
+    /// `others` are under way.
     pub fn learn(&mut self, handed: &Handed, waiting: usize, others: usize) {
         self.takes_mails = match &handed.outcome {
             Some(Ok(())) => true,
@@ -143,38 +190,62 @@ impl Lanes {
         }
     }
 
-    /// Keeps the connection of a mail for the next one, or closes it if it is not needed.
-    pub async fn give_back(&mut self, handed: Handed) {
-        let mut link = handed.link;
-        if self.idle.len() < self.connections() { self.idle.push(link) } else { link.close().await }
+    /// Keeps the connection of a mail for others.
+    pub fn give_back(&mut self, handed: Handed) {
+        self.idle.push(handed.link);
+    }
+
+    /// Nothing waits: connections are closed, and the next mails find the server as if it were new; but what it allows is
+    /// remembered.
+    pub fn rest(&mut self) {
+        self.width = Width { now: 1, run: 0, ..self.width };
+        let kept = self.connections().min(self.idle.len());
+        self.idle.drain(kept..).for_each(close);
     }
 
     /// Says goodbye on all of them.
     pub async fn close(&mut self) {
-        for link in &mut self.idle {
-            link.close().await;
-        }
+        futures_util::future::join_all(self.idle.iter_mut().map(Link::close)).await;
     }
 }
 
+/// Says goodbye without being waited for.
+fn close(mut link: Link) {
+    tokio::spawn(async move { link.close().await });
+}
+
 impl Width {
-    const ONE: Width = Width { now: 1, most: MOST };
+    const ONE: Width = Width { now: 1, most: MOST, run: 0 };
 
     /// The server took a mail, and so long over it.
     fn after(self, took: Duration, waiting: usize) -> Width {
-        let Width { now, most } = self;
+        let Width { now, most, run } = self;
+        let run = if took < QUICK { run.min(0) - 1 } else { run.max(0) + 1 };
         let one_by_one = took.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
-        let wanted = usize::try_from(one_by_one.as_millis().div_ceil(WITHIN.as_millis())).unwrap_or(most);
-        // What is left is less with every mail, but takes no less time: none of them is given up for that.
-        let wanted = if took < QUICK || waiting == 0 { 1 } else { wanted.max(now) };
-        // Twice as many at a time: a server that can bear no more shows it before all of them are there.
-        Width { now: wanted.clamp(1, most.min(now * 2)), most }
+        let now = if run <= -SHOWN {
+            1
+        } else if run >= SHOWN && now < COMMON && one_by_one > WITHIN {
+            // Twice as many at a time: a server that can bear no more shows it before all of them are there.
+            now * 2
+        } else {
+            now
+        };
+        Width { now: now.min(most), most, run: run.clamp(-SHOWN, SHOWN) }
+    }
+
+    /// It answers nothing.
+    fn wider(self) -> Width {
+        let now = if self.now < COMMON { COMMON } else { self.now * 2 };
+        Width { now: now.min(self.most), ..self }
     }
 
     /// The server let one down. With others under way: so many connections it allows. Alone: it is away, which says
     /// nothing of that.
     fn held_up(self, others: usize) -> Width {
-        if others == 0 { Width { now: 1, ..self } } else { Width { now: self.now.min(others), most: others } }
+        match others {
+            0 => Width::ONE,
+            others => Width { now: self.now.min(others), most: self.most.min(others), ..self },
+        }
     }
 }
 
@@ -182,9 +253,12 @@ impl Width {
 mod tests {
     use super::*;
 
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
-    fn many_mails_for_a_slow_server_go_side_by_side_and_all_others_one_by_one() {
-        let ms = Duration::from_millis;
+    fn what_takes_too_long_one_by_one_goes_side_by_side_until_the_server_is_quick() {
         let play = |taken: &[(u64, usize)]| {
             let widths = taken.iter().scan(Width::ONE, |width, (took, waiting)| {
                 *width = width.after(ms(*took), *waiting);
@@ -192,20 +266,28 @@ mod tests {
             });
             widths.collect::<Vec<usize>>()
         };
-        assert_eq!(play(&[(5, 5_000), (199, 5_000)]), [1, 1], "quick");
-        assert_eq!(play(&[(1_000, 1), (1_000, 2)]), [1, 1], "few");
-        let fewer = [(1_000, 8), (1_000, 6), (1_000, 2), (1_000, 0)];
-        assert_eq!(play(&fewer), [2, 3, 3, 1], "as many as clear it in two seconds, until it is cleared");
-        assert_eq!(play(&[(1_000, 1_000); 7]), [2, 4, 8, 16, 32, 40, 40]);
-        assert_eq!(play(&[(1_000, 900), (1_000, 900), (5, 900)]), [2, 4, 1], "it became quick");
+        assert_eq!(play(&[(5, 5_000); 4]), [1, 1, 1, 1], "quick");
+        assert_eq!(play(&[(100, 10); 4]), [1, 1, 1, 1], "few");
+        assert_eq!(play(&[(100, 90), (100, 90), (5, 90), (100, 90), (100, 90)]), [1; 5], "now and then");
+        assert_eq!(play(&[(100, 90); 10]), [1, 1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        let quicker = [(100, 90), (100, 90), (100, 90), (100, 90), (5, 90), (5, 90), (5, 90)];
+        assert_eq!(play(&quicker), [1, 1, 2, 4, 4, 4, 1], "it became quick");
+    }
+
+    #[test]
+    fn a_server_that_answers_nothing_gets_what_is_common_and_then_more() {
+        let widths = std::iter::successors(Some(Width::ONE), |width| Some(width.wider()));
+        assert_eq!(widths.take(7).map(|width| width.now).collect::<Vec<_>>(), [1, 50, 100, 200, 400, 500, 500]);
+        assert_eq!(Width { most: 3, ..Width::ONE }.wider().now, 3, "if it allows them");
     }
 
     #[test]
     fn a_server_says_by_refusing_how_many_connections_it_allows() {
-        let four = Width { now: 4, most: MOST };
-        assert_eq!(four.held_up(3), Width { now: 3, most: 3 }, "it allows three");
-        assert_eq!(four.held_up(3).after(Duration::from_secs(1), 1_000), Width { now: 3, most: 3 });
+        let four = Width { now: 4, ..Width::ONE };
+        assert_eq!(four.held_up(3), Width { now: 3, most: 3, run: 0 }, "it allows three");
+        assert_eq!(four.held_up(3).wider().now, 3);
+        assert_eq!(four.held_up(3).held_up(5).most, 3, "it allows no more later on");
         assert_eq!(four.held_up(0), Width::ONE, "it was away");
-        assert_eq!(Width::ONE.held_up(1), Width { now: 1, most: 1 }, "only one: the next is announced after it");
+        assert_eq!(Width::ONE.held_up(1).most, 1, "only one: the next is announced after it");
     }
 }

@@ -1,4 +1,4 @@
-//! The durable outbox: rows of the table `outbox`. All of its statements stand here.
+//! The durable outbox: rows of the table `outbox`, their texts in `outbox_messages`. All of their statements stand here.
 
 use super::message::{About, Outgoing};
 use super::webhook::Call;
@@ -133,37 +133,40 @@ impl Outbox {
         mails: &[(i64, &Outgoing)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        const COLUMNS: usize = 12;
+        const COLUMNS: usize = 11;
         for mails in mails.chunks(rows_at_once(COLUMNS)) {
             let sql = format!(
-                "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, message, created_us, next_us, \
+                "INSERT INTO outbox (id, thread, person, sender, recipient, message_id, created_us, next_us, \
                  attempts, agency, incident) VALUES {}",
                 placeholder_rows(mails.len(), COLUMNS)
             );
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (id, mail) in mails {
                 query = query.bind(*id).bind(&mail.thread).bind(&mail.person).bind(&mail.sender);
-                query = query.bind(&mail.recipient).bind(&mail.message_id).bind(&mail.message);
+                query = query.bind(&mail.recipient).bind(&mail.message_id);
                 query = query.bind(micros(now)).bind(micros(now)).bind(0_i64);
                 query = query.bind(&mail.about.agency).bind(mail.about.incident);
             }
             query.execute(&mut **tx).await.doing("writing mails to the outbox")?;
         }
-        Ok(())
+        let messages: Vec<(i64, &str)> = mails.iter().map(|(id, mail)| (*id, mail.message.as_str())).collect();
+        write_messages(tx, &messages).await
     }
 
     /// Writes messages to webhooks as part of `tx`. After its commit, call [`Outbox::wake`].
     pub async fn enqueue_calls(&self, tx: &mut Tx, calls: &[Call], now: Timestamp) -> Result<(), StoreError> {
+        let mut messages = Vec::with_capacity(calls.len());
         for call in calls {
+            let id = self.next_id();
+            messages.push((id, call.body.as_str()));
             sqlx::query(
-                "INSERT INTO outbox (id, channel, thread, person, sender, recipient, message_id, message, created_us, \
-                 next_us, attempts, agency, incident) VALUES ($1, 'webhook', $2, $3, '', '', $4, $5, $6, $6, 0, $7, $8)",
+                "INSERT INTO outbox (id, channel, thread, person, sender, recipient, message_id, created_us, \
+                 next_us, attempts, agency, incident) VALUES ($1, 'webhook', $2, $3, '', '', $4, $5, $5, 0, $6, $7)",
             )
-            .bind(self.next_id())
+            .bind(id)
             .bind(&call.thread)
             .bind(&call.webhook)
             .bind(&call.id)
-            .bind(&call.body)
             .bind(micros(now))
             .bind(&call.about.agency)
             .bind(call.about.incident)
@@ -171,7 +174,7 @@ impl Outbox {
             .await
             .doing("writing messages to webhooks")?;
         }
-        Ok(())
+        write_messages(tx, &messages).await
     }
 
     /// Tells the senders that messages were committed.
@@ -208,21 +211,29 @@ impl Outbox {
 
     /// Mails whose time has come, oldest first; of each thread only the first, so that its order is kept.
     pub async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<Waiting>, StoreError> {
-        self.due_on(Channel::Mail, now, limit).await
+        self.due_on(Channel::Mail, now, limit, &[]).await
     }
 
-    /// [`Outbox::due`] of any way.
-    pub async fn due_on(&self, channel: Channel<'_>, now: Timestamp, limit: i64) -> Result<Vec<Waiting>, StoreError> {
+    /// [`Outbox::due`] of any way, without those that are `under_way`.
+    pub async fn due_on(
+        &self,
+        channel: Channel<'_>,
+        now: Timestamp,
+        limit: i64,
+        under_way: &[i64],
+    ) -> Result<Vec<Waiting>, StoreError> {
         const DOING: &str = "reading the outbox";
-        let rows = sqlx::query(
+        let others =
+            if under_way.is_empty() { String::new() } else { format!("AND id NOT IN ({})", numbers(under_way)) };
+        let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT id, thread, person, sender, recipient, message_id, message, created_us, attempts, agency, incident \
-             FROM outbox \
+             FROM outbox JOIN outbox_messages USING (id) \
              WHERE sent_us IS NULL AND gave_up_us IS NULL AND next_us <= $1 AND channel = $3 \
              AND person = COALESCE($4, person) AND NOT EXISTS ( \
                 SELECT 1 FROM outbox earlier WHERE earlier.thread = outbox.thread AND earlier.id < outbox.id \
-                AND earlier.sent_us IS NULL AND earlier.gave_up_us IS NULL) \
-             ORDER BY id LIMIT $2",
-        )
+                AND earlier.sent_us IS NULL AND earlier.gave_up_us IS NULL) {others} \
+             ORDER BY id LIMIT $2"
+        )))
         .bind(micros(now))
         .bind(limit)
         .bind(channel.as_str())
@@ -274,15 +285,15 @@ impl Outbox {
         Ok(next.map(from_micros))
     }
 
-    /// Notes that the server has taken it.
-    pub async fn sent(&self, id: i64, now: Timestamp) -> Result<(), StoreError> {
-        self.change(
-            sqlx::query("UPDATE outbox SET sent_us = $1, attempts = attempts + 1 WHERE id = $2")
-                .bind(micros(now))
-                .bind(id),
-            "noting a mail as sent",
-        )
-        .await
+    /// Notes that the server has taken them.
+    pub async fn sent(&self, ids: &[i64], now: Timestamp) -> Result<(), StoreError> {
+        const DOING: &str = "noting mails as sent";
+        if let [id] = ids {
+            let one = sqlx::query("UPDATE outbox SET sent_us = $1, attempts = attempts + 1 WHERE id = $2");
+            return self.change(one.bind(micros(now)).bind(*id), DOING).await;
+        }
+        let sql = format!("UPDATE outbox SET sent_us = $1, attempts = attempts + 1 WHERE id IN ({})", numbers(ids));
+        self.change(sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(micros(now)), DOING).await
     }
 
     /// Notes a try that failed, and when to try again.
@@ -374,6 +385,14 @@ impl Outbox {
     pub async fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
         let before = micros(now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN));
         self.change(
+            sqlx::query(
+                "DELETE FROM outbox_messages WHERE id IN (SELECT id FROM outbox WHERE sent_us < $1 OR gave_up_us < $1)",
+            )
+            .bind(before),
+            "removing old messages from the outbox",
+        )
+        .await?;
+        self.change(
             sqlx::query("DELETE FROM outbox WHERE sent_us < $1 OR gave_up_us < $1").bind(before),
             "removing old mails from the outbox",
         )
@@ -414,4 +433,22 @@ impl Outbox {
         query.execute(&mut *tx).await.doing(doing)?;
         tx.commit().await
     }
+}
+
+/// Each with the number of its row.
+async fn write_messages(tx: &mut Tx, messages: &[(i64, &str)]) -> Result<(), StoreError> {
+    for messages in messages.chunks(rows_at_once(2)) {
+        let sql = format!("INSERT INTO outbox_messages (id, message) VALUES {}", placeholder_rows(messages.len(), 2));
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (id, message) in messages {
+            query = query.bind(*id).bind(*message);
+        }
+        query.execute(&mut **tx).await.doing("writing the texts of messages")?;
+    }
+    Ok(())
+}
+
+/// For a list in a statement.
+fn numbers(numbers: &[i64]) -> String {
+    numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -18,13 +18,14 @@ use super::outbox::{Channel, Outbox, Waiting};
 use super::smtp::{DeliveryError, SmtpError};
 use crate::config::email::{Email, Retry};
 use crate::store::StoreError;
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 const PROBE: Duration = Duration::from_secs(10);
 /// Mails read at once.
 const BATCH: i64 = 100;
+/// How long a pass reads more mails, before the clock and what is old are looked at again.
+const ROUND: Duration = Duration::from_secs(30);
 /// So many mails not taken, and none between them taken, say that it is the server, not the mails.
 const OUTAGE_AFTER: usize = 3;
 /// How long a delivery under way may take after the stop.
@@ -114,7 +117,7 @@ impl Sender {
         })
     }
 
-    /// Reads the outbox once and hands over what is due.
+    /// Hands over what is due, until nothing is.
     pub async fn pass(&mut self) -> Result<Pause, SendError> {
         let now = (self.clock)();
         if self.pruned.is_none_or(|at| now.duration_since(at).unsigned_abs() >= HOUSEKEEPING) {
@@ -129,14 +132,13 @@ impl Sender {
             Some(_) => {}
         }
         self.last = Some(now);
-        let due = self.book.outbox.due(now, BATCH).await?;
-        let pause = if due.is_empty() {
-            self.book.idle(now).await?
-        } else {
-            // How many connections a slow server gets depends on how much waits.
-            self.book.outbox.measure().await?;
-            self.send(due).await?
-        };
+        let mut round = Round::default();
+        round.read(&self.book.outbox, now).await?;
+        if round.waiting.is_empty() {
+            self.lanes.rest();
+            return Ok(self.book.idle(now).await?);
+        }
+        let pause = self.send(&mut round).await?;
         self.book.outbox.measure().await?;
         Ok(pause)
     }
@@ -156,68 +158,150 @@ impl Sender {
 
     /// Hands mails over, of each thread at most one: as many at a time as the server is slow, and announces the next
     /// meanwhile.
-    async fn send(&mut self, due: Vec<Waiting>) -> Result<Pause, SendError> {
-        let mut rest = due.iter().enumerate();
-        let mut under_way = FuturesUnordered::new();
-        // Announced, and not yet allowed to be handed over.
-        let mut announced: VecDeque<(usize, oneshot::Sender<()>)> = VecDeque::new();
-        // The server may have them whole, and they are not noted.
-        let mut whole: BTreeSet<usize> = BTreeSet::new();
-        let mut ended: VecDeque<Handed> = VecDeque::new();
+    async fn send(&mut self, round: &mut Round) -> Result<Pause, SendError> {
         let mut pause = None;
         loop {
             if pause.is_some() || self.shutdown.is_cancelled() {
-                announced.clear();
+                round.waiting.clear();
+                round.announced.clear();
             } else {
-                while under_way.len() < self.lanes.connections()
-                    && let Some((position, mail)) = rest.next()
-                {
-                    let lane = self.lanes.announce(position, mail, &self.shutdown, FINISH)?;
-                    announced.push_back((position, lane.open));
-                    under_way.push(lane.under_way);
+                self.begin(round).await?;
+            }
+            let is_held_up = !round.waiting.is_empty() || !round.announced.is_empty();
+            let patience = self.lanes.patience().saturating_sub(round.answered.elapsed());
+            tokio::select! {
+                more = round.end() => if !more { break },
+                () = self.book.outbox.written(), if !round.has_more => {
+                    round.has_more = true;
+                    continue;
+                }
+                () = tokio::time::sleep(patience), if is_held_up && !round.whole.is_empty() => {
+                    self.lanes.lose_patience(round.whole.len());
+                    round.answered = Instant::now();
+                    continue;
                 }
             }
-            while whole.len() < self.lanes.width()
-                && let Some((position, open)) = announced.pop_front()
-            {
-                // Read a while ago: another daemon may lead by now and have sent it. In between lies one question only.
-                self.book.outbox.ensure_lead().await?;
-                if open.send(()).is_ok() {
-                    whole.insert(position);
+            round.answered = Instant::now();
+            let mut taken = Vec::new();
+            for handed in std::mem::take(&mut round.ended) {
+                round.announced.retain(|(id, _)| *id != handed.mail.id);
+                if let Some(Ok(())) = handed.outcome {
+                    taken.push(handed);
+                    continue;
                 }
-            }
-            let Some(handed) = (match ended.pop_front() {
-                Some(handed) => Some(handed),
-                None => under_way.next().await,
-            }) else {
-                break;
-            };
-            let mail = &due[handed.position];
-            match &handed.outcome {
-                Some(Ok(())) => {
-                    let mut noted = pin!(self.book.taken(mail, (self.clock)()));
-                    loop {
-                        tokio::select! {
-                            noted = &mut noted => break noted?,
-                            Some(other) = under_way.next() => ended.push_back(other),
-                        }
+                let others = round.under_way.len() + taken.len();
+                self.lanes.learn(&handed, round.waiting.len(), others);
+                if let Some(Err(error)) = &handed.outcome {
+                    // One connection too many, or the server hung up on one of many: no fault of the mail's.
+                    let again = others > 0 && matches!(error, DeliveryError::Unreachable(_));
+                    if again && round.again.insert(handed.mail.id) {
+                        round.waiting.push_front(handed.mail.clone());
+                    } else {
+                        let away = self.book.failed(&handed.mail, error, (self.clock)()).await?;
+                        // What is taken beside it shows that the server takes mails.
+                        let is_alone = taken.is_empty() && round.whole.iter().all(|id| *id == handed.mail.id);
+                        pause = pause.or(away.filter(|_| is_alone));
                     }
                 }
-                Some(Err(error)) => {
-                    announced.retain(|(position, _)| *position != handed.position);
-                    let away = self.book.failed(mail, error, (self.clock)()).await?;
-                    // What is taken beside it shows that the server takes mails.
-                    let is_alone = whole.iter().all(|position| *position == handed.position);
-                    pause = pause.or(away.filter(|_| is_alone));
-                }
-                None => announced.retain(|(position, _)| *position != handed.position),
+                round.whole.remove(&handed.mail.id);
+                self.lanes.give_back(handed);
             }
-            whole.remove(&handed.position);
-            let waiting = usize::try_from(self.book.outbox.metrics().own.outbox_depth.get()).unwrap_or(0);
-            self.lanes.learn(&handed, waiting, under_way.len() + ended.len());
-            self.lanes.give_back(handed).await;
+            if !taken.is_empty() {
+                self.book.taken(&taken, (self.clock)(), round).await?;
+            }
+            for handed in taken {
+                round.whole.remove(&handed.mail.id);
+                self.lanes.learn(&handed, round.waiting.len(), round.under_way.len());
+                self.lanes.give_back(handed);
+            }
         }
         Ok(pause.unwrap_or(Pause::None))
+    }
+
+    /// Announces what waits, and lets the server have what it may.
+    async fn begin(&mut self, round: &mut Round) -> Result<(), SendError> {
+        while round.under_way.len() < self.lanes.connections() {
+            if round.waiting.is_empty() && round.has_more && round.begun.elapsed() < ROUND {
+                round.read(&self.book.outbox, (self.clock)()).await?;
+            }
+            let Some(mail) = round.waiting.pop_front() else { break };
+            let id = mail.id;
+            let lane = self.lanes.announce(mail, &self.shutdown, FINISH)?;
+            round.announced.push_back((id, lane.open));
+            round.under_way.push(lane.under_way);
+        }
+        let may_go = self.lanes.width().saturating_sub(round.whole.len()).min(round.announced.len());
+        if may_go > 0 {
+            // Read a while ago: another daemon may lead by now and have sent them. In between lies one question only.
+            self.book.outbox.ensure_lead().await?;
+        }
+        for (id, open) in round.announced.drain(..may_go) {
+            if open.send(()).is_ok() {
+                round.whole.insert(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The mails of a pass.
+struct Round {
+    waiting: VecDeque<Arc<Waiting>>,
+    /// More than was read may be due.
+    has_more: bool,
+    under_way: FuturesUnordered<BoxFuture<'static, Handed>>,
+    /// Of those, what is not yet allowed to be handed over.
+    announced: VecDeque<(i64, oneshot::Sender<()>)>,
+    /// The server may have them whole, and they are not noted.
+    whole: BTreeSet<i64>,
+    ended: Vec<Handed>,
+    /// Mails to which a connection was refused while there were others.
+    again: BTreeSet<i64>,
+    begun: Instant,
+    /// When the server last answered, or got more connections because it did not.
+    answered: Instant,
+}
+
+impl Default for Round {
+    fn default() -> Round {
+        Round {
+            waiting: VecDeque::new(),
+            has_more: true,
+            under_way: FuturesUnordered::new(),
+            announced: VecDeque::new(),
+            whole: BTreeSet::new(),
+            ended: Vec::new(),
+            again: BTreeSet::new(),
+            begun: Instant::now(),
+            answered: Instant::now(),
+        }
+    }
+}
+
+impl Round {
+    /// Reads what is due and not under way.
+    async fn read(&mut self, outbox: &Outbox, now: Timestamp) -> Result<(), StoreError> {
+        let under_way: Vec<i64> = self.whole.iter().copied().chain(self.announced.iter().map(|(id, _)| *id)).collect();
+        let due = outbox.due_on(Channel::Mail, now, BATCH, &under_way).await?;
+        self.has_more = i64::try_from(due.len()) == Ok(BATCH);
+        if !due.is_empty() {
+            outbox.measure().await?;
+        }
+        self.waiting.extend(due.into_iter().map(Arc::new));
+        Ok(())
+    }
+
+    /// Waits until something became of a mail; false if none is under way.
+    async fn end(&mut self) -> bool {
+        if self.ended.is_empty() {
+            let Some(handed) = self.under_way.next().await else { return false };
+            self.ended.push(handed);
+        }
+        // What ended at the same time is noted in the same breath.
+        while let Some(Some(handed)) = self.under_way.next().now_or_never() {
+            self.ended.push(handed);
+        }
+        true
     }
 }
 
@@ -254,22 +338,21 @@ impl Book {
         self.put_off(waiting, now, error).await
     }
 
-    async fn taken(&mut self, waiting: &Waiting, now: Timestamp) -> Result<(), StoreError> {
-        // Nothing more is sent until this stands in the database: otherwise a restart would send it again.
-        while let Err(error) = self.outbox.sent(waiting.id, now).await {
-            if matches!(error, StoreError::Deposed) {
-                // It was the one in flight; who leads now sends it again.
-                return Err(error);
-            }
-            tracing::error!(error = &error as &dyn std::error::Error, "a mail was sent and cannot be noted as sent");
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = self.shutdown.cancelled() => return Err(error),
+    /// Notes what the server has taken; the others go on meanwhile.
+    async fn taken(&mut self, taken: &[Handed], now: Timestamp, round: &mut Round) -> Result<(), StoreError> {
+        let ids: Vec<i64> = taken.iter().map(|handed| handed.mail.id).collect();
+        {
+            let mut noted = pin!(self.note(&ids, now));
+            loop {
+                tokio::select! {
+                    noted = &mut noted => break noted?,
+                    Some(other) = round.under_way.next() => round.ended.push(other),
+                }
             }
         }
         let own = &self.outbox.metrics().own;
-        own.emails.with_label_values(&["sent"]).inc();
-        own.outbox_depth.dec();
+        own.emails.with_label_values(&["sent"]).inc_by(ids.len() as u64);
+        own.outbox_depth.sub(ids.len() as i64);
         // Whatever failed since the last success may go now: the server is back, or it was asked for the second time.
         let was_failing = self.failing.len() >= OUTAGE_AFTER;
         self.failing.clear();
@@ -279,6 +362,22 @@ impl Book {
         }
         if was_away || was_failing {
             self.outbox.retry_all(now).await?;
+        }
+        Ok(())
+    }
+
+    async fn note(&self, ids: &[i64], now: Timestamp) -> Result<(), StoreError> {
+        // Nothing more is sent until this stands in the database: otherwise a restart would send it again.
+        while let Err(error) = self.outbox.sent(ids, now).await {
+            if matches!(error, StoreError::Deposed) {
+                // It was the one in flight; who leads now sends it again.
+                return Err(error);
+            }
+            tracing::error!(error = &error as &dyn std::error::Error, "a mail was sent and cannot be noted as sent");
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = self.shutdown.cancelled() => return Err(error),
+            }
         }
         Ok(())
     }

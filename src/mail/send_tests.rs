@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 struct Post {
@@ -171,4 +172,66 @@ async fn nothing_is_sent_in_the_clear_when_tls_is_required() {
     post.send(address, Security::StartTls);
     post.until("retried", 2).await;
     assert_eq!((post.count("sent"), post.mailbox.mails().unwrap().len()), (0, 0));
+}
+
+/// A server that takes mails only `n` at a time: it answers none until it has so many whole. It greets `allowed`
+/// connections, and closes others at once.
+async fn takes_only_together(listener: TcpListener, n: usize, allowed: usize) {
+    let (together, room) = (Arc::new(tokio::sync::Barrier::new(n)), Arc::new(tokio::sync::Semaphore::new(allowed)));
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (together, room) = (together.clone(), room.clone());
+        tokio::spawn(async move {
+            let (read, mut write) = stream.into_split();
+            let Ok(_place) = room.try_acquire() else {
+                write.write_all(b"421 4.7.0 too many connections\r\n").await.unwrap();
+                return;
+            };
+            write.write_all(b"220 slow\r\n").await.unwrap();
+            let mut lines = tokio::io::BufReader::new(read).lines();
+            let mut is_content = false;
+            while let Ok(Some(line)) = lines.next_line().await {
+                let answer: &[u8] = match line.as_str() {
+                    "." => {
+                        is_content = false;
+                        together.wait().await;
+                        b"250 ok\r\n"
+                    }
+                    _ if is_content => continue,
+                    "DATA" => {
+                        is_content = true;
+                        b"354 go on\r\n"
+                    }
+                    _ => b"250 ok\r\n",
+                };
+                write.write_all(answer).await.unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_gets_others_meanwhile() {
+    crate::install_tls_provider();
+    let post = Post::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(takes_only_together(listener, 30, 1_000));
+    post.enqueue(&["a"; 90]).await;
+    post.send(address, Security::Plain);
+    post.until("sent", 90).await;
+    assert_eq!((post.count("failed"), post.count("retried")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_slow_server_that_allows_few_connections_gets_those() {
+    crate::install_tls_provider();
+    let post = Post::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(takes_only_together(listener, 4, 5));
+    post.enqueue(&["a"; 40]).await;
+    post.send(address, Security::Plain);
+    post.until("sent", 40).await;
+    assert_eq!((post.count("failed"), post.count("retried")), (0, 0), "a connection refused is no try of a mail");
 }

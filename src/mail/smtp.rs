@@ -77,6 +77,20 @@ impl Link {
         Ok(Link { email: email.clone(), tls, hello: ClientId::default(), connection: None, used: Instant::now() })
     }
 
+    /// Makes sure that there is a connection that still lives.
+    pub async fn connect(&mut self) -> Result<(), DeliveryError> {
+        if let Some(connection) = &mut self.connection
+            && self.used.elapsed() >= IDLE
+            && answer(TIMEOUT, connection.command(Noop)).await.is_err()
+        {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            self.connection = Some(self.open().await?);
+        }
+        Ok(())
+    }
+
     /// Hands one mail to the server. `Ok(true)` means that the server has taken responsibility for it, which it cannot
     /// before `may_have_it` says true: until then it knows only sender and recipient. If that says false: `Ok(false)`.
     pub async fn deliver(
@@ -95,7 +109,9 @@ impl Link {
             None => String::new(),
         };
         let content = Content::new(&(signed + &mail.message));
-        let mut connection = self.connect().await?;
+        self.connect().await?;
+        // Taken: a mail that is left in the middle leaves no half-made dialogue behind.
+        let Some(mut connection) = self.connection.take() else { return Ok(false) };
         let outcome = dialogue(&mut connection, sender, recipient, may_have_it, &content).await;
         self.used = Instant::now();
         match &outcome {
@@ -119,12 +135,7 @@ impl Link {
         }
     }
 
-    async fn connect(&mut self) -> Result<AsyncSmtpConnection, DeliveryError> {
-        if let Some(mut connection) = self.connection.take()
-            && (self.used.elapsed() < IDLE || answer(TIMEOUT, connection.command(Noop)).await.is_ok())
-        {
-            return Ok(connection);
-        }
+    async fn open(&self) -> Result<AsyncSmtpConnection, DeliveryError> {
         let server = (self.email.host.as_str(), self.email.port);
         let at_once = if self.email.security == Security::Tls { self.tls.clone() } else { None };
         let connecting = AsyncSmtpConnection::connect_tokio1(server, Some(TIMEOUT), &self.hello, at_once, None);

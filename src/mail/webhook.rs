@@ -115,7 +115,7 @@ impl Sender {
             Some(_) => {}
         }
         self.last = Some(now);
-        let due = self.outbox.due_on(channel, now, BATCH).await?;
+        let due = self.outbox.due_on(channel, now, BATCH, &[]).await?;
         if due.is_empty() {
             let next = self.outbox.next_due_on(channel).await?;
             let wait = next
@@ -150,7 +150,7 @@ impl Sender {
         let now = (self.clock)();
         let error = match outcome {
             Ok(()) => {
-                self.outbox.sent(waiting.id, now).await?;
+                self.outbox.sent(&[waiting.id], now).await?;
                 self.count("sent");
                 if std::mem::take(&mut self.away) > 0 {
                     tracing::info!(webhook = self.webhook.id.as_str(), "the webhook takes messages again");

@@ -57,6 +57,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (51, "clocks of devices", include_str!("migrations/0051_device_clocks.sql")),
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
     (70, "sessions", include_str!("migrations/0070_sessions.sql")),
+    (71, "messages of the outbox", include_str!("migrations/0071_outbox_messages.sql")),
 ];
 
 /// Connections that read beside the one that writes.

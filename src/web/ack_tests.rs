@@ -36,7 +36,7 @@ impl Fire {
             generator_url: "".into(),
             end_is_assumed: false,
         };
-        incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
+        incidents.receive(&[alert], now).await.unwrap();
         // Past the wait for others of its group.
         incidents.tick(now + SignedDuration::from_mins(2)).await.unwrap();
         let id = incidents.open().iter().find(|incident| incident.agency == "ioc").unwrap().id;
@@ -47,7 +47,7 @@ impl Fire {
 
     /// The texts of the mails in the outbox, decoded.
     async fn mails(&self) -> Vec<String> {
-        let rows = sqlx::query_scalar::<_, String>("SELECT message FROM outbox ORDER BY id")
+        let rows = sqlx::query_scalar::<_, String>("SELECT message FROM outbox_messages ORDER BY id")
             .fetch_all(self.house.state.store().reader())
             .await
             .unwrap();

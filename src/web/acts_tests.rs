@@ -25,7 +25,7 @@ async fn house_on_fire() -> (House, Arc<Incidents>, i64) {
         generator_url: "".into(),
         end_is_assumed: false,
     };
-    incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
+    incidents.receive(&[alert], now).await.unwrap();
     let id = incidents.open().iter().find(|incident| incident.agency == "ioc").unwrap().id;
     let incidents = Arc::new(incidents);
     house.router = crate::web::router(house.state.clone(), routes(house.state.clone(), incidents.clone()));

@@ -6,12 +6,11 @@
 
 use super::access::Identity;
 use super::posted_v2::{self, Problem, Reason};
-use crate::alert::{Alert, LabelSet};
+use crate::alert::LabelSet;
 use crate::heartbeat::Heartbeats;
 use crate::incident::{Incidents, Listed};
 use crate::matcher::{self, Matcher};
 use crate::metrics::Metrics;
-use crate::store::Store;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -43,7 +42,6 @@ pub struct AlertsApi {
     pub incidents: Arc<Incidents>,
     /// Whoever speaks by an alert.
     pub heartbeats: Option<Arc<Heartbeats>>,
-    pub store: Store,
     pub metrics: Arc<Metrics>,
     /// For `status`.
     pub started: Timestamp,
@@ -93,7 +91,7 @@ async fn post(
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Full, text).answer(&api.metrics);
     }
     // As Alertmanager does: what is valid is taken even if its neighbours are not.
-    if let Err(error) = receive(&api, &alerts, now).await {
+    if let Err(error) = api.incidents.receive(&alerts, now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "posted alerts could not be kept");
         return failure(StatusCode::INTERNAL_SERVER_ERROR, "the alerts could not be kept; send again");
     }
@@ -113,11 +111,6 @@ async fn post(
             Problem { text, ..first }.to_response()
         }
     }
-}
-
-async fn receive(api: &AlertsApi, alerts: &[Alert], now: Timestamp) -> Result<(), crate::store::StoreError> {
-    let tx = api.store.begin().await?;
-    api.incidents.receive(tx, alerts, now).await
 }
 
 /// An alert as listed.

@@ -1,10 +1,12 @@
 //! Tests of `alerts_v2.rs`: over a real socket, as Prometheus and amtool would.
 
 use super::*;
+use crate::alert::Alert;
 use crate::config;
 use crate::mail::Outbox;
 use crate::metrics::Metrics;
 use crate::org::Org;
+use crate::store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -20,7 +22,7 @@ async fn serve() -> (std::net::SocketAddr, AlertsApi, tempfile::TempDir) {
     let org = Arc::new(Org::new(&config));
     let now = Timestamp::now();
     let incidents = Incidents::resume(store.clone(), outbox, org, &config, metrics.clone(), now).await.unwrap();
-    let api = AlertsApi { incidents: Arc::new(incidents), heartbeats: None, store, metrics, started: now };
+    let api = AlertsApi { incidents: Arc::new(incidents), heartbeats: None, metrics, started: now };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = Router::new().nest("/api/v2", routes(api.clone())).layer(Extension(Identity::local()));

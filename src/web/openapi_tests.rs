@@ -97,7 +97,7 @@ async fn furnished() -> (House, i64) {
         generator_url: "".into(),
         end_is_assumed: false,
     };
-    incidents.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
+    incidents.receive(&[alert], now).await.unwrap();
     let id = incidents.open().iter().find(|incident| incident.agency == "ioc").unwrap().id;
     // The first mail is written, and waits.
     incidents.tick(now + SignedDuration::from_mins(1)).await.unwrap();

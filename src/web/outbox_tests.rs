@@ -24,7 +24,7 @@ async fn house(text: &str, files: &[(&str, &str)]) -> House {
     outbox.enqueue(&mut tx, &mails, now).await.unwrap();
     tx.commit().await.unwrap();
     outbox.retry(1, now, "450 greylisted").await.unwrap();
-    outbox.sent(2, now).await.unwrap();
+    outbox.sent(&[2], now).await.unwrap();
     outbox.give_up(4, now, "550 no such user").await.unwrap();
     house.router = crate::web::router(house.state.clone(), routes(outbox));
     house

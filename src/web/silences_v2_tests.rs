@@ -21,7 +21,7 @@ async fn house() -> (House, Arc<Incidents>) {
     let now = Timestamp::now();
     let incidents = Incidents::resume(store.clone(), outbox, org, &config, metrics.clone(), now).await.unwrap();
     let incidents = Arc::new(incidents);
-    let api = AlertsApi { incidents: incidents.clone(), heartbeats: None, store, metrics, started: now };
+    let api = AlertsApi { incidents: incidents.clone(), heartbeats: None, metrics, started: now };
     house.router = crate::web::router(house.state.clone(), Router::new().nest("/api/v2", alerts_v2::routes(api)));
     (house, incidents)
 }

@@ -47,7 +47,7 @@ for name in sorted(os.listdir(sys.argv[1])):
 
 /// Three incidents of one agency, with names and words that tempt a header: each is told, changes, is acknowledged, is
 /// reminded of, and ends.
-async fn story(stage: &Incidents, store: &Store) -> usize {
+async fn story(stage: &Incidents) -> usize {
     let long =
         "Cổng dịch vụ công trực tuyến thành phố Tam Kỳ không phản hồi, người dân không nộp được hồ sơ trực tuyến";
     let subjects =
@@ -57,7 +57,7 @@ async fn story(stage: &Incidents, store: &Store) -> usize {
         ..alert("tam-ky", "critical", service, at(second))
     };
     let receive = async |alerts: &[Alert], second| {
-        stage.receive(store.begin().await.unwrap(), alerts, at(second)).await.unwrap();
+        stage.receive(alerts, at(second)).await.unwrap();
         stage.tick(at(second)).await.unwrap();
     };
     for (service, summary) in subjects {
@@ -95,7 +95,7 @@ async fn a_mail_client_shows_one_thread_an_incident_and_headers_are_as_the_stand
     let outbox = Outbox::open(store.clone(), metrics.clone()).await.unwrap();
     let org = Arc::new(Org::new(&config));
     let stage = Incidents::resume(store.clone(), outbox.clone(), org, &config, metrics, at(0)).await.unwrap();
-    let n_incidents = story(&stage, &store).await;
+    let n_incidents = story(&stage).await;
     let late = || at(24 * 3_600);
     let email = config.email.as_ref().unwrap();
     let mut sender = Sender::new(outbox.clone(), email, late, CancellationToken::new()).unwrap();

@@ -74,7 +74,7 @@ pub async fn play(
         ledger.tick(schedule.at(tick));
         ledger.flush().await.unwrap();
         if let Some(mails) = &mut mails {
-            mails.tick(schedule, store, tick).await;
+            mails.tick(schedule, tick).await;
         }
     }
     let (from, to) = (schedule.at(0), schedule.at(schedule.end));

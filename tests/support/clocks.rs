@@ -87,7 +87,7 @@ async fn play(store: &Store, dir: &Path, clock: impl Fn(i64) -> i64) -> Vec<Sent
             _ => fires.then_some(begins),
         };
         if let Some(alert) = changed {
-            stage.receive(store.begin().await.unwrap(), &[alert], now).await.unwrap();
+            stage.receive(&[alert], now).await.unwrap();
         }
         stage.tick(now).await.unwrap();
         // As the sender does.
@@ -96,7 +96,7 @@ async fn play(store: &Store, dir: &Path, clock: impl Fn(i64) -> i64) -> Vec<Sent
         }
         last = now;
         for waiting in outbox.due(now, 100).await.unwrap() {
-            outbox.sent(waiting.id, now).await.unwrap();
+            outbox.sent(&[waiting.id], now).await.unwrap();
             sent.push(Sent { at: t, person: waiting.mail.person, id: waiting.mail.message_id });
         }
     }

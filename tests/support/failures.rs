@@ -26,7 +26,7 @@ fn at(second: i64) -> Timestamp {
 async fn send(outbox: &Outbox, now: Timestamp) -> Vec<(String, String)> {
     let mut sent = Vec::new();
     while let Some(waiting) = outbox.due(now, 1).await.unwrap().pop() {
-        outbox.sent(waiting.id, now).await.unwrap();
+        outbox.sent(&[waiting.id], now).await.unwrap();
         sent.push((waiting.mail.person, waiting.mail.message_id));
     }
     sent
@@ -54,7 +54,7 @@ pub async fn story(state: &State, dir: &Path) {
         timeline.filter(|entry| entry.event == name).map(|entry| (entry.person, entry.detail)).collect()
     };
     let stage = resume().await;
-    stage.receive(store.begin().await.unwrap(), &[alert("tam-ky", "critical", "dvc", at(0))], at(0)).await.unwrap();
+    stage.receive(&[alert("tam-ky", "critical", "dvc", at(0))], at(0)).await.unwrap();
     stage.tick(at(0)).await.unwrap();
 
     // The first server refuses the duty officer: the leader is told at once, not after a quarter of an hour.
@@ -103,7 +103,7 @@ pub async fn story(state: &State, dir: &Path) {
     // It ends; what comes back after its end stands in the timeline all the same.
     let mut over = alert("tam-ky", "critical", "dvc", at(0));
     over.ends_at = Some(at(400));
-    stage.receive(store.begin().await.unwrap(), &[over], at(400)).await.unwrap();
+    stage.receive(&[over], at(400)).await.unwrap();
     stage.tick(at(400)).await.unwrap();
     let ended = send(&outbox, at(400)).await;
     stage.tick(at(2_000)).await.unwrap();

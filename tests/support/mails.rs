@@ -79,7 +79,7 @@ impl Mails {
     }
 
     /// What fires is what the last check found down. Nothing is said of what was not looked at.
-    pub async fn tick(&mut self, schedule: &Schedule, store: &Store, tick: i64) {
+    pub async fn tick(&mut self, schedule: &Schedule, tick: i64) {
         let now = schedule.at(tick);
         let mut alerts = Vec::new();
         for (target, seen) in self.seen.iter().enumerate() {
@@ -94,11 +94,11 @@ impl Mails {
         }
         let (stage, outbox) = self.stage.as_ref().unwrap();
         if !alerts.is_empty() {
-            stage.receive(store.begin().await.unwrap(), &alerts, now).await.unwrap();
+            stage.receive(&alerts, now).await.unwrap();
         }
         stage.tick(now).await.unwrap();
         while let Some(waiting) = outbox.due(now, 1).await.unwrap().pop() {
-            outbox.sent(waiting.id, now).await.unwrap();
+            outbox.sent(&[waiting.id], now).await.unwrap();
             let subject = crate::incidents::header(&waiting.mail.message, "Subject");
             let target = schedule.targets.iter().position(|t| subject.contains(&format!(" {} is down", t.subject.id)));
             let target = target.unwrap_or_else(|| panic!("of what is {subject:?}?"));

@@ -45,7 +45,7 @@ impl House {
         for now in self.now..=second {
             self.stage.tick(at(now)).await.unwrap();
             while let Some(waiting) = self.outbox.due(at(now), 1).await.unwrap().pop() {
-                self.outbox.sent(waiting.id, at(now)).await.unwrap();
+                self.outbox.sent(&[waiting.id], at(now)).await.unwrap();
                 let subject = header(&waiting.mail.message, "Subject");
                 let is_over = subject.contains("[Resolved]");
                 mails.push(format!("{now} {} {}", waiting.mail.person, if is_over { '-' } else { '+' }));
@@ -56,7 +56,7 @@ impl House {
     }
 
     async fn receive(&self, alerts: &[Alert]) {
-        self.stage.receive(self.store.begin().await.unwrap(), alerts, at(self.now)).await.unwrap();
+        self.stage.receive(alerts, at(self.now)).await.unwrap();
     }
 
     async fn silence(&self, matcher: &str, from: i64, to: i64) -> String {

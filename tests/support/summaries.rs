@@ -58,7 +58,7 @@ impl House {
     }
 
     async fn receive(&self, stage: &Incidents, alerts: &[Alert], now: i64) {
-        stage.receive(self.store.begin().await.unwrap(), alerts, at(now)).await.unwrap();
+        stage.receive(alerts, at(now)).await.unwrap();
         stage.tick(at(now)).await.unwrap();
     }
 }
@@ -67,7 +67,7 @@ impl House {
 async fn send(outbox: &Outbox, now: i64) -> Vec<(String, String, String)> {
     let mut sent = Vec::new();
     while let Some(waiting) = outbox.due(at(now), 1).await.unwrap().pop() {
-        outbox.sent(waiting.id, at(now)).await.unwrap();
+        outbox.sent(&[waiting.id], at(now)).await.unwrap();
         let mail = &waiting.mail.message;
         sent.push((waiting.mail.person.clone(), unfolded(&header(mail, "Subject")), decoded(mail)));
     }

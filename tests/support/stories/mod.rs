@@ -140,7 +140,7 @@ impl Town {
             self.ledger.tick(self.now);
             self.stage.tick(self.now).await.unwrap();
             while let Some(waiting) = self.outbox.due(self.now, 1).await.unwrap().pop() {
-                self.outbox.sent(waiting.id, self.now).await.unwrap();
+                self.outbox.sent(&[waiting.id], self.now).await.unwrap();
                 let what = what(&waiting.mail.message);
                 mails.push(format!("{} {} {what}", clock(self.now), waiting.mail.person));
             }
@@ -152,7 +152,7 @@ impl Town {
     }
 
     async fn fire(&self, alerts: &[Alert]) {
-        self.stage.receive(self.store.begin().await.unwrap(), alerts, self.now).await.unwrap();
+        self.stage.receive(alerts, self.now).await.unwrap();
     }
 
     /// Its source says that it is over, as of now.
@@ -173,7 +173,8 @@ impl Town {
 
     /// The text of the last mail to somebody, decoded.
     async fn last_mail(&self, person: &str) -> String {
-        let sql = "SELECT message FROM outbox WHERE person = $1 ORDER BY id DESC LIMIT 1";
+        let sql =
+            "SELECT message FROM outbox JOIN outbox_messages USING (id) WHERE person = $1 ORDER BY id DESC LIMIT 1";
         let mail: String = sqlx::query_scalar(sql).bind(person).fetch_one(self.store.reader()).await.unwrap();
         decoded(&mail)
     }
