@@ -14,7 +14,7 @@ pub mod testing;
 mod text;
 
 pub use lock::DataLock;
-pub use text::{placeholder_rows, placeholders, rows_at_once};
+pub use text::{Dialect, decode_rows, json_column, json_rows, placeholder_rows, placeholders, rows_at_once};
 
 use crate::config::{Secret, site::State};
 use sqlx::any::AnyPoolOptions;
@@ -48,6 +48,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (31, "payments", include_str!("migrations/0031_payments.sql")),
     (34, "payment transactions", include_str!("migrations/0034_transactions.sql")),
     (35, "life of mismatches", include_str!("migrations/0035_mismatch_life.sql")),
+    (36, "payments that arrived", include_str!("migrations/0036_payment_arrivals.sql")),
     (32, "feed positions", include_str!("migrations/0032_feed_positions.sql")),
     (33, "feed pushes", include_str!("migrations/0033_feed_pushes.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
@@ -81,6 +82,9 @@ pub enum StoreError {
     /// The term of this daemon is over; its transactions change nothing any more. Trying again does not help.
     #[error("another daemon leads: this one writes nothing")]
     Deposed,
+    /// Something else has to be done first, which is under way. Trying again helps.
+    #[error("{0}; try again")]
+    Busy(&'static str),
 }
 
 /// Says what a statement was for when it fails: `.doing("writing the outbox")?`.
@@ -176,7 +180,12 @@ impl Store {
                 .doing(DOING)?;
             current.ok_or(StoreError::Deposed)?;
         }
-        Ok(Tx { transaction, _turn: turn })
+        Ok(Tx { transaction, dialect: self.dialect(), _turn: turn })
+    }
+
+    /// What the database calls by a name of its own.
+    pub fn dialect(&self) -> Dialect {
+        if self.server.is_some() { Dialect::Postgres } else { Dialect::Sqlite }
     }
 
     /// Closes the connections after their work.
@@ -188,10 +197,16 @@ impl Store {
 /// A transaction that writes; derefs to the connection, so `&mut *tx` is an sqlx executor.
 pub struct Tx {
     transaction: sqlx::Transaction<'static, sqlx::Any>,
+    dialect: Dialect,
     _turn: tokio::sync::OwnedMutexGuard<()>,
 }
 
 impl Tx {
+    /// What its database calls by a name of its own.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     pub async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await.doing("committing a transaction")
     }

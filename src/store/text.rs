@@ -19,6 +19,65 @@ pub fn placeholder_rows(rows: usize, columns: usize) -> String {
     rows.collect::<Vec<_>>().join(", ")
 }
 
+/// How a database calls what the two call differently: JSON, in which many rows go over as one parameter or one value.
+/// Each parameter and each row by itself has its price between the driver's threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// The rows of parameter `$n`, a JSON array of arrays; `value ->> 0` is the first column of a row as text, and
+    /// `CAST(value ->> 1 AS BIGINT)` the second one as a number.
+    pub fn rows(self, n: usize) -> String {
+        match self {
+            Dialect::Sqlite => format!("json_each(${n})"),
+            Dialect::Postgres => format!("json_array_elements(CAST(${n} AS JSON))"),
+        }
+    }
+
+    /// All rows of a query in one text: a JSON array of arrays of these columns; NULL or `[]` if there are none.
+    pub fn all(self, columns: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("json_group_array({})", self.array(columns)),
+            Dialect::Postgres => format!("CAST(json_agg({}) AS TEXT)", self.array(columns)),
+        }
+    }
+
+    /// A JSON array of these columns, to stand within [`Dialect::all`].
+    pub fn array(self, columns: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("json_array({columns})"),
+            Dialect::Postgres => format!("json_build_array({columns})"),
+        }
+    }
+}
+
+/// What [`Dialect::all`] gave.
+pub fn decode_rows<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Vec<T>, sqlx::Error> {
+    let rows = text.map(|text| serde_json::from_str(&text)).transpose();
+    Ok(rows.map_err(|error| sqlx::Error::Decode(error.into()))?.unwrap_or_default())
+}
+
+/// A JSON array of rows of one column each, for [`Dialect::rows`].
+pub fn json_column<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> String {
+    json_rows(values.into_iter().map(|value| [value]))
+}
+
+/// A JSON array of rows, for [`Dialect::rows`]. They are plain values, which can always be written.
+pub fn json_rows<T: serde::Serialize>(rows: impl IntoIterator<Item = T>) -> String {
+    let mut text = vec![b'['];
+    for row in rows {
+        if text.len() > 1 {
+            text.push(b',');
+        }
+        let _ = serde_json::to_writer(&mut text, &row);
+    }
+    text.push(b']');
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// Parameters of a statement that writes or asks for many rows.
 const PARAMETERS: usize = 240;
 

@@ -6,7 +6,7 @@
 
 use super::ledger::KEYS;
 use crate::feed::{Reason, Rejection};
-use crate::store::{Doing, Store, StoreError, micros, placeholders};
+use crate::store::{Doing, Store, StoreError, json_column, micros};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{AssertSqlSafe, Row};
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub(super) async fn forget(store: &Store, now: Timestamp, keep: Duration) -> Res
 /// Deletes those of `keys` that nothing depends on.
 async fn delete(store: &Store, keys: &[String], before_us: i64) -> Result<u64, StoreError> {
     let sql = format!(
-        "DELETE FROM payment_transactions WHERE txn_ref IN ({}) \
+        "DELETE FROM payment_transactions WHERE txn_ref IN (SELECT value ->> 0 FROM {}) \
          AND due_us IS NULL AND portal_us < $1 AND gateway_us < $1 \
          AND NOT EXISTS (SELECT 1 FROM payment_mismatches m \
            WHERE m.txn_ref = payment_transactions.txn_ref AND m.closed_us IS NULL) \
@@ -73,12 +73,9 @@ async fn delete(store: &Store, keys: &[String], before_us: i64) -> Result<u64, S
            AND (o.due_us IS NOT NULL OR o.portal_us >= $1 OR o.gateway_us >= $1))) \
          AND NOT EXISTS (SELECT 1 FROM payment_transactions paid WHERE paid.txn_ref <> payment_transactions.txn_ref \
            AND paid.txn_ref IN (payment_transactions.portal_refund_of, payment_transactions.gateway_refund_of))",
-        placeholders(2, keys.len())
+        store.dialect().rows(2)
     );
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(before_us);
-    for key in keys {
-        query = query.bind(key);
-    }
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(before_us).bind(json_column(keys));
     let mut tx = store.begin().await?;
     let n_deleted = query.execute(&mut *tx).await.doing(DOING)?.rows_affected();
     tx.commit().await?;

@@ -8,9 +8,9 @@ use super::ledger::{self, AT_ONCE, KEYS, Transaction};
 use super::mismatch::{self, Finding};
 use super::register::{self, Registered};
 use super::row::{Channel, Record, is_nameless};
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, placeholders};
+use crate::store::{Doing, Store, StoreError, Tx, decode_rows, from_micros, json_column};
 use jiff::tz::TimeZone;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What judging needs to know beside the rows.
@@ -26,7 +26,7 @@ pub(super) struct Judge<'a> {
 }
 
 /// Due transactions judged in one database transaction, so that others can write in between.
-const BATCH: usize = 2_000;
+const BATCH: usize = 5_000;
 /// Transactions of one dossier that are judged together. A code that more bear is not one dossier.
 const TOGETHER: usize = 200;
 /// Transactions of a dossier as they are expected; if a statement gives more, its dossiers are read one by one.
@@ -91,12 +91,15 @@ async fn read_groups(
 async fn due(tx: &mut Tx, now_us: i64) -> Result<(BTreeMap<String, Vec<String>>, Vec<String>), StoreError> {
     const DOING: &str = "reading the payments that are due";
     let sql = format!(
-        "SELECT txn_ref, dossier FROM payment_transactions WHERE due_us IS NOT NULL AND due_us <= $1 \
-         ORDER BY due_us LIMIT {BATCH}"
+        "SELECT {} FROM (SELECT txn_ref, dossier FROM payment_transactions WHERE due_us IS NOT NULL AND due_us <= $1 \
+         ORDER BY due_us LIMIT {BATCH}) found",
+        tx.dialect().all("txn_ref, dossier")
     );
     let (mut dossiers, mut keys): (BTreeMap<String, Vec<String>>, _) = (BTreeMap::new(), Vec::new());
-    for row in sqlx::query(AssertSqlSafe(sql)).bind(now_us).fetch_all(&mut **tx).await.doing(DOING)? {
-        let (key, dossier): (String, String) = (row.try_get(0).doing(DOING)?, row.try_get(1).doing(DOING)?);
+    let found: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(now_us).fetch_one(&mut **tx).await.doing(DOING)?;
+    let found: Vec<(String, String)> = decode_rows(found).doing(DOING)?;
+    for (key, dossier) in found {
         if dossier.is_empty() {
             keys.push(key);
         } else {
@@ -113,11 +116,11 @@ async fn known_crowds<'a>(
 ) -> Result<BTreeSet<String>, StoreError> {
     let mut known = BTreeSet::new();
     for chunk in dossiers.collect::<Vec<_>>().chunks(KEYS) {
-        let sql = format!("SELECT dossier FROM payment_crowds WHERE dossier IN ({})", placeholders(1, chunk.len()));
-        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
-        for dossier in chunk {
-            query = query.bind(*dossier);
-        }
+        let sql = format!(
+            "SELECT dossier FROM payment_crowds WHERE dossier IN (SELECT value ->> 0 FROM {})",
+            tx.dialect().rows(1)
+        );
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(chunk));
         let found: Vec<String> = query.fetch_all(&mut **tx).await.doing("reading codes of many payments")?;
         known.extend(found);
     }

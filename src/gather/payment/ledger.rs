@@ -4,20 +4,17 @@
 //! the two loses nothing, and when both sides have much to read, nothing is judged by one of them alone. Judging is
 //! `judging`'s.
 
-use super::classify::Status;
+use super::classify::{Back, Limits, Standing, Status, compare};
 use super::row::{Channel, PaymentRow, Record, Side};
-use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders, rows_at_once};
-use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::store::{Doing, StoreError, Tx, decode_rows, json_column, json_rows};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+use sqlx::AssertSqlSafe;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Keys in one statement.
-pub(super) const KEYS: usize = rows_at_once(1);
-const COLUMNS: &str = "txn_ref, dossier, due_us, portal_status, portal_amount, portal_us, portal_agency, \
-                       portal_dossier, portal_refund_of, portal_procedure, portal_channel, gateway_status, \
-                       gateway_amount, gateway_us, gateway_agency, gateway_dossier, gateway_refund_of, \
-                       gateway_procedure, gateway_channel";
-const N_COLUMNS: usize = 19;
+pub(super) const KEYS: usize = 5_000;
+/// Each side's columns begin with its name.
+const SIDE_COLUMNS: [&str; 8] = ["status", "amount", "us", "agency", "dossier", "refund_of", "procedure", "channel"];
 /// Judged again at once.
 pub(super) const AT_ONCE: i64 = 0;
 
@@ -61,8 +58,13 @@ impl Transaction {
 }
 
 /// Takes rows into the ledger and marks as due what they touch. Gives how many transactions it read or wrote. `site` owns
-/// what nobody else owns.
-pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Result<u64, StoreError> {
+/// what nobody else owns. With `limits`, what is new and in order by itself need not be judged, see [`in_order`].
+pub(super) async fn take(
+    tx: &mut Tx,
+    rows: Vec<PaymentRow>,
+    site: &str,
+    limits: Option<&Limits<'_>>,
+) -> Result<u64, StoreError> {
     let keys: BTreeSet<&str> = rows.iter().map(|row| row.key.as_str()).collect();
     let keys: Vec<String> = keys.into_iter().map(str::to_string).collect();
     // By key, so that the database walks its index once.
@@ -71,6 +73,7 @@ pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Resu
         known.insert(transaction.key.clone(), transaction);
     }
     let n_read = known.len();
+    let old: HashSet<String> = if limits.is_some() { known.keys().cloned().collect() } else { HashSet::new() };
     let mut changed: BTreeSet<String> = BTreeSet::new();
     let mut counts: BTreeMap<(String, Side, Status), i64> = BTreeMap::new();
     let mut left: BTreeSet<String> = BTreeSet::new();
@@ -96,6 +99,13 @@ pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Resu
         transaction.due_us = Some(AT_ONCE);
         changed.insert(transaction.key.clone());
     }
+    if let Some(limits) = limits {
+        let new: Vec<&Transaction> =
+            changed.iter().filter(|key| !old.contains(*key)).filter_map(|key| known.get(key)).collect();
+        for key in in_order(tx, &new, &known, limits).await? {
+            known.entry(key).and_modify(|transaction| transaction.due_us = None);
+        }
+    }
     let transactions: Vec<&Transaction> = changed.iter().filter_map(|key| known.get(key)).collect();
     let n_written = transactions.len();
     write(tx, &transactions).await?;
@@ -109,19 +119,59 @@ pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Resu
     Ok((n_read + n_written) as u64 + n_marked)
 }
 
+/// Of transactions new to the ledger those that are matched whatever the time: both sides agree, and nothing else is known
+/// of their dossier or gives them back. What comes later and would change that marks them as due.
+async fn in_order(
+    tx: &mut Tx,
+    new: &[&Transaction],
+    known: &BTreeMap<String, Transaction>,
+    limits: &Limits<'_>,
+) -> Result<Vec<String>, StoreError> {
+    const DOING: &str = "looking for the other payments of dossiers";
+    for column in ["portal_refund_of", "gateway_refund_of"] {
+        let sql = format!("SELECT 1 FROM payment_transactions WHERE {column} <> '' LIMIT 1");
+        if sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut **tx).await.doing(DOING)?.is_some() {
+            return Ok(Vec::new());
+        }
+    }
+    let mut of_dossier: HashMap<&str, u32> = HashMap::new();
+    for transaction in known.values() {
+        *of_dossier.entry(transaction.dossier()).or_default() += 1;
+    }
+    let agrees = |transaction: &&&Transaction| {
+        let (Some(portal), Some(gateway)) = (&transaction.portal, &transaction.gateway) else { return false };
+        let is_alone = of_dossier.get(transaction.dossier()) == Some(&1) || transaction.dossier().is_empty();
+        let gives_back = !portal.refund_of.is_empty() || !gateway.refund_of.is_empty();
+        let standing = compare(Some(portal.fact()), Some(gateway.fact()), Back::default(), limits);
+        is_alone && !gives_back && standing == Standing::Matched
+    };
+    let agreeing: Vec<&&Transaction> = new.iter().filter(agrees).collect();
+    let mut elsewhere: HashSet<String> = HashSet::new();
+    for chunk in agreeing.chunks(KEYS) {
+        let sql = format!(
+            "SELECT {} FROM payment_transactions WHERE dossier <> '' AND dossier IN (SELECT value ->> 0 FROM {})",
+            tx.dialect().all("dossier"),
+            tx.dialect().rows(1)
+        );
+        let dossiers = json_column(chunk.iter().map(|transaction| transaction.dossier()));
+        let found = sqlx::query_scalar(AssertSqlSafe(sql)).bind(dossiers).fetch_one(&mut **tx).await.doing(DOING)?;
+        elsewhere.extend(decode_rows::<[String; 1]>(found).doing(DOING)?.into_iter().flatten());
+    }
+    let in_order = agreeing.into_iter().filter(|transaction| !elsewhere.contains(transaction.dossier()));
+    Ok(in_order.map(|transaction| transaction.key.clone()).collect())
+}
+
 /// Marks as due the transactions whose `column` (a name of ours) is one of `keys`; gives how many.
 pub(super) async fn wake(tx: &mut Tx, column: &str, keys: &BTreeSet<String>) -> Result<u64, StoreError> {
     let mut n_marked = 0;
     for chunk in keys.iter().collect::<Vec<_>>().chunks(KEYS) {
         // The second condition lets a partial index be used.
         let sql = format!(
-            "UPDATE payment_transactions SET due_us = {AT_ONCE} WHERE {column} <> '' AND {column} IN ({})",
-            placeholders(1, chunk.len())
+            "UPDATE payment_transactions SET due_us = {AT_ONCE} WHERE {column} <> '' AND {column} IN \
+             (SELECT value ->> 0 FROM {})",
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for key in chunk {
-            query = query.bind(*key);
-        }
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(json_column(chunk));
         n_marked += query.execute(&mut **tx).await.doing("marking payments as due")?.rows_affected();
     }
     Ok(n_marked)
@@ -157,112 +207,108 @@ pub(super) async fn read_some(
     const DOING: &str = "reading payments";
     let mut transactions = Vec::new();
     let limit = limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+    let dialect = tx.dialect();
+    let side = |side: Side| dialect.array(&side_columns(side).join(", "));
+    let columns = format!("txn_ref, due_us, {}, {}", side(Side::Portal), side(Side::Gateway));
     for chunk in keys.chunks(KEYS) {
         // The first condition lets a partial index be used.
         let sql = format!(
-            "SELECT {COLUMNS} FROM payment_transactions WHERE {column} <> '' AND {column} IN ({}){limit}",
-            placeholders(1, chunk.len())
+            "SELECT {} FROM (SELECT * FROM payment_transactions WHERE {column} <> '' AND {column} IN \
+             (SELECT value ->> 0 FROM {}){limit}) found",
+            dialect.all(&columns),
+            dialect.rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for key in chunk {
-            query = query.bind(key);
-        }
-        for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
-            transactions.push(decode(&row).doing(DOING)?);
-        }
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(chunk));
+        let found: Option<String> = query.fetch_one(&mut **tx).await.doing(DOING)?;
+        let found: Vec<(String, Option<i64>, SideRow, SideRow)> = decode_rows(found).doing(DOING)?;
+        transactions.extend(found.into_iter().map(|(key, due_us, portal, gateway)| Transaction {
+            key,
+            due_us,
+            portal: record(portal),
+            gateway: record(gateway),
+        }));
     }
     Ok(transactions)
 }
 
-/// In the order of [`COLUMNS`].
-fn decode(row: &AnyRow) -> Result<Transaction, sqlx::Error> {
-    Ok(Transaction {
-        key: row.try_get(0)?,
-        due_us: row.try_get(2)?,
-        portal: decode_side(row, 3)?,
-        gateway: decode_side(row, 11)?,
-    })
+/// In the order of [`SIDE_COLUMNS`].
+type SideRow = (String, i64, i64, String, String, String, String, String);
+
+fn record((status, amount, at_us, agency, dossier, refund_of, procedure, channel): SideRow) -> Option<Record> {
+    // Only `Status::as_str` is ever written.
+    let status = Status::parse(&status)?;
+    let channel = Channel::parse(&channel);
+    Some(Record { agency, dossier, amount, status, at_us, refund_of, procedure, channel })
 }
 
-fn decode_side(row: &AnyRow, from: usize) -> Result<Option<Record>, sqlx::Error> {
-    // Only `Status::as_str` is ever written.
-    let Some(status) = Status::parse(row.try_get(from)?) else { return Ok(None) };
-    Ok(Some(Record {
-        status,
-        amount: row.try_get(from + 1)?,
-        at_us: row.try_get(from + 2)?,
-        agency: row.try_get(from + 3)?,
-        dossier: row.try_get(from + 4)?,
-        refund_of: row.try_get(from + 5)?,
-        procedure: row.try_get(from + 6)?,
-        channel: Channel::parse(row.try_get(from + 7)?),
-    }))
+fn side_columns(side: Side) -> [String; 8] {
+    SIDE_COLUMNS.map(|column| format!("{}_{column}", side.as_str()))
+}
+
+/// A transaction as a row of its table, for [`write`].
+struct Written<'a>(&'a Transaction);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Written(transaction) = self;
+        let mut row = serializer.serialize_seq(None)?;
+        row.serialize_element(&transaction.key)?;
+        row.serialize_element(transaction.dossier())?;
+        row.serialize_element(&transaction.due_us)?;
+        for side in [&transaction.portal, &transaction.gateway] {
+            let Some(record) = side else {
+                row.serialize_element("")?;
+                (0..2).try_for_each(|_| row.serialize_element(&0))?;
+                (0..5).try_for_each(|_| row.serialize_element(""))?;
+                continue;
+            };
+            row.serialize_element(record.status.as_str())?;
+            row.serialize_element(&record.amount)?;
+            row.serialize_element(&record.at_us)?;
+            for text in [&record.agency, &record.dossier, &record.refund_of, &record.procedure] {
+                row.serialize_element(text)?;
+            }
+            row.serialize_element(record.channel.as_str())?;
+        }
+        row.end()
+    }
 }
 
 /// Each key at most once, as PostgreSQL wants it.
 async fn write(tx: &mut Tx, transactions: &[&Transaction]) -> Result<(), StoreError> {
-    const NOTHING: &Record = &Record {
-        agency: String::new(),
-        dossier: String::new(),
-        amount: 0,
-        status: Status::Pending,
-        at_us: 0,
-        refund_of: String::new(),
-        procedure: String::new(),
-        channel: Channel::Unknown,
-    };
-    let updates = COLUMNS.split(',').map(str::trim).skip(1);
-    let updates: Vec<String> = updates.map(|column| format!("{column} = excluded.{column}")).collect();
-    let updates = updates.join(", ");
-    for chunk in transactions.chunks(rows_at_once(N_COLUMNS)) {
-        let sql = format!(
-            "INSERT INTO payment_transactions ({COLUMNS}) VALUES {} ON CONFLICT (txn_ref) DO UPDATE SET {updates}",
-            placeholder_rows(chunk.len(), N_COLUMNS)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for transaction in chunk {
-            query = query.bind(&transaction.key).bind(transaction.dossier()).bind(transaction.due_us);
-            for side in [&transaction.portal, &transaction.gateway] {
-                let record = side.as_ref().unwrap_or(NOTHING);
-                query = query.bind(if side.is_some() { record.status.as_str() } else { "" });
-                query = query.bind(record.amount).bind(record.at_us).bind(&record.agency).bind(&record.dossier);
-                query = query.bind(&record.refund_of).bind(&record.procedure).bind(record.channel.as_str());
-            }
-        }
-        query.execute(&mut **tx).await.doing("writing payments")?;
+    let sides = [Side::Portal, Side::Gateway].map(side_columns).concat();
+    let columns: Vec<&str> =
+        ["txn_ref", "dossier", "due_us"].into_iter().chain(sides.iter().map(String::as_str)).collect();
+    let is_number = |column: &str| ["due_us", "_us", "_amount"].iter().any(|end| column.ends_with(end));
+    let values = columns.iter().enumerate().map(|(n, column)| match is_number(column) {
+        true => format!("CAST(value ->> {n} AS BIGINT)"),
+        false => format!("value ->> {n}"),
+    });
+    let updates = columns.iter().skip(1).map(|column| format!("{column} = excluded.{column}"));
+    // The condition tells SQLite that ON belongs to no join.
+    let sql = format!(
+        "INSERT INTO payment_transactions ({}) SELECT {} FROM {} WHERE TRUE ON CONFLICT (txn_ref) DO UPDATE SET {}",
+        columns.join(", "),
+        values.collect::<Vec<_>>().join(", "),
+        tx.dialect().rows(1),
+        updates.collect::<Vec<_>>().join(", "),
+    );
+    for chunk in transactions.chunks(KEYS) {
+        let rows = json_rows(chunk.iter().map(|transaction| Written(transaction)));
+        sqlx::query(AssertSqlSafe(sql.clone())).bind(rows).execute(&mut **tx).await.doing("writing payments")?;
     }
     Ok(())
 }
 
 /// Sets when transactions are judged again; `None`: not before something arrives.
 pub(super) async fn write_due(tx: &mut Tx, due: &[(&str, Option<i64>)]) -> Result<(), StoreError> {
-    const DOING: &str = "writing the payments that wait";
-    let settled: Vec<&str> = due.iter().filter(|(_, due_us)| due_us.is_none()).map(|(key, _)| *key).collect();
-    for chunk in settled.chunks(KEYS) {
-        let sql = format!(
-            "UPDATE payment_transactions SET due_us = NULL WHERE txn_ref IN ({})",
-            placeholders(1, chunk.len())
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for key in chunk {
-            query = query.bind(*key);
-        }
-        query.execute(&mut **tx).await.doing(DOING)?;
-    }
-    let waiting: Vec<(&str, i64)> = due.iter().filter_map(|(key, due_us)| Some((*key, (*due_us)?))).collect();
-    for chunk in waiting.chunks(KEYS) {
-        let pair = |n: usize| format!("(CAST(${} AS TEXT), CAST(${} AS BIGINT))", n * 2 + 1, n * 2 + 2);
-        let values: Vec<String> = (0..chunk.len()).map(pair).collect();
-        let sql = format!(
-            "WITH new_due (k, d) AS (VALUES {}) UPDATE payment_transactions SET due_us = new_due.d FROM new_due \
-             WHERE payment_transactions.txn_ref = new_due.k",
-            values.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (key, due_us) in chunk {
-            query = query.bind(*key).bind(*due_us);
-        }
-        query.execute(&mut **tx).await.doing(DOING)?;
+    let sql = format!(
+        "UPDATE payment_transactions SET due_us = CAST(value ->> 1 AS BIGINT) FROM {} WHERE txn_ref = value ->> 0",
+        tx.dialect().rows(1)
+    );
+    for chunk in due.chunks(KEYS) {
+        let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(chunk));
+        query.execute(&mut **tx).await.doing("writing the payments that wait")?;
     }
     Ok(())
 }

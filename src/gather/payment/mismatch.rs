@@ -3,7 +3,7 @@
 use super::classify::{Fact, Kind};
 use super::ledger::KEYS;
 use super::row::reference_of;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholders, rows_at_once};
+use crate::store::{Doing, Store, StoreError, Tx, decode_rows, from_micros, json_column, json_rows, micros};
 use jiff::Timestamp;
 use sqlx::{Arguments, AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -86,6 +86,7 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
     // By agency and kind: opened, resolved.
     let mut totals: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
     let mut opened: Vec<(&Finding, Kind, i64, i64)> = Vec::new();
+    let mut closed: Vec<(&Finding, i64)> = Vec::new();
     for finding in findings {
         match (open.remove(&finding.key), finding.mismatch) {
             (None, None) => {}
@@ -94,7 +95,7 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
                 totals.entry((finding.agency.clone(), kind.as_str().into())).or_default().0 += 1;
             }
             (Some(old), None) => {
-                close(tx, finding, &old, now_us).await?;
+                closed.push((finding, old.opened_us));
                 totals.entry((old.agency, old.kind)).or_default().1 += 1;
             }
             (Some(old), Some((kind, amount, since_us))) => {
@@ -111,6 +112,7 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
             }
         }
     }
+    close(tx, &closed, now_us).await?;
     insert(tx, &opened, now_us).await?;
     for ((agency, kind), (opened, resolved)) in totals {
         sqlx::query(
@@ -131,83 +133,67 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
 
 async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, Open>, StoreError> {
     const DOING: &str = "reading open payment mismatches";
+    const COLUMNS: &str = "txn_ref, opened_us, kind, agency, dossier, amount, since_us, changes";
     let mut open = HashMap::new();
     for chunk in findings.chunks(KEYS) {
         let sql = format!(
-            "SELECT txn_ref, opened_us, kind, agency, dossier, amount, since_us, changes FROM payment_mismatches \
-             WHERE closed_us IS NULL AND txn_ref IN ({})",
-            placeholders(1, chunk.len())
+            "SELECT {} FROM payment_mismatches WHERE closed_us IS NULL AND txn_ref IN (SELECT value ->> 0 FROM {})",
+            tx.dialect().all(COLUMNS),
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for finding in chunk {
-            query = query.bind(&finding.key);
-        }
-        for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
-            let decode = || {
-                let mismatch = Open {
-                    opened_us: row.try_get("opened_us")?,
-                    kind: row.try_get("kind")?,
-                    agency: row.try_get("agency")?,
-                    dossier: row.try_get("dossier")?,
-                    amount: row.try_get("amount")?,
-                    since_us: row.try_get("since_us")?,
-                    changes: row.try_get("changes")?,
-                };
-                Ok((row.try_get::<String, _>("txn_ref")?, mismatch))
-            };
-            let (txn_ref, mismatch) = decode().doing(DOING)?;
-            open.insert(txn_ref, mismatch);
-        }
+        let keys = json_column(chunk.iter().map(|finding| &finding.key));
+        let found = sqlx::query_scalar(AssertSqlSafe(sql)).bind(keys).fetch_one(&mut **tx).await.doing(DOING)?;
+        type OpenRow = (String, i64, String, String, String, i64, i64, String);
+        let found: Vec<OpenRow> = decode_rows(found).doing(DOING)?;
+        open.extend(found.into_iter().map(|(key, opened_us, kind, agency, dossier, amount, since_us, changes)| {
+            (key, Open { opened_us, kind, agency, dossier, amount, since_us, changes })
+        }));
     }
     Ok(open)
 }
 
 async fn insert(tx: &mut Tx, opened: &[(&Finding, Kind, i64, i64)], now_us: i64) -> Result<(), StoreError> {
-    const COLUMNS: usize = 8;
-    for chunk in opened.chunks(rows_at_once(COLUMNS)) {
+    for chunk in opened.chunks(KEYS) {
         // A mismatch that closed and opens again within one microsecond (or after the clock went back) needs a free key.
         let sql = format!(
-            "SELECT txn_ref, MAX(opened_us) FROM payment_mismatches WHERE txn_ref IN ({}) GROUP BY txn_ref",
-            placeholders(1, chunk.len())
+            "SELECT {} FROM (SELECT txn_ref, MAX(opened_us) AS opened_us FROM payment_mismatches \
+             WHERE txn_ref IN (SELECT value ->> 0 FROM {}) GROUP BY txn_ref) found",
+            tx.dialect().all("txn_ref, opened_us"),
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (finding, ..) in chunk {
-            query = query.bind(&finding.key);
-        }
-        let mut last: HashMap<String, i64> = HashMap::new();
-        for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
-            last.insert(row.try_get(0).doing(DOING)?, row.try_get(1).doing(DOING)?);
-        }
-        let values = |n: usize| format!("({}, '[]', NULL, '', '')", placeholders(n * COLUMNS + 1, COLUMNS));
+        let keys = json_column(chunk.iter().map(|(finding, ..)| &finding.key));
+        let last = sqlx::query_scalar(AssertSqlSafe(sql)).bind(keys).fetch_one(&mut **tx).await.doing(DOING)?;
+        let last: HashMap<String, i64> = decode_rows(last).doing(DOING)?.into_iter().collect();
+        let rows = json_rows(chunk.iter().map(|(finding, kind, amount, since_us)| {
+            let opened_us = last.get(&finding.key).map_or(now_us, |last| now_us.max(last + 1));
+            let (key, agency, dossier) = (&finding.key, &finding.agency, &finding.dossier);
+            (key, opened_us, kind.as_str(), agency, dossier, amount, since_us, finding.facts.json().to_string())
+        }));
         let sql = format!(
             "INSERT INTO payment_mismatches (txn_ref, opened_us, kind, agency, dossier, amount, since_us, \
-             opened_facts, changes, closed_us, closed_by, closed_facts) VALUES {}",
-            (0..chunk.len()).map(values).collect::<Vec<_>>().join(", ")
+             opened_facts, changes, closed_us, closed_by, closed_facts) \
+             SELECT value ->> 0, CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3, value ->> 4, \
+             CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), value ->> 7, '[]', NULL, '', '' FROM {}",
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (finding, kind, amount, since_us) in chunk {
-            let opened_us = last.get(&finding.key).map_or(now_us, |last| now_us.max(last + 1));
-            query = query.bind(&finding.key).bind(opened_us).bind(kind.as_str()).bind(&finding.agency);
-            query = query.bind(&finding.dossier).bind(amount).bind(since_us).bind(finding.facts.json().to_string());
-        }
-        query.execute(&mut **tx).await.doing(DOING)?;
+        sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(&mut **tx).await.doing(DOING)?;
     }
     Ok(())
 }
 
-async fn close(tx: &mut Tx, finding: &Finding, old: &Open, now_us: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE payment_mismatches SET closed_us = $1, closed_by = $2, closed_facts = $3 \
-         WHERE txn_ref = $4 AND opened_us = $5",
-    )
-    .bind(now_us.max(old.opened_us))
-    .bind(finding.closed_by)
-    .bind(finding.facts.json().to_string())
-    .bind(&finding.key)
-    .bind(old.opened_us)
-    .execute(&mut **tx)
-    .await
-    .doing(DOING)?;
+async fn close(tx: &mut Tx, closed: &[(&Finding, i64)], now_us: i64) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE payment_mismatches SET closed_us = CAST(value ->> 2 AS BIGINT), closed_by = value ->> 3, \
+         closed_facts = value ->> 4 FROM {} WHERE txn_ref = value ->> 0 AND opened_us = CAST(value ->> 1 AS BIGINT)",
+        tx.dialect().rows(1)
+    );
+    for chunk in closed.chunks(KEYS) {
+        let rows = json_rows(chunk.iter().map(|(finding, opened_us)| {
+            let closed_us = now_us.max(*opened_us);
+            (&finding.key, opened_us, closed_us, finding.closed_by, finding.facts.json().to_string())
+        }));
+        sqlx::query(AssertSqlSafe(sql.clone())).bind(rows).execute(&mut **tx).await.doing(DOING)?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! Incremental: a batch of rows touches its own transactions; those whose time has not come yet stand in a queue by
 //! due time. Whether one transaction is in order is [`classify()`]'s to say, and nobody else's.
 
+mod arrivals;
 mod classify;
 mod dossier;
 pub mod fees;
@@ -36,6 +37,7 @@ pub use row::{Channel, PaymentRow, Record, Side, reference_of};
 use crate::config::feeds::Payments;
 use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{Doing, StoreError, Tx, from_micros, micros};
+use arrivals::Arrivals;
 use classify::{Limits, settlement_due};
 use fees::Fees;
 use jiff::Timestamp;
@@ -84,6 +86,7 @@ struct Rules {
     fees: Arc<Fees>,
     has_register: bool,
     zone: TimeZone,
+    arrivals: Arrivals,
     /// Transactions read or written since the start: what the work costs, whatever the clock says.
     touched: AtomicU64,
     /// When rows were last written.
@@ -95,10 +98,26 @@ impl Rules {
         settlement_due(at_us, self.settlement_lag, &self.zone, &|date| self.place.org.is_working_day(date))
     }
 
+    /// Takes what arrived into the ledger.
+    async fn take_in(&self) -> Result<(), StoreError> {
+        let due = |at_us| self.settlement_due(at_us);
+        let limits = self.limits(&due);
+        // A fee can be wrong although both sides agree.
+        let limits = Some(&limits).filter(|_| self.fees.is_empty());
+        let place = &self.place;
+        let n_touched = self.arrivals.take_in(&place.store, place.org.site(), limits).await?;
+        self.count(n_touched);
+        Ok(())
+    }
+
+    fn limits<'a>(&self, settlement_due: &'a (dyn Fn(i64) -> i64 + Sync)) -> Limits<'a> {
+        Limits { grace: self.grace, settlement_due, match_window: self.match_window }
+    }
+
     /// Judges one batch of what is due at `now`; gives how many transactions were read, 0 when nothing is due.
     async fn judge(&self, now: Timestamp) -> Result<u64, StoreError> {
         let due = |at_us| self.settlement_due(at_us);
-        let limits = Limits { grace: self.grace, settlement_due: &due, match_window: self.match_window };
+        let limits = self.limits(&due);
         let judge = Judge {
             now_us: micros(now),
             limits,
@@ -112,8 +131,9 @@ impl Rules {
         Ok(n_touched)
     }
 
-    /// Judges what is due and sets the series.
+    /// Takes in what arrived, judges what is due and sets the series.
     async fn judge_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.take_in().await?;
         while self.judge(now).await? > 0 {}
         series::refresh(&self.place).await
     }
@@ -180,12 +200,20 @@ impl Gatherer for SideGatherer {
         rows: &[&PaymentRow],
         may: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<Vec<usize>, StoreError> {
+        if Arrivals::wait(tx).await? {
+            // Whose they are is not known yet.
+            return Err(StoreError::Busy("many payments are being taken in"));
+        }
         owner::foreign(tx, self.side, rows, may).await
     }
 
     async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, _now: Timestamp) -> Result<(), StoreError> {
-        let n_touched = ledger::take(tx, rows, self.rules.place.org.site()).await?;
-        self.rules.count(n_touched);
+        if Arrivals::are_many(&rows) {
+            self.rules.arrivals.put(tx, &rows).await?;
+        } else {
+            let n_touched = ledger::take(tx, rows, self.rules.place.org.site(), None).await?;
+            self.rules.count(n_touched);
+        }
         *self.rules.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())
     }
@@ -210,6 +238,7 @@ impl Reconciler {
             fees,
             has_register: !config.dossiers.is_empty(),
             zone,
+            arrivals: Arrivals::default(),
             touched: AtomicU64::default(),
             written: Mutex::default(),
         });

@@ -2,7 +2,7 @@
 
 use super::ledger::KEYS;
 use super::row::{PaymentRow, Side, is_nameless};
-use crate::store::{Doing, StoreError, Tx, placeholders};
+use crate::store::{Doing, StoreError, Tx, json_column};
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,13 +21,10 @@ pub(super) async fn foreign(
     let mut kept: HashMap<String, (bool, bool)> = HashMap::new();
     for chunk in keys.chunks(KEYS) {
         let sql = format!(
-            "SELECT txn_ref, side, agency FROM payment_rows WHERE txn_ref IN ({})",
-            placeholders(1, chunk.len())
+            "SELECT txn_ref, side, agency FROM payment_rows WHERE txn_ref IN (SELECT value ->> 0 FROM {})",
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for key in chunk {
-            query = query.bind(*key);
-        }
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(json_column(chunk));
         for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
             let txn_ref: String = row.try_get("txn_ref").doing(DOING)?;
             let of: String = row.try_get("side").doing(DOING)?;
@@ -44,13 +41,10 @@ pub(super) async fn foreign(
     for chunk in nameless.chunks(KEYS) {
         let sql = format!(
             "SELECT DISTINCT dossier, portal_agency, gateway_agency FROM payment_transactions \
-             WHERE dossier <> '' AND dossier IN ({})",
-            placeholders(1, chunk.len())
+             WHERE dossier <> '' AND dossier IN (SELECT value ->> 0 FROM {})",
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for dossier in chunk {
-            query = query.bind(*dossier);
-        }
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(json_column(chunk));
         for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
             let agencies: [String; 2] = [row.try_get(1).doing(DOING)?, row.try_get(2).doing(DOING)?];
             if agencies.iter().any(|agency| !agency.is_empty() && !may(agency)) {

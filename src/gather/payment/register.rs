@@ -5,7 +5,7 @@ use super::ledger::{self, KEYS};
 use super::row::{Channel, bounded, resolve};
 use crate::feed::{Cells, Gatherer, Names, Need, Rejection, value};
 use crate::org::Org;
-use crate::store::{Doing, StoreError, Tx, placeholder_rows, placeholders, rows_at_once};
+use crate::store::{Doing, StoreError, Tx, json_column, placeholder_rows, rows_at_once};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -93,13 +93,11 @@ pub(super) async fn read(tx: &mut Tx, dossiers: &[&str]) -> Result<HashMap<Strin
     let mut known = HashMap::new();
     for chunk in dossiers.chunks(KEYS) {
         let sql = format!(
-            "SELECT dossier, agency, procedure_code, channel FROM payment_dossiers WHERE dossier IN ({})",
-            placeholders(1, chunk.len())
+            "SELECT dossier, agency, procedure_code, channel FROM payment_dossiers WHERE dossier IN \
+             (SELECT value ->> 0 FROM {})",
+            tx.dialect().rows(1)
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for dossier in chunk {
-            query = query.bind(*dossier);
-        }
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(json_column(chunk));
         for row in query.fetch_all(&mut **tx).await.doing(DOING)? {
             let decode = || {
                 let channel = Channel::parse(row.try_get(3)?);

@@ -300,11 +300,14 @@ fn row() -> impl Strategy<Value = PaymentRow> {
     )
 }
 
-/// The open mismatches after `batches` at minute `now`, from an empty ledger. In between it is judged some times.
+/// The open mismatches after `batches` at minute `now`, from an empty ledger. In between it is judged some times. Those of
+/// `put_down` (a bit each) are put down first.
 async fn outcome(
     store: &crate::store::Store,
     batches: &[Vec<PaymentRow>],
     now: i64,
+    has_fees: bool,
+    put_down: u16,
 ) -> Vec<(String, Kind, i64, i64, String)> {
     let mut tx = store.begin().await.unwrap();
     for table in ["payment_transactions", "payment_mismatches", "payment_crowds"] {
@@ -315,23 +318,32 @@ async fn outcome(
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("fees.csv");
     std::fs::write(&file, "procedure,fee\np,100\n").unwrap();
-    let fees = fees::tests::read(&file);
+    let fees = if has_fees { fees::tests::read(&file) } else { fees::Fees::default() };
     let zone = TimeZone::UTC;
+    let arrivals = Arrivals::default();
+    let (grace, match_window) = (Duration::from_secs(600), Duration::from_secs(900));
+    let alone = Limits { grace, settlement_due: &due, match_window };
+    let alone = Some(&alone).filter(|_| !has_fees);
     let judge = |minute: i64| {
-        let match_window = Duration::from_secs(900);
-        let limits = Limits { grace: Duration::from_secs(600), settlement_due: &due, match_window };
+        let limits = Limits { grace, settlement_due: &due, match_window };
         let now_us = minute * 60_000_000;
         Judge { now_us, limits, fees: &fees, has_register: false, site: "ioc", zone: &zone }
     };
     for (index, batch) in batches.iter().enumerate() {
         let mut tx = store.begin().await.unwrap();
-        ledger::take(&mut tx, batch.clone(), "ioc").await.unwrap();
+        if put_down >> (index % 16) & 1 == 1 {
+            arrivals.put(&mut tx, batch).await.unwrap();
+        } else {
+            ledger::take(&mut tx, batch.clone(), "ioc", None).await.unwrap();
+        }
         tx.commit().await.unwrap();
         if index % 2 == 0 {
+            arrivals.take_in(store, "ioc", alone).await.unwrap();
             let minute = (index as i64 * 7).min(now);
             while judging::take_due(store, &judge(minute)).await.unwrap() > 0 {}
         }
     }
+    arrivals.take_in(store, "ioc", alone).await.unwrap();
     while judging::take_due(store, &judge(now)).await.unwrap() > 0 {}
     let sql = "SELECT txn_ref, kind, amount, since_us, agency FROM payment_mismatches \
                WHERE closed_us IS NULL ORDER BY txn_ref";
@@ -353,9 +365,11 @@ fn order_batches_repetition_and_which_side_comes_first_change_nothing() {
             1..6_usize,
             any::<bool>(),
             0..80_i64,
+            any::<bool>(),
+            any::<u16>(),
         );
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(cases));
-        let result = runner.run(&input, |(mut rows, shuffle, again, size, by_side, now)| {
+        let result = runner.run(&input, |(mut rows, shuffle, again, size, by_side, now, has_fees, put_down)| {
             for row in &mut rows {
                 if row.key.is_empty() {
                     let Record { dossier, amount, at_us, .. } = &row.record;
@@ -374,7 +388,8 @@ fn order_batches_repetition_and_which_side_comes_first_change_nothing() {
             }
             let batches: Vec<Vec<PaymentRow>> = rows.chunks(size).map(<[PaymentRow]>::to_vec).collect();
             let (whole, cut) = runtime.block_on(async {
-                (outcome(&database.store, &whole, now).await, outcome(&database.store, &batches, now).await)
+                let whole = outcome(&database.store, &whole, now, has_fees, 0).await;
+                (whole, outcome(&database.store, &batches, now, has_fees, put_down).await)
             });
             prop_assert_eq!(whole, cut);
             Ok(())

@@ -1,0 +1,186 @@
+//! Rows that arrived and are not yet in the ledger: table `payment_arrivals`.
+//!
+//! A first load brings millions of rows in any order. Taken in as they come, each would touch pages of the ledger all over
+//! it, once for either side. So many rows at once are only put down, in the transaction in which their feed's position
+//! moves; before anything is judged they are taken into the ledger in the order of their keys. A crash in between does
+//! no harm: rows that are in the ledger already change nothing there.
+
+use super::classify::{Limits, Status};
+use super::ledger;
+use super::row::{Channel, PaymentRow, Record, Side};
+use crate::store::{Doing, Store, StoreError, Tx, decode_rows, json_column, json_rows, placeholder_rows};
+use sqlx::AssertSqlSafe;
+use std::sync::{Mutex, PoisonError};
+
+/// So many rows of a feed at once are put down first; fewer go to the ledger directly.
+const MANY: usize = 500;
+/// Parts by key. Each is taken in by itself, which bounds the memory.
+const PARTS: usize = 32;
+/// Rows taken in at once, and read at once if their parts have fewer.
+const SLICE: usize = 10_000;
+/// Rows read at once at most.
+const LOAD: usize = 200_000;
+const DOING: &str = "taking in payments that arrived";
+
+/// What has arrived and where it is put down.
+#[derive(Default)]
+pub(super) struct Arrivals {
+    /// Where the parts after the first one begin, as the first rows suggest; empty: not known yet.
+    bounds: Mutex<Vec<String>>,
+}
+
+/// As it stands in a text: key, is it the gateway's, status, amount, time, agency, dossier, refund of, procedure, channel.
+type Row<T> = (T, bool, T, i64, i64, T, T, T, T, T);
+
+impl Arrivals {
+    /// Whether so many rows are better put down than taken in at once.
+    pub fn are_many(rows: &[PaymentRow]) -> bool {
+        rows.len() >= MANY
+    }
+
+    /// Whether something waits to be taken in.
+    pub async fn wait(tx: &mut Tx) -> Result<bool, StoreError> {
+        let found =
+            sqlx::query("SELECT 1 FROM payment_arrivals LIMIT 1").fetch_optional(&mut **tx).await.doing(DOING)?;
+        Ok(found.is_some())
+    }
+
+    /// Puts rows down.
+    pub async fn put(&self, tx: &mut Tx, rows: &[PaymentRow]) -> Result<(), StoreError> {
+        let mut parts: Vec<Vec<&PaymentRow>> = vec![Vec::new(); PARTS];
+        let bounds = self.bounds(rows);
+        for row in rows {
+            parts[bounds.partition_point(|bound| *bound <= row.key)].push(row);
+        }
+        let last = "SELECT COALESCE(MAX(id), 0) FROM payment_arrivals";
+        let last: i64 = sqlx::query_scalar(last).fetch_one(&mut **tx).await.doing(DOING)?;
+        let parts: Vec<(usize, Vec<&PaymentRow>)> =
+            parts.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).collect();
+        let sql =
+            format!("INSERT INTO payment_arrivals (id, part, n, content) VALUES {}", placeholder_rows(parts.len(), 4));
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for ((part, rows), id) in parts.iter().zip(last + 1..) {
+            query = query.bind(id).bind(*part as i64).bind(rows.len() as i64);
+            query = query.bind(json_rows(rows.iter().map(|row| written(row))));
+        }
+        query.execute(&mut **tx).await.doing("putting down payments that arrived")?;
+        Ok(())
+    }
+
+    fn bounds(&self, rows: &[PaymentRow]) -> Vec<String> {
+        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        if bounds.is_empty() {
+            let mut keys: Vec<&String> = rows.iter().map(|row| &row.key).collect();
+            keys.sort_unstable();
+            *bounds = (1..PARTS).filter_map(|part| keys.get(part * keys.len() / PARTS)).copied().cloned().collect();
+            bounds.dedup();
+        }
+        bounds.clone()
+    }
+
+    /// Takes everything that arrived into the ledger; others can write in between. Gives how many transactions were read
+    /// or written. `site` owns what nobody else owns; see [`ledger::take`] for `limits`.
+    pub async fn take_in(&self, store: &Store, site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
+        let mut n_touched = 0;
+        loop {
+            let sql = "SELECT id, part, n FROM payment_arrivals ORDER BY part, id";
+            let waiting: Vec<(i64, i64, i64)> = sqlx::query_as(sql).fetch_all(store.reader()).await.doing(DOING)?;
+            if waiting.is_empty() {
+                // The next ones may have other keys.
+                self.bounds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                return Ok(n_touched);
+            }
+            for load in loads(&waiting) {
+                n_touched += take_load(store, &load, site, limits).await?;
+            }
+        }
+    }
+}
+
+/// Cuts what waits (id, part, rows), in its order, into what is read at once: whole parts, unless one is too large.
+fn loads(waiting: &[(i64, i64, i64)]) -> Vec<Vec<i64>> {
+    let (mut loads, mut load, mut n_rows, mut last) = (Vec::new(), Vec::new(), 0, None);
+    for (id, part, n) in waiting {
+        let is_enough = last != Some(part) && n_rows >= SLICE as i64;
+        if !load.is_empty() && (is_enough || n_rows + n > LOAD as i64) {
+            loads.push(std::mem::take(&mut load));
+            n_rows = 0;
+        }
+        load.push(*id);
+        n_rows += n;
+        last = Some(part);
+    }
+    loads.extend(Some(load).filter(|load| !load.is_empty()));
+    loads
+}
+
+/// Takes texts into the ledger, by key, in transactions of about [`SLICE`] rows; with the last of them they go.
+async fn take_load(store: &Store, ids: &[i64], site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
+    let sql = format!(
+        "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {}) ORDER BY id",
+        store.dialect().rows(1)
+    );
+    let sql = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(ids));
+    let contents: Vec<String> = sql.fetch_all(store.reader()).await.doing(DOING)?;
+    let mut rows: Vec<PaymentRow> = Vec::new();
+    for content in contents {
+        rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
+    }
+    // Stable: of one key they stay in the order of arrival.
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut n_touched = 0;
+    loop {
+        let mut end = rows.len().min(SLICE);
+        while end < rows.len() && rows[end].key == rows[end - 1].key {
+            end += 1;
+        }
+        let rest = rows.split_off(end);
+        let mut tx = store.begin().await?;
+        n_touched += ledger::take(&mut tx, rows, site, limits).await?;
+        if rest.is_empty() {
+            let sql = format!(
+                "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
+                tx.dialect().rows(1)
+            );
+            sqlx::query(AssertSqlSafe(sql)).bind(json_column(ids)).execute(&mut *tx).await.doing(DOING)?;
+            tx.commit().await?;
+            return Ok(n_touched);
+        }
+        tx.commit().await?;
+        rows = rest;
+    }
+}
+
+fn written(row: &PaymentRow) -> Row<&str> {
+    let PaymentRow { side, key, record } = row;
+    let Record { agency, dossier, amount, status, at_us, refund_of, procedure, channel } = record;
+    let is_gateway = *side == Side::Gateway;
+    let (status, channel) = (status.as_str(), channel.as_str());
+    (key, is_gateway, status, *amount, *at_us, agency, dossier, refund_of, procedure, channel)
+}
+
+fn read(row: Row<String>) -> Option<PaymentRow> {
+    let (key, is_gateway, status, amount, at_us, agency, dossier, refund_of, procedure, channel) = row;
+    let side = if is_gateway { Side::Gateway } else { Side::Portal };
+    // Only `Status::as_str` is ever written.
+    let (status, channel) = (Status::parse(&status)?, Channel::parse(&channel));
+    Some(PaymentRow {
+        side,
+        key,
+        record: Record { agency, dossier, amount, status, at_us, refund_of, procedure, channel },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_whole_and_small_ones_together() {
+        let waiting = [(1, 0, 4_000), (7, 0, 4_000), (2, 1, 4_000), (3, 1, 9_000), (4, 2, 1), (5, 3, 1)];
+        assert_eq!(loads(&waiting), [vec![1, 7, 2, 3], vec![4, 5]]);
+        let large = [(1, 0, 150_000), (2, 0, 50_000), (3, 0, 1)];
+        assert_eq!(loads(&large), [vec![1, 2], vec![3]]);
+        assert_eq!(loads(&[]), Vec::<Vec<i64>>::new());
+    }
+}
