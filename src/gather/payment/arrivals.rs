@@ -91,8 +91,13 @@ impl Arrivals {
                 self.bounds.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 return Ok(n_touched);
             }
-            for load in loads(&waiting) {
-                n_touched += take_load(store, &load, site, limits).await?;
+            // The next one is read while the one before it is taken in.
+            let mut loads = loads(&waiting).into_iter();
+            let mut next = loads.next().map(|ids| Load::read(store, ids));
+            while let Some(load) = next.take() {
+                let load = load.await?;
+                next = loads.next().map(|ids| Load::read(store, ids));
+                n_touched += load.take_in(store, site, limits).await?;
             }
         }
     }
@@ -115,40 +120,60 @@ fn loads(waiting: &[(i64, i64, i64)]) -> Vec<Vec<i64>> {
     loads
 }
 
-/// Takes texts into the ledger, by key, in transactions of about [`SLICE`] rows; with the last of them they go.
-async fn take_load(store: &Store, ids: &[i64], site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
-    let sql = format!(
-        "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {}) ORDER BY id",
-        store.dialect().rows(1)
-    );
-    let sql = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(ids));
-    let contents: Vec<String> = sql.fetch_all(store.reader()).await.doing(DOING)?;
-    let mut rows: Vec<PaymentRow> = Vec::new();
-    for content in contents {
-        rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
+/// Rows that are taken in together.
+struct Load {
+    /// The texts that hold them.
+    ids: Vec<i64>,
+    /// By key, those of one key in the order of arrival.
+    rows: Vec<PaymentRow>,
+}
+
+impl Load {
+    /// Begins to read at once, beside what else is done. Dropped, it is read in vain.
+    fn read(store: &Store, ids: Vec<i64>) -> impl Future<Output = Result<Load, StoreError>> {
+        let sql = format!(
+            "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {}) ORDER BY id",
+            store.dialect().rows(1)
+        );
+        let store = store.clone();
+        let reading = tokio::spawn(async move {
+            let sql = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(&ids));
+            let contents: Vec<String> = sql.fetch_all(store.reader()).await.doing(DOING)?;
+            let mut rows: Vec<PaymentRow> = Vec::new();
+            for content in contents {
+                rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
+            }
+            // Stable: of one key they stay in the order of arrival.
+            rows.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(Load { ids, rows })
+        });
+        async move { reading.await.map_err(|_| sqlx::Error::WorkerCrashed).doing(DOING)? }
     }
-    // Stable: of one key they stay in the order of arrival.
-    rows.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut n_touched = 0;
-    loop {
-        let mut end = rows.len().min(SLICE);
-        while end < rows.len() && rows[end].key == rows[end - 1].key {
-            end += 1;
-        }
-        let rest = rows.split_off(end);
-        let mut tx = store.begin().await?;
-        n_touched += ledger::take(&mut tx, rows, site, limits).await?;
-        if rest.is_empty() {
-            let sql = format!(
-                "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
-                tx.dialect().rows(1)
-            );
-            sqlx::query(AssertSqlSafe(sql)).bind(json_column(ids)).execute(&mut *tx).await.doing(DOING)?;
+
+    /// Takes the rows into the ledger, in transactions of about [`SLICE`] rows; with the last of them their texts go.
+    async fn take_in(self, store: &Store, site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
+        let Load { ids, mut rows } = self;
+        let mut n_touched = 0;
+        loop {
+            let mut end = rows.len().min(SLICE);
+            while end < rows.len() && rows[end].key == rows[end - 1].key {
+                end += 1;
+            }
+            let rest = rows.split_off(end);
+            let mut tx = store.begin().await?;
+            n_touched += ledger::take(&mut tx, rows, site, limits).await?;
+            if rest.is_empty() {
+                let sql = format!(
+                    "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
+                    tx.dialect().rows(1)
+                );
+                sqlx::query(AssertSqlSafe(sql)).bind(json_column(&ids)).execute(&mut *tx).await.doing(DOING)?;
+                tx.commit().await?;
+                return Ok(n_touched);
+            }
             tx.commit().await?;
-            return Ok(n_touched);
+            rows = rest;
         }
-        tx.commit().await?;
-        rows = rest;
     }
 }
 
