@@ -4,6 +4,7 @@ use super::life;
 use super::rows::Entry;
 use super::silence::{self, Silence};
 use super::stage::{Change, Incidents};
+use crate::alert::LabelSet;
 use crate::matcher::Matcher;
 use crate::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
@@ -117,8 +118,8 @@ impl Incidents {
 /// What all alerts that fire in an incident have in common: what they are grouped by, or else every label.
 fn common(incident: &life::Incident, group_by: &[String]) -> Vec<Matcher> {
     let mut firing = incident.firing().into_iter().map(|member| &member.alert.labels);
-    let mut labels: BTreeMap<String, String> = firing.next().map(|labels| (**labels).clone()).unwrap_or_default();
-    firing.for_each(|others| labels.retain(|name, value| others.get(name) == Some(value)));
+    let mut labels: BTreeMap<String, String> = firing.next().map(LabelSet::to_map).unwrap_or_default();
+    firing.for_each(|others| labels.retain(|name, value| others.get(name) == Some(value.as_str())));
     let is_grouped = group_by.iter().any(|name| labels.contains_key(name));
     labels.retain(|name, _| !is_grouped || group_by.contains(name));
     labels.iter().filter_map(|(name, value)| Matcher::new(name, value, false, false).ok()).collect()

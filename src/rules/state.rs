@@ -28,7 +28,7 @@ impl Ruler {
             match read(&row).doing(DOING)? {
                 // Its end was handed on when it was written; earlier versions kept such rows for a quarter of an hour.
                 Some((labels, alert)) if alert.state == State::Resolved => self.gone.push((rule, labels)),
-                Some((labels, alert)) => drop(restored.entry(rule).or_default().insert(labels, alert)),
+                Some((labels, alert)) => drop(restored.entry(rule).or_default().insert(labels, Box::new(alert))),
                 None => tracing::warn!(rule, "a stored alert state is damaged and left out"),
             }
         }
@@ -65,7 +65,7 @@ impl Ruler {
 }
 
 /// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
-pub struct Changes(Vec<(String, LabelSet, Option<Active>)>);
+pub struct Changes(Vec<(String, LabelSet, Option<Box<Active>>)>);
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
@@ -76,7 +76,7 @@ impl Changes {
         // One statement may name a row once; what is gone may have come back.
         let mut rows: BTreeMap<(&str, String), (&LabelSet, Option<&Active>)> = BTreeMap::new();
         for (rule, labels, alert) in &self.0 {
-            rows.insert((rule, labels.fingerprint()), (labels, alert.as_ref()));
+            rows.insert((rule, labels.fingerprint()), (labels, alert.as_deref()));
         }
         let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
         let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
@@ -235,7 +235,7 @@ mod tests {
         }
         let outcome = ruler.evaluate(0, &memory, at(30));
         assert_eq!(shown(&outcome), [("dvc", false)]);
-        assert_eq!(outcome.alerts[0].annotations["summary"], "dvc 0");
+        assert_eq!(outcome.alerts[0].annotations["summary"], *"dvc 0");
         assert_eq!(outcome.alerts[0].starts_at, at(30));
         assert_eq!(*outcome.alerts[0].generator_url, *"http://ioc/api/v1/query?query=down+*+1+%3D%3D+0");
         // `down`, ALERTS and ALERTS_FOR_STATE.
@@ -322,7 +322,7 @@ mod tests {
         for tick in 0..9 {
             let outcome = ruler.evaluate(0, &memory, at(tick * 15));
             let is_resolved = |alert: &crate::alert::Alert| alert.ends_at.is_some();
-            let summary = |alert: &crate::alert::Alert| alert.annotations["summary"].clone();
+            let summary = |alert: &crate::alert::Alert| alert.annotations["summary"].to_owned();
             told.extend(outcome.alerts.iter().map(|alert| (tick * 15, summary(alert), is_resolved(alert))));
             if tick == 4 {
                 // Whoever looks between sees it as it is.
@@ -342,7 +342,7 @@ mod tests {
             Err(QueryError::Execution("away".to_owned()))
         }
 
-        fn record(&self, owner: &str, _: Vec<(Labels, f64)>, _: Timestamp) {
+        fn record(&self, owner: &str, _: &mut [(Labels, f64)], _: Timestamp) {
             panic!("{owner} recorded what it does not know");
         }
     }
