@@ -9,6 +9,7 @@ use crate::matcher::Matcher;
 use crate::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Characters of a comment or reason that are kept.
 pub const TEXT: usize = 2_000;
@@ -65,8 +66,9 @@ impl Incidents {
             }
             Deed::Acknowledge => {
                 let before = open.incident.clone();
-                let event = settings
-                    .with_rules(&before, None, now, |rules| life::acknowledge(&mut open.incident, person, now, rules));
+                let event = settings.with_rules(&before, None, now, |rules| {
+                    life::acknowledge(Arc::make_mut(&mut open.incident), person, now, rules)
+                });
                 self.measure_answer(&before, now);
                 (Done::Acknowledged(open.incident.escalation.held_until), vec![event])
             }
@@ -99,7 +101,9 @@ impl Incidents {
                 change.writes.lines(&mut open, [entry]);
                 (Done::Silenced(until), Vec::new())
             }
-            Deed::Resolve(text) => (Done::Resolved, vec![life::dismiss(&mut open.incident, person, &cut(text), now)]),
+            Deed::Resolve(text) => {
+                (Done::Resolved, vec![life::dismiss(Arc::make_mut(&mut open.incident), person, &cut(text), now)])
+            }
         };
         self.advance(&settings, open, &[], events, now, &mut change).await?;
         self.commit(change, now).await?;

@@ -4,7 +4,7 @@
 use super::alerting::{Active, Alerts, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::LabelSet;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows, rows_at_once};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, json_rows, micros};
 use jiff::Timestamp;
 use sqlx::Row as _;
 use std::collections::{BTreeMap, HashMap};
@@ -80,55 +80,57 @@ impl Changes {
         }
         let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
         let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
-        for rows in gone.chunks(rows_at_once(2)) {
-            let sql = format!(
-                "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})",
-                placeholder_rows(rows.len(), 2)
-            );
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-            for (rule, fingerprint) in rows {
-                query = query.bind(*rule).bind(fingerprint);
-            }
+        let sql = format!(
+            "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (SELECT value ->> 0, value ->> 1 FROM {})",
+            tx.dialect().rows(1)
+        );
+        for rows in gone.chunks(ROWS) {
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(json_rows(rows));
             query.execute(&mut **tx).await.doing("deleting states of alerts")?;
         }
         let kept = rows.iter().filter_map(|(key, (labels, alert))| Some((key, *labels, (*alert)?)));
-        for rows in kept.collect::<Vec<_>>().chunks(rows_at_once(COLUMNS)) {
-            write(tx, rows).await?;
-        }
-        Ok(())
+        write(tx, &kept.collect::<Vec<_>>()).await
     }
 }
 
-/// Of a state in the table.
-const COLUMNS: usize = 10;
+/// Rows that go over as one parameter, see [`Dialect`](crate::store::Dialect): bounds its length.
+const ROWS: usize = 500;
 
 /// A state to be written: rule and fingerprint, labels, the state.
 type Row<'a> = (&'a (&'a str, String), &'a LabelSet, &'a Active);
 
 async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    // The condition tells SQLite that ON belongs to no join.
     let sql = format!(
         "INSERT INTO rule_alerts (rule, fingerprint, state, labels, annotations, value, active_us, fired_us, \
-         resolved_us, keep_us) VALUES {} \
+         resolved_us, keep_us) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+         CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), \
+         CAST(value ->> 9 AS BIGINT) FROM {} WHERE TRUE \
          ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
          value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
          resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-        placeholder_rows(rows.len(), COLUMNS)
+        tx.dialect().rows(1)
     );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-    for ((rule, fingerprint), labels, alert) in rows {
-        query = query
-            .bind(*rule)
-            .bind(fingerprint)
-            .bind(alert.state.as_str())
-            .bind(json(labels))
-            .bind(json(&alert.annotations))
-            .bind(alert.value.to_string())
-            .bind(micros(alert.active_at))
-            .bind(alert.fired_at.map(micros))
-            .bind(alert.resolved_at.map(micros))
-            .bind(alert.keep_firing_since.map(micros));
+    for chunk in rows.chunks(ROWS) {
+        let rows = chunk.iter().map(|((rule, fingerprint), labels, alert)| {
+            (
+                *rule,
+                fingerprint,
+                alert.state.as_str(),
+                json(labels),
+                json(&alert.annotations),
+                // A text: JSON has no NaN.
+                alert.value.to_string(),
+                micros(alert.active_at),
+                alert.fired_at.map(micros),
+                alert.resolved_at.map(micros),
+                alert.keep_firing_since.map(micros),
+            )
+        });
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(json_rows(rows));
+        query.execute(&mut **tx).await.doing("writing the states of alerts")?;
     }
-    query.execute(&mut **tx).await.doing("writing the states of alerts")?;
     Ok(())
 }
 
