@@ -7,7 +7,7 @@
 use super::csv::Place as FilePlace;
 use super::footer::Check;
 use super::positions::{self, FileState, Position};
-use super::reader::{Batch, Delimited, Dialect, Digested, Opened, digest, hex};
+use super::reader::{Batch, Delimited, Dialect, Digested, Opened, Reader, digest, hex};
 use super::rejected::{Keeper, RejectedRow};
 use super::sheet::Sheet;
 use super::transcode;
@@ -145,7 +145,7 @@ impl Directory {
             Form::Delimited { .. } => None,
         };
         let keeper = Keeper::new(&place.data_dir, self.id(), &seen.name.to_string_lossy(), &position.hash);
-        let mut reader = match self.open(&path, digested, position.place, file.settled, gatherer).await? {
+        let reader = match self.open(&path, digested, position.place, file.settled, gatherer).await? {
             Opened::Reader(reader) => reader,
             Opened::Unfinished => return Ok(false),
             Opened::Refused(row) => {
@@ -161,26 +161,30 @@ impl Directory {
                 return Ok(true);
             }
         };
-        loop {
+        let read = |mut reader: Reader| {
             let parser = Arc::clone(gatherer);
-            let (returned, batch) = blocking(&path, move || {
+            blocking(&path, move || {
                 let batch = reader.batch(&*parser, now)?;
                 Ok((reader, batch))
             })
-            .await?;
-            reader = returned;
+        };
+        let (mut reader, mut batch) = read(reader).await?;
+        loop {
             let finished = batch.finished;
             position.place = batch.place;
             if finished {
                 position.state = FileState::Done;
             }
-            self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled).await?;
+            let committed = self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled);
             if finished {
+                committed.await?;
                 let (feed, file) = (self.id(), seen.name.to_string_lossy());
                 let (accepted, rejected) = (position.accepted, position.rejected);
                 tracing::info!(feed, %file, accepted, rejected, "read a file");
                 return Ok(true);
             }
+            // What follows is parsed while this is written.
+            (_, (reader, batch)) = tokio::try_join!(committed, read(reader))?;
         }
     }
 

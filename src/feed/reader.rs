@@ -16,7 +16,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Rows in a batch; with the bytes below it bounds memory and the length of a transaction.
-pub const BATCH_ROWS: usize = 2_000;
+pub const BATCH_ROWS: usize = 5_000;
 pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Lines among which the header is looked for.

@@ -63,7 +63,7 @@ impl Lease {
     /// `None` with SQLite, where only one daemon runs. `name` says which daemon it is.
     pub async fn open(store: &Store, name: &str) -> Result<Option<Lease>, StoreError> {
         let Some(server) = &store.server else { return Ok(None) };
-        let pool = super::connect(&server.url, &server.shown, Some(&server.mark), 1).await?;
+        let pool = super::connect(&server.url, &server.shown, &server.setup(), 1).await?;
         Ok(Some(Lease { pool, holder: server.mark.clone(), name: name.to_string() }))
     }
 

@@ -61,8 +61,14 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (71, "messages of the outbox", include_str!("migrations/0071_outbox_messages.sql")),
 ];
 
-/// Connections that read beside the one that writes.
+/// Connections that read beside the one that writes; with PostgreSQL those that write too.
 const CONNECTIONS: u32 = 8;
+/// FULL: what was committed survives a power cut, which the outbox promises.
+const SQLITE: &str =
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON";
+/// Of the one connection that writes: its pages (KiB) stay in memory from one transaction to the next, and the write-ahead
+/// log is folded back (pages) not after every large one. A ledger of a million payments is written all over.
+const SQLITE_WRITER: &str = "PRAGMA cache_size=-49152; PRAGMA wal_autocheckpoint=8000";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -102,6 +108,8 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    /// With SQLite one connection; with PostgreSQL the others.
+    writers: AnyPool,
     /// SQLite has one writer; taking turns here is fairer and faster than its busy handler.
     writer: Arc<tokio::sync::Mutex<()>>,
     /// `None` with SQLite.
@@ -120,25 +128,35 @@ struct Server {
     mark: String,
 }
 
+impl Server {
+    /// What each of its connections begins with.
+    fn setup(&self) -> String {
+        // The mark is hexadecimal, see `mark`.
+        format!("SET application_name = '{}'", self.mark)
+    }
+}
+
 impl Store {
     /// Opens (and for SQLite creates) the database and brings its schema up to date.
     pub async fn open(state: &State, data_dir: &Path) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
-        let (pool, server) = match state {
+        let (pool, writers, server) = match state {
             State::Sqlite => {
                 std::fs::create_dir_all(data_dir).map_err(|error| StoreError::DataDir(data_dir.into(), error))?;
                 let file = data_dir.join("state.db");
-                (connect(&sqlite_url(&file)?, &file.display().to_string(), None, CONNECTIONS).await?, None)
+                let (url, shown) = (sqlite_url(&file)?, file.display().to_string());
+                let writer = connect(&url, &shown, &format!("{SQLITE}; {SQLITE_WRITER}"), 1).await?;
+                (connect(&url, &shown, SQLITE, CONNECTIONS).await?, writer, None)
             }
             State::Postgres { url, password } => {
                 let full = with_password(url, password.as_ref()).map_err(|e| StoreError::Url(url.clone(), e))?;
                 let server = Server { url: full, shown: url.clone(), mark: mark()? };
-                let pool = connect(&server.url, &server.shown, Some(&server.mark), CONNECTIONS).await?;
-                (pool, Some(Arc::new(server)))
+                let pool = connect(&server.url, &server.shown, &server.setup(), CONNECTIONS).await?;
+                (pool.clone(), pool, Some(Arc::new(server)))
             }
         };
-        migrator().run(&pool).await.map_err(StoreError::Migrate)?;
-        Ok(Store { pool, writer: Arc::default(), server, epoch: None })
+        migrator().run(&writers).await.map_err(StoreError::Migrate)?;
+        Ok(Store { pool, writers, writer: Arc::default(), server, epoch: None })
     }
 
     /// The same database for the leader of a term (see [`lease`]): a transaction changes nothing once the term is over.
@@ -167,8 +185,8 @@ impl Store {
         const DOING: &str = "beginning a transaction";
         let turn = self.writer.clone().lock_owned().await;
         let begun = match self.server {
-            None => self.pool.begin_with("BEGIN IMMEDIATE").await,
-            Some(_) => self.pool.begin().await,
+            None => self.writers.begin_with("BEGIN IMMEDIATE").await,
+            Some(_) => self.writers.begin().await,
         };
         let mut transaction = begun.doing(DOING)?;
         if let Some(epoch) = self.epoch {
@@ -191,6 +209,7 @@ impl Store {
     /// Closes the connections after their work.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.writers.close().await;
     }
 }
 
@@ -225,15 +244,9 @@ impl DerefMut for Tx {
     }
 }
 
-/// Opens a pool. `mark` is for PostgreSQL; without it, it is SQLite.
-async fn connect(url: &str, shown: &str, mark: Option<&str>, connections: u32) -> Result<AnyPool, StoreError> {
-    let setup = match mark {
-        // The mark is hexadecimal, see `mark`.
-        Some(mark) => format!("SET application_name = '{mark}'"),
-        // FULL: what was committed survives a power cut, which the outbox promises.
-        None => "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON"
-            .to_string(),
-    };
+/// Opens a pool, each connection of which begins with `setup`.
+async fn connect(url: &str, shown: &str, setup: &str, connections: u32) -> Result<AnyPool, StoreError> {
+    let setup = setup.to_owned();
     AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))

@@ -32,7 +32,7 @@ impl Dialect {
     /// `CAST(value ->> 1 AS BIGINT)` the second one as a number.
     pub fn rows(self, n: usize) -> String {
         match self {
-            Dialect::Sqlite => format!("json_each(${n})"),
+            Dialect::Sqlite => format!("jsonb_each(${n})"),
             Dialect::Postgres => format!("json_array_elements(CAST(${n} AS JSON))"),
         }
     }

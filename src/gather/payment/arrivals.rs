@@ -16,8 +16,9 @@ use std::sync::{Mutex, PoisonError};
 const MANY: usize = 500;
 /// Parts by key. Each is taken in by itself, which bounds the memory.
 const PARTS: usize = 32;
-/// Rows taken in at once, and read at once if their parts have fewer.
-const SLICE: usize = 10_000;
+/// Rows taken in at once, and read at once if their parts have fewer: about a second's work. The index of dossiers is in no
+/// order of keys, so that most of its pages are written anew for each of them.
+const SLICE: usize = 60_000;
 /// Rows read at once at most.
 const LOAD: usize = 200_000;
 const DOING: &str = "taking in payments that arrived";
@@ -90,8 +91,13 @@ impl Arrivals {
                 self.bounds.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 return Ok(n_touched);
             }
-            for load in loads(&waiting) {
-                n_touched += take_load(store, &load, site, limits).await?;
+            // The next one is read while the one before it is taken in.
+            let mut loads = loads(&waiting).into_iter();
+            let mut next = loads.next().map(|ids| Load::read(store, ids));
+            while let Some(load) = next.take() {
+                let load = load.await?;
+                next = loads.next().map(|ids| Load::read(store, ids));
+                n_touched += load.take_in(store, site, limits).await?;
             }
         }
     }
@@ -114,40 +120,60 @@ fn loads(waiting: &[(i64, i64, i64)]) -> Vec<Vec<i64>> {
     loads
 }
 
-/// Takes texts into the ledger, by key, in transactions of about [`SLICE`] rows; with the last of them they go.
-async fn take_load(store: &Store, ids: &[i64], site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
-    let sql = format!(
-        "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {}) ORDER BY id",
-        store.dialect().rows(1)
-    );
-    let sql = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(ids));
-    let contents: Vec<String> = sql.fetch_all(store.reader()).await.doing(DOING)?;
-    let mut rows: Vec<PaymentRow> = Vec::new();
-    for content in contents {
-        rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
+/// Rows that are taken in together.
+struct Load {
+    /// The texts that hold them.
+    ids: Vec<i64>,
+    /// By key, those of one key in the order of arrival.
+    rows: Vec<PaymentRow>,
+}
+
+impl Load {
+    /// Begins to read at once, beside what else is done. Dropped, it is read in vain.
+    fn read(store: &Store, ids: Vec<i64>) -> impl Future<Output = Result<Load, StoreError>> {
+        let sql = format!(
+            "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {}) ORDER BY id",
+            store.dialect().rows(1)
+        );
+        let store = store.clone();
+        let reading = tokio::spawn(async move {
+            let sql = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(&ids));
+            let contents: Vec<String> = sql.fetch_all(store.reader()).await.doing(DOING)?;
+            let mut rows: Vec<PaymentRow> = Vec::new();
+            for content in contents {
+                rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
+            }
+            // Stable: of one key they stay in the order of arrival.
+            rows.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(Load { ids, rows })
+        });
+        async move { reading.await.map_err(|_| sqlx::Error::WorkerCrashed).doing(DOING)? }
     }
-    // Stable: of one key they stay in the order of arrival.
-    rows.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut n_touched = 0;
-    loop {
-        let mut end = rows.len().min(SLICE);
-        while end < rows.len() && rows[end].key == rows[end - 1].key {
-            end += 1;
-        }
-        let rest = rows.split_off(end);
-        let mut tx = store.begin().await?;
-        n_touched += ledger::take(&mut tx, rows, site, limits).await?;
-        if rest.is_empty() {
-            let sql = format!(
-                "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
-                tx.dialect().rows(1)
-            );
-            sqlx::query(AssertSqlSafe(sql)).bind(json_column(ids)).execute(&mut *tx).await.doing(DOING)?;
+
+    /// Takes the rows into the ledger, in transactions of about [`SLICE`] rows; with the last of them their texts go.
+    async fn take_in(self, store: &Store, site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
+        let Load { ids, mut rows } = self;
+        let mut n_touched = 0;
+        loop {
+            let mut end = rows.len().min(SLICE);
+            while end < rows.len() && rows[end].key == rows[end - 1].key {
+                end += 1;
+            }
+            let rest = rows.split_off(end);
+            let mut tx = store.begin().await?;
+            n_touched += ledger::take(&mut tx, rows, site, limits).await?;
+            if rest.is_empty() {
+                let sql = format!(
+                    "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
+                    tx.dialect().rows(1)
+                );
+                sqlx::query(AssertSqlSafe(sql)).bind(json_column(&ids)).execute(&mut *tx).await.doing(DOING)?;
+                tx.commit().await?;
+                return Ok(n_touched);
+            }
             tx.commit().await?;
-            return Ok(n_touched);
+            rows = rest;
         }
-        tx.commit().await?;
-        rows = rest;
     }
 }
 
@@ -177,7 +203,7 @@ mod tests {
 
     #[test]
     fn parts_are_read_whole_and_small_ones_together() {
-        let waiting = [(1, 0, 4_000), (7, 0, 4_000), (2, 1, 4_000), (3, 1, 9_000), (4, 2, 1), (5, 3, 1)];
+        let waiting = [(1, 0, 30_000), (7, 0, 25_000), (2, 1, 5_000), (3, 1, 70_000), (4, 2, 1), (5, 3, 1)];
         assert_eq!(loads(&waiting), [vec![1, 7, 2, 3], vec![4, 5]]);
         let large = [(1, 0, 150_000), (2, 0, 50_000), (3, 0, 1)];
         assert_eq!(loads(&large), [vec![1, 2], vec![3]]);

@@ -65,68 +65,73 @@ pub(super) async fn take(
     site: &str,
     limits: Option<&Limits<'_>>,
 ) -> Result<u64, StoreError> {
-    let keys: BTreeSet<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-    let keys: Vec<String> = keys.into_iter().map(str::to_string).collect();
-    // By key, so that the database walks its index once.
-    let mut known: BTreeMap<String, Transaction> = BTreeMap::new();
-    for transaction in read(tx, "txn_ref", &keys).await? {
-        known.insert(transaction.key.clone(), transaction);
-    }
+    let mut rows = rows;
+    // By key, so that the database walks its index once; of one key they stay in their order.
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+    keys.dedup();
+    let known = read(tx, "txn_ref", &keys).await?;
     let n_read = known.len();
-    let old: HashSet<String> = if limits.is_some() { known.keys().cloned().collect() } else { HashSet::new() };
-    let mut changed: BTreeSet<String> = BTreeSet::new();
+    let mut known: HashMap<String, Transaction> =
+        known.into_iter().map(|transaction| (transaction.key.clone(), transaction)).collect();
+    let mut changed: Vec<Changed> = Vec::with_capacity(keys.len());
     let mut counts: BTreeMap<(String, Side, Status), i64> = BTreeMap::new();
     let mut left: BTreeSet<String> = BTreeSet::new();
     let mut given_back: BTreeSet<String> = BTreeSet::new();
-    for PaymentRow { side, key, record } in rows {
-        let transaction = known.entry(key).or_insert_with_key(|key| Transaction::new(key.clone()));
-        let old = transaction.side(side);
-        if old.is_some_and(|old| !record.supersedes(old)) {
-            continue;
+    let mut rows = rows.into_iter().peekable();
+    while let Some(first) = rows.next() {
+        let found = known.remove(&first.key);
+        let (is_new, mut is_changed) = (found.is_none(), false);
+        let mut transaction = found.unwrap_or_else(|| Transaction::new(first.key.clone()));
+        let mut next = Some(first);
+        while let Some(PaymentRow { side, record, .. }) = next {
+            next = rows.next_if(|row| row.key == transaction.key);
+            let old = transaction.side(side);
+            if old.is_some_and(|old| !record.supersedes(old)) {
+                continue;
+            }
+            if old.is_none_or(|old| old.status != record.status) {
+                let agency = if record.agency.is_empty() { site } else { &record.agency };
+                *counts.entry((agency.to_string(), side, record.status)).or_default() += 1;
+            }
+            // What it no longer gives back must be judged again too.
+            given_back.extend(old.map(|old| &old.refund_of).filter(|of| !of.is_empty()).cloned());
+            given_back.extend(Some(&record.refund_of).filter(|of| !of.is_empty()).cloned());
+            let before = transaction.dossier().to_string();
+            *transaction.side_mut(side) = Some(record);
+            if before != transaction.dossier() && !before.is_empty() {
+                left.insert(before);
+            }
+            transaction.due_us = Some(AT_ONCE);
+            is_changed = true;
         }
-        if old.is_none_or(|old| old.status != record.status) {
-            let agency = if record.agency.is_empty() { site } else { &record.agency };
-            *counts.entry((agency.to_string(), side, record.status)).or_default() += 1;
+        if is_changed {
+            changed.push(Changed { transaction, is_new });
         }
-        // What it no longer gives back must be judged again too.
-        given_back.extend(old.map(|old| old.refund_of.clone()));
-        given_back.insert(record.refund_of.clone());
-        let before = transaction.dossier().to_string();
-        *transaction.side_mut(side) = Some(record);
-        if before != transaction.dossier() {
-            left.insert(before);
-        }
-        transaction.due_us = Some(AT_ONCE);
-        changed.insert(transaction.key.clone());
     }
     if let Some(limits) = limits {
-        let new: Vec<&Transaction> =
-            changed.iter().filter(|key| !old.contains(*key)).filter_map(|key| known.get(key)).collect();
-        for key in in_order(tx, &new, &known, limits).await? {
-            known.entry(key).and_modify(|transaction| transaction.due_us = None);
+        for index in in_order(tx, &changed, limits).await? {
+            changed[index].transaction.due_us = None;
         }
     }
-    let transactions: Vec<&Transaction> = changed.iter().filter_map(|key| known.get(key)).collect();
-    let n_written = transactions.len();
-    write(tx, &transactions).await?;
+    write(tx, &changed).await?;
     for ((agency, side, status), count) in counts {
         count_records(tx, &agency, side, status, count).await?;
     }
-    for set in [&mut left, &mut given_back] {
-        set.remove("");
-    }
     let n_marked = wake(tx, "txn_ref", &given_back).await? + wake_one_of_each(tx, &left).await?;
-    Ok((n_read + n_written) as u64 + n_marked)
+    Ok((n_read + changed.len()) as u64 + n_marked)
+}
+
+/// A transaction that rows have changed.
+struct Changed {
+    transaction: Transaction,
+    /// The ledger has not had it.
+    is_new: bool,
 }
 
 /// Of transactions new to the ledger those that are matched whatever the time: both sides agree, and nothing else is known
 /// of their dossier or gives them back. What comes later and would change that marks them as due.
-async fn in_order(
-    tx: &mut Tx,
-    new: &[&Transaction],
-    known: &BTreeMap<String, Transaction>,
-    limits: &Limits<'_>,
-) -> Result<Vec<String>, StoreError> {
+async fn in_order(tx: &mut Tx, changed: &[Changed], limits: &Limits<'_>) -> Result<Vec<usize>, StoreError> {
     const DOING: &str = "looking for the other payments of dossiers";
     for column in ["portal_refund_of", "gateway_refund_of"] {
         let sql = format!("SELECT 1 FROM payment_transactions WHERE {column} <> '' LIMIT 1");
@@ -134,18 +139,23 @@ async fn in_order(
             return Ok(Vec::new());
         }
     }
-    let mut of_dossier: HashMap<&str, u32> = HashMap::new();
-    for transaction in known.values() {
+    let mut of_dossier: HashMap<&str, u32> = HashMap::with_capacity(changed.len());
+    for Changed { transaction, .. } in changed {
         *of_dossier.entry(transaction.dossier()).or_default() += 1;
     }
-    let agrees = |transaction: &&&Transaction| {
+    let agrees = |Changed { transaction, is_new }: &Changed| {
         let (Some(portal), Some(gateway)) = (&transaction.portal, &transaction.gateway) else { return false };
         let is_alone = of_dossier.get(transaction.dossier()) == Some(&1) || transaction.dossier().is_empty();
         let gives_back = !portal.refund_of.is_empty() || !gateway.refund_of.is_empty();
         let standing = compare(Some(portal.fact()), Some(gateway.fact()), Back::default(), limits);
-        is_alone && !gives_back && standing == Standing::Matched
+        *is_new && is_alone && !gives_back && standing == Standing::Matched
     };
-    let agreeing: Vec<&&Transaction> = new.iter().filter(agrees).collect();
+    let mut agreeing: Vec<(usize, &str)> = changed
+        .iter()
+        .enumerate()
+        .filter(|(_, changed)| agrees(changed))
+        .map(|(index, changed)| (index, changed.transaction.dossier()))
+        .collect();
     let mut elsewhere: HashSet<String> = HashSet::new();
     for chunk in agreeing.chunks(KEYS) {
         let sql = format!(
@@ -153,12 +163,12 @@ async fn in_order(
             tx.dialect().all("dossier"),
             tx.dialect().rows(1)
         );
-        let dossiers = json_column(chunk.iter().map(|transaction| transaction.dossier()));
+        let dossiers = json_column(chunk.iter().map(|(_, dossier)| dossier));
         let found = sqlx::query_scalar(AssertSqlSafe(sql)).bind(dossiers).fetch_one(&mut **tx).await.doing(DOING)?;
         elsewhere.extend(decode_rows::<[String; 1]>(found).doing(DOING)?.into_iter().flatten());
     }
-    let in_order = agreeing.into_iter().filter(|transaction| !elsewhere.contains(transaction.dossier()));
-    Ok(in_order.map(|transaction| transaction.key.clone()).collect())
+    agreeing.retain(|(_, dossier)| !elsewhere.contains(*dossier));
+    Ok(agreeing.into_iter().map(|(index, _)| index).collect())
 }
 
 /// Marks as due the transactions whose `column` (a name of ours) is one of `keys`; gives how many.
@@ -193,7 +203,7 @@ async fn wake_one_of_each(tx: &mut Tx, dossiers: &BTreeSet<String>) -> Result<u6
 }
 
 /// The transactions whose `column` (a name of ours) is one of `keys`.
-pub(super) async fn read(tx: &mut Tx, column: &str, keys: &[String]) -> Result<Vec<Transaction>, StoreError> {
+pub(super) async fn read(tx: &mut Tx, column: &str, keys: &[impl AsRef<str>]) -> Result<Vec<Transaction>, StoreError> {
     read_some(tx, column, keys, None).await
 }
 
@@ -201,7 +211,7 @@ pub(super) async fn read(tx: &mut Tx, column: &str, keys: &[String]) -> Result<V
 pub(super) async fn read_some(
     tx: &mut Tx,
     column: &str,
-    keys: &[String],
+    keys: &[impl AsRef<str>],
     limit: Option<usize>,
 ) -> Result<Vec<Transaction>, StoreError> {
     const DOING: &str = "reading payments";
@@ -218,7 +228,7 @@ pub(super) async fn read_some(
             dialect.all(&columns),
             dialect.rows(1)
         );
-        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(chunk));
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(chunk.iter().map(AsRef::as_ref)));
         let found: Option<String> = query.fetch_one(&mut **tx).await.doing(DOING)?;
         let found: Vec<(String, Option<i64>, SideRow, SideRow)> = decode_rows(found).doing(DOING)?;
         transactions.extend(found.into_iter().map(|(key, due_us, portal, gateway)| Transaction {
@@ -275,7 +285,7 @@ impl Serialize for Written<'_> {
 }
 
 /// Each key at most once, as PostgreSQL wants it.
-async fn write(tx: &mut Tx, transactions: &[&Transaction]) -> Result<(), StoreError> {
+async fn write(tx: &mut Tx, changed: &[Changed]) -> Result<(), StoreError> {
     let sides = [Side::Portal, Side::Gateway].map(side_columns).concat();
     let columns: Vec<&str> =
         ["txn_ref", "dossier", "due_us"].into_iter().chain(sides.iter().map(String::as_str)).collect();
@@ -293,8 +303,8 @@ async fn write(tx: &mut Tx, transactions: &[&Transaction]) -> Result<(), StoreEr
         tx.dialect().rows(1),
         updates.collect::<Vec<_>>().join(", "),
     );
-    for chunk in transactions.chunks(KEYS) {
-        let rows = json_rows(chunk.iter().map(|transaction| Written(transaction)));
+    for chunk in changed.chunks(KEYS) {
+        let rows = json_rows(chunk.iter().map(|changed| Written(&changed.transaction)));
         sqlx::query(AssertSqlSafe(sql.clone())).bind(rows).execute(&mut **tx).await.doing("writing payments")?;
     }
     Ok(())

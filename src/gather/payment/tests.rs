@@ -318,7 +318,7 @@ async fn outcome(
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("fees.csv");
     std::fs::write(&file, "procedure,fee\np,100\n").unwrap();
-    let fees = if has_fees { fees::tests::read(&file) } else { fees::Fees::default() };
+    let fees = if has_fees { fees::tests::read(&file) } else { Fees::default() };
     let zone = TimeZone::UTC;
     let arrivals = Arrivals::default();
     let (grace, match_window) = (Duration::from_secs(600), Duration::from_secs(900));
