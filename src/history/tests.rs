@@ -343,3 +343,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_too_old_makes_room_before_a_trimming_and_what_does_not_change_needs_none() {
+    let retention = Retention::new(&config(), &[]);
+    let mut store = Store::new(1 << 30);
+    let clock = store.add_clock();
+    let mut series = |name: &str| {
+        let id = store.find_or_add(clock, &labels(&[("__name__", name)]), &retention).unwrap();
+        (id, store.bytes())
+    };
+    let ((steady, _), (turning, empty)) = (series("steady"), series("turning"));
+    let runs = |store: &Store, name: &str| -> Vec<Run> {
+        store.series().find(|series| series.labels.name() == name).unwrap().runs.to_vec()
+    };
+    for second in 0..1_000 {
+        let tick = store.tick(clock, second * 15_000).unwrap();
+        store.push(steady, tick, 1.0);
+        store.push(turning, tick, second as f64);
+        // The window, the margin of two ticks, and a quarter for the next.
+        let kept = runs(&store, "turning");
+        assert!(kept.len() <= (20 + 2) * 5 / 4 + 4, "{}", kept.len());
+        let wanted = kept.len().min(22);
+        let newest: Vec<u32> = kept.iter().rev().take(wanted).map(|run| run.from).collect();
+        assert_eq!(newest, (0..wanted as u32).map(|back| tick - back).collect::<Vec<_>>());
+    }
+    assert_eq!(runs(&store, "steady"), [Run { from: 0, value: 1.0 }]);
+    // Ticks apart.
+    assert!(store.bytes() - empty < 1_000 * 8 * 2 + 1_000, "{}", store.bytes() - empty);
+    // A turn, and once it is past the window one value again.
+    let tick = store.tick(clock, 15_000_000).unwrap();
+    store.push(steady, tick, 2.0);
+    assert_eq!(runs(&store, "steady").len(), 2);
+    store.tick(clock, 16_000_000).unwrap();
+    store.trim();
+    let left = runs(&store, "steady");
+    assert_eq!((left.len(), left[0].value), (1, 2.0));
+}
