@@ -121,7 +121,7 @@ def our_config(directory, port, broker, rules):
     with open(f"{directory}/devices.csv", "w") as inventory:
         inventory.write("id,kind,agency,site,village,name,lat,lon,state\n")
         for n in range(DEVICES):
-            inventory.write(f"cam{n:05},camera,agency{n % AGENCIES:02},site-{n % SITES:03},Village {n // 40},Camera {n},,,installed\n")
+            inventory.write(f"cam{n:05},camera,agency{n % AGENCIES:02},site-{n % SITES:03},Village {n // AGENCIES // 40},Camera {n},,,installed\n")
     agencies = "".join(f"  - {{id: agency{n:02}, name: Agency {n}, leader: ops}}\n" for n in range(AGENCIES))
     return f"""
 site: {{name: Bench, agency: ioc}}

@@ -1,11 +1,11 @@
 //! An alert as it travels: from the ruler or from another program's POST to the incidents. It does not say where it
 //! came from.
 
+use crate::matcher::Labelled;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::ops::Deref;
 use std::sync::Arc;
 
 /// One firing or resolved rule instance, identified by its labels, as in Prometheus. Cheap to clone.
@@ -30,7 +30,7 @@ impl Alert {
     }
 
     pub fn label(&self, name: &str) -> &str {
-        self.labels.get(name).map_or("", String::as_str)
+        Labelled::label(&self.labels, name)
     }
 
     /// Identifies the alert: equal labels, equal fingerprint. See [`LabelSet::fingerprint`].
@@ -39,32 +39,115 @@ impl Alert {
     }
 }
 
-/// Names and their values: the labels or the annotations of an alert. Clones share one map, and the hash
-/// is kept, so that tens of thousands of them are compared and found quickly.
+/// Names and their values: the labels or the annotations of an alert, by name. Clones share one text, in which each name and
+/// value stands after its length: tens of thousands of alerts are kept, and a map with a string for each name and value took
+/// most of the memory of one. The hash is kept, so that they are compared and found quickly.
 #[derive(Clone)]
 pub struct LabelSet {
-    map: Arc<BTreeMap<String, String>>,
+    text: Arc<str>,
     /// FNV-1a over names and values.
     hash: u64,
 }
 
 impl LabelSet {
+    /// `pairs` come in the order of their names, each once.
+    fn of_sorted<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> LabelSet {
+        let mut text = String::new();
+        for (name, value) in pairs {
+            put(&mut text, name);
+            put(&mut text, value);
+        }
+        let mut set = LabelSet { text: text.into(), hash: 0 };
+        set.hash = hash(set.iter());
+        set
+    }
+
     /// 16 hexadecimal digits, the same for equal sets; kept in the state database.
     pub fn fingerprint(&self) -> String {
         format!("{:016x}", self.hash)
     }
 
+    pub fn get(&self, name: &str) -> Option<&str> {
+        // Label sets are short.
+        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+    }
+
+    /// By name.
+    pub fn iter(&self) -> Pairs<'_> {
+        Pairs { rest: &self.text }
+    }
+
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
     /// Adds, replaces or removes something; clones stay as they are.
     pub fn alter(&mut self, change: impl FnOnce(&mut BTreeMap<String, String>)) {
-        change(Arc::make_mut(&mut self.map));
-        self.hash = hash(&self.map);
+        let mut map = self.to_map();
+        change(&mut map);
+        *self = map.into();
     }
 }
 
-fn hash(map: &BTreeMap<String, String>) -> u64 {
+/// Adds a length and the text itself. The length is written as ASCII characters with six bits each, the lowest first; all but
+/// the last have the bit [`MORE`].
+fn put(out: &mut String, text: &str) {
+    let mut length = text.len();
+    while length > usize::from(SIX_BITS) {
+        out.push(char::from((length & usize::from(SIX_BITS)) as u8 | MORE));
+        length >>= 6;
+    }
+    out.push(char::from(length as u8));
+    out.push_str(text);
+}
+
+const SIX_BITS: u8 = 0x3f;
+const MORE: u8 = 0x40;
+
+/// Names and values of a [`LabelSet`].
+#[derive(Clone)]
+pub struct Pairs<'s> {
+    rest: &'s str,
+}
+
+impl<'s> Pairs<'s> {
+    fn text(&mut self) -> Option<&'s str> {
+        let bytes = self.rest.as_bytes();
+        let (mut length, mut at) = (0, 0);
+        loop {
+            let byte = *bytes.get(at)?;
+            length |= usize::from(byte & SIX_BITS) << (6 * at);
+            at += 1;
+            if byte & MORE == 0 {
+                break;
+            }
+        }
+        let (text, rest) = self.rest[at..].split_at(length);
+        self.rest = rest;
+        Some(text)
+    }
+}
+
+impl<'s> Iterator for Pairs<'s> {
+    type Item = (&'s str, &'s str);
+
+    fn next(&mut self) -> Option<(&'s str, &'s str)> {
+        Some((self.text()?, self.text()?))
+    }
+}
+
+fn hash<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> u64 {
     const SEPARATOR: u8 = 0xff;
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in map.iter().flat_map(|(name, value)| [name, value]).flat_map(|text| text.bytes().chain([SEPARATOR])) {
+    for byte in pairs.flat_map(|(name, value)| [name, value]).flat_map(|text| text.bytes().chain([SEPARATOR])) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash
@@ -72,13 +155,13 @@ fn hash(map: &BTreeMap<String, String>) -> u64 {
 
 impl Default for LabelSet {
     fn default() -> LabelSet {
-        BTreeMap::new().into()
+        LabelSet::of_sorted(std::iter::empty())
     }
 }
 
 impl PartialEq for LabelSet {
     fn eq(&self, other: &LabelSet) -> bool {
-        self.hash == other.hash && (Arc::ptr_eq(&self.map, &other.map) || self.map == other.map)
+        self.hash == other.hash && (Arc::ptr_eq(&self.text, &other.text) || self.text == other.text)
     }
 }
 
@@ -92,21 +175,29 @@ impl Hash for LabelSet {
 
 impl std::fmt::Debug for LabelSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.map.fmt(f)
+        f.debug_map().entries(self).finish()
     }
 }
 
-impl Deref for LabelSet {
-    type Target = BTreeMap<String, String>;
+/// # Panics
+/// If there is no such name.
+impl std::ops::Index<&str> for LabelSet {
+    type Output = str;
 
-    fn deref(&self) -> &BTreeMap<String, String> {
-        &self.map
+    fn index(&self, name: &str) -> &str {
+        self.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+}
+
+impl Labelled for LabelSet {
+    fn label(&self, name: &str) -> &str {
+        self.get(name).unwrap_or("")
     }
 }
 
 impl From<BTreeMap<String, String>> for LabelSet {
     fn from(map: BTreeMap<String, String>) -> LabelSet {
-        LabelSet { hash: hash(&map), map: Arc::new(map) }
+        LabelSet::of_sorted(map.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 }
 
@@ -123,23 +214,23 @@ impl FromIterator<(String, String)> for LabelSet {
 }
 
 impl<'a> IntoIterator for &'a LabelSet {
-    type Item = (&'a String, &'a String);
-    type IntoIter = std::collections::btree_map::Iter<'a, String, String>;
+    type Item = (&'a str, &'a str);
+    type IntoIter = Pairs<'a>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.map.iter()
+    fn into_iter(self) -> Pairs<'a> {
+        self.iter()
     }
 }
 
 impl Serialize for LabelSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.map.as_ref().serialize(serializer)
+        serializer.collect_map(self)
     }
 }
 
 impl<'de> Deserialize<'de> for LabelSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LabelSet, D::Error> {
-        BTreeMap::deserialize(deserializer).map(LabelSet::from)
+        BTreeMap::deserialize(deserializer).map(|map: BTreeMap<String, String>| map.into())
     }
 }
 
@@ -158,5 +249,18 @@ mod tests {
         assert_eq!(labels, LabelSet::from([pair("a", "1")]));
         assert_ne!(labels, other);
         assert_eq!(other.len(), 2);
+    }
+    #[test]
+    fn names_and_values_of_every_length_come_back() {
+        let texts = ["", "a", &"ă".repeat(31), &"b".repeat(63), &"c".repeat(64), &"d".repeat(300_000)];
+        let map: BTreeMap<String, String> =
+            texts.iter().enumerate().map(|(n, text)| (format!("{n}{text}"), (*text).to_owned())).collect();
+        let set = LabelSet::from(map.clone());
+        assert_eq!(set.to_map(), map);
+        assert_eq!((set.len(), set.get("0"), set.get("none")), (texts.len(), Some(""), None));
+        let json = serde_json::to_string(&set).unwrap();
+        assert_eq!(json, serde_json::to_string(&map).unwrap());
+        assert_eq!(serde_json::from_str::<LabelSet>(&json).unwrap(), set);
+        assert!(LabelSet::default().is_empty() && !set.is_empty());
     }
 }

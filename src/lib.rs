@@ -24,7 +24,7 @@
 //! | [`store`] | the state database and its migrations | config |
 //! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only), matcher |
 //! | [`http`] | asks other servers for data: bounded, verified | nothing |
-//! | [`alert`] | an alert as it travels from ruler or API to incidents | nothing |
+//! | [`alert`] | an alert as it travels from ruler or API to incidents | matcher |
 //! | [`matcher`] | matchers of labels, as Alertmanager has them | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
 

@@ -20,6 +20,18 @@ pub struct Matcher {
     pattern: Option<Regex>,
 }
 
+/// What has labels.
+pub trait Labelled {
+    /// The value of a label; "" if it is not there.
+    fn label(&self, name: &str) -> &str;
+}
+
+impl Labelled for BTreeMap<String, String> {
+    fn label(&self, name: &str) -> &str {
+        self.get(name).map_or("", String::as_str)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MatcherError {
     #[error("{0:?} is not a matcher: name=\"value\", or with !=, =~, !~")]
@@ -70,8 +82,8 @@ impl Matcher {
         Matcher::new(&name, &value, operator.starts_with('!'), operator.ends_with('~'))
     }
 
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.name).map_or("", String::as_str);
+    pub fn matches(&self, labels: &impl Labelled) -> bool {
+        let value = labels.label(&self.name);
         let is_match = match &self.pattern {
             Some(pattern) => pattern.is_match(value),
             None => self.value == value,
@@ -102,7 +114,7 @@ impl Matcher {
 }
 
 /// Whether all match.
-pub fn all(matchers: &[Matcher], labels: &BTreeMap<String, String>) -> bool {
+pub fn all(matchers: &[Matcher], labels: &impl Labelled) -> bool {
     matchers.iter().all(|matcher| matcher.matches(labels))
 }
 

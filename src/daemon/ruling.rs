@@ -186,7 +186,7 @@ impl Engine for Elsewhere {
         Ok(self.runtime.block_on(self.remote.instant(query, at))?)
     }
 
-    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp) {
+    fn record(&self, owner: &str, samples: &mut [(Labels, f64)], at: Timestamp) {
         self.history.record(owner, samples, at);
     }
 }

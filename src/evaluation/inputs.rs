@@ -391,7 +391,7 @@ mod tests {
 
             let evaluation = config.evaluation.as_ref().unwrap();
             let history = Arc::new(History::new(&config.history));
-            history.record("test", vec![(Labels::new([("__name__".into(), "x".into())]), 1.0)], to);
+            history.record("test", &mut [(Labels::new([("__name__".into(), "x".into())]), 1.0)], to);
             let before =
                 measure(config, evaluation, (store, &ledger), Source::History(history), week, to).await.unwrap();
             let ledger = Ledger::resume(store.clone()).await.unwrap();

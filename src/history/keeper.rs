@@ -330,7 +330,7 @@ impl History {
         let inner = &mut *inner;
         let clock = clock_of(inner, owner);
         let Some(first) = inner.store.ticks(clock).first().copied() else { return };
-        let Some(id) = inner.store.find_or_add(clock, labels.clone(), &inner.retention) else { return };
+        let Some(id) = inner.store.find_or_add(clock, labels, &inner.retention) else { return };
         for (time, value) in changes {
             let tick = if *time < first {
                 // What held when the clock that is left begins.

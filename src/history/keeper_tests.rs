@@ -222,17 +222,17 @@ async fn recorded_series_go_on_with_their_rule() {
         let labels = Labels::new([("__name__".into(), "r".into()), ("x".into(), "a\"ạ".into())]);
         let first = Life::begin(store, reads, at(0)).await;
         for minute in 0..30 {
-            first.history.record("g/r", vec![(labels.clone(), minute as f64)], at(minute * MINUTE));
+            first.history.record("g/r", &mut [(labels.clone(), minute as f64)], at(minute * MINUTE));
         }
         first.keeper.write().await.unwrap();
         let second = Life::begin(store, reads, at(40 * MINUTE)).await;
         assert_eq!(second.value("r", 40 * MINUTE), None);
-        second.history.record("g/r", vec![(labels.clone(), 7.0)], at(41 * MINUTE));
+        second.history.record("g/r", &mut [(labels.clone(), 7.0)], at(41 * MINUTE));
         assert_eq!(second.value("r", 41 * MINUTE), Some(7.0));
         assert_eq!(second.value("max_over_time(r[1h])", 41 * MINUTE), Some(29.0));
         assert_eq!(second.value("count_over_time(r[1h])", 41 * MINUTE), Some(31.0));
         // It ends when the rule gives it no more.
-        second.history.record("g/r", Vec::new(), at(42 * MINUTE));
+        second.history.record("g/r", &mut [], at(42 * MINUTE));
         assert_eq!(second.value("r", 42 * MINUTE), None);
     }
 }

@@ -117,8 +117,9 @@ impl History {
     /// Adds series that do not come from the metrics (recording rules, `ALERTS`) with a sample at `now`, which a query
     /// at `now` or later sees. Of the series that `owner` recorded before, those not in `samples` end (become stale).
     /// An owner is one rule; one that is gone records an empty list once. A series that belongs to somebody else is
-    /// refused. Do not hold a [`Reader`] meanwhile.
-    pub fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, now: Timestamp) {
+    /// refused. Label sets become those that are kept: whoever records them again shares them. Do not hold a [`Reader`]
+    /// meanwhile.
+    pub fn record(&self, owner: &str, samples: &mut [(Labels, f64)], now: Timestamp) {
         let mut inner = self.write();
         let Inner { store, retention, owners, .. } = &mut *inner;
         // An owner is kept with its clock once it has recorded something: most alerts fire again.
@@ -136,8 +137,11 @@ impl History {
         let mut recorded = HashSet::with_capacity(samples.len());
         for (labels, value) in samples {
             if let Some(id) = store.find_or_add(*clock, labels, retention) {
-                store.push(id, tick, value);
+                store.push(id, tick, *value);
                 recorded.insert(id);
+                if let Some(kept) = store.labels(id) {
+                    labels.clone_from(kept);
+                }
             }
         }
         for gone in series.difference(&recorded) {
@@ -151,7 +155,7 @@ impl History {
         let gone: Vec<String> =
             self.read().inner.owners.keys().filter(|owner| !known.contains(*owner)).cloned().collect();
         for owner in gone {
-            self.record(&owner, Vec::new(), now);
+            self.record(&owner, &mut [], now);
         }
     }
 

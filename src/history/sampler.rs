@@ -88,7 +88,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn put(&mut self, labels: Labels, value: f64) -> Option<u32> {
-        let id = self.store.find_or_add(self.clock, labels, self.retention)?;
+        let id = self.store.find_or_add(self.clock, &labels, self.retention)?;
         self.store.push(id, self.tick, value);
         Some(id)
     }

@@ -94,18 +94,18 @@ fn recorded_series_stand_at_their_evaluation_and_end_when_they_are_not_recorded(
     up(&metrics, "dvc", 1.0);
     history.sample(&metrics, at(0));
     let (a, b) = (labels(&[("__name__", "r"), ("x", "a")]), labels(&[("__name__", "r"), ("x", "b")]));
-    history.record("g/r", vec![(a.clone(), 1.0), (b.clone(), 2.0)], at(7));
+    history.record("g/r", &mut [(a.clone(), 1.0), (b.clone(), 2.0)], at(7));
     assert_eq!(query(&history, "sum(r)", at(7))[0].1, 3.0);
-    history.record("g/r", vec![(a.clone(), 1.0)], at(37));
+    history.record("g/r", &mut [(a.clone(), 1.0)], at(37));
     assert_eq!(query(&history, "r", at(37)), [("r{x=\"a\"}".into(), 1.0)]);
     assert_eq!(query(&history, "sum(r)", at(36))[0].1, 3.0);
     assert_eq!(query(&history, "timestamp(r)", at(40)), [("{x=\"a\"}".into(), 1_000_037.0)]);
     // Somebody else's series is refused, an ended one may be taken over.
-    history.record("g/other", vec![(a.clone(), 9.0), (b, 9.0)], at(38));
+    history.record("g/other", &mut [(a.clone(), 9.0), (b, 9.0)], at(38));
     assert_eq!(query(&history, "sort(r)", at(38)), [("r{x=\"a\"}".into(), 1.0), ("r{x=\"b\"}".into(), 9.0)]);
-    history.record("g/r", Vec::new(), at(50));
+    history.record("g/r", &mut [], at(50));
     assert_eq!(query(&history, "r{x=\"a\"}", at(50)), []);
-    history.record("g/r", vec![(a, 4.0)], at(49));
+    history.record("g/r", &mut [(a, 4.0)], at(49));
     assert_eq!(query(&history, "r{x=\"a\"}", at(50)), [("r{x=\"a\"}".into(), 4.0)], "the clock was set back");
     assert_eq!(query(&history, "sum(count_over_time(ioc_service_up[1m]))", at(50))[0].1, 1.0);
 }
@@ -116,8 +116,8 @@ fn what_is_recorded_is_shown_while_it_lasts_and_ends_with_its_owner() {
     up(&metrics, "dvc", 1.0);
     history.sample(&metrics, at(0));
     let series = |name: &str, x: &str| labels(&[("__name__", name), ("x", x)]);
-    history.record("g/b", vec![(series("r:b", "2"), 2.0), (series("r:b", "1"), 1.0)], at(0));
-    history.record("g/a", vec![(series("r:a", "1"), 3.0)], at(1));
+    history.record("g/b", &mut [(series("r:b", "2"), 2.0), (series("r:b", "1"), 1.0)], at(0));
+    history.record("g/a", &mut [(series("r:a", "1"), 3.0)], at(1));
     let shown = |now: i64| history.recorded(at(now)).iter().map(|(l, v)| format!("{l} {v}")).collect::<Vec<_>>();
     assert_eq!(shown(2), ["r:a{x=\"1\"} 3", "r:b{x=\"1\"} 1", "r:b{x=\"2\"} 2"]);
     // A reload without the second rule.
@@ -141,7 +141,7 @@ fn a_clock_that_jumps_back_neither_repeats_nor_reorders_ticks() {
 #[test]
 fn a_clock_that_is_set_back_forgets_the_future_and_goes_on() {
     let (history, metrics) = (History::new(&config()), Metrics::new());
-    let rule = |value: f64, now| history.record("r", vec![(labels(&[("__name__", "r")]), value)], now);
+    let rule = |value: f64, now| history.record("r", &mut [(labels(&[("__name__", "r")]), value)], now);
     let steady = up(&metrics, "steady", 1.0);
     up(&metrics, "turns", 1.0);
     let first = up(&metrics, "first", 1.0);
@@ -342,4 +342,41 @@ proptest! {
             prop_assert!(same(&runs, &samples), "{text}\n{runs:?}\n{samples:?}");
         }
     }
+}
+
+#[test]
+fn what_is_too_old_makes_room_before_a_trimming_and_what_does_not_change_needs_none() {
+    let retention = Retention::new(&config(), &[]);
+    let mut store = Store::new(1 << 30);
+    let clock = store.add_clock();
+    let mut series = |name: &str| {
+        let id = store.find_or_add(clock, &labels(&[("__name__", name)]), &retention).unwrap();
+        (id, store.bytes())
+    };
+    let ((steady, _), (turning, empty)) = (series("steady"), series("turning"));
+    let runs = |store: &Store, name: &str| -> Vec<Run> {
+        store.series().find(|series| series.labels.name() == name).unwrap().runs.to_vec()
+    };
+    for second in 0..1_000 {
+        let tick = store.tick(clock, second * 15_000).unwrap();
+        store.push(steady, tick, 1.0);
+        store.push(turning, tick, second as f64);
+        // The window, the margin of two ticks, and a quarter for the next.
+        let kept = runs(&store, "turning");
+        assert!(kept.len() <= (20 + 2) * 5 / 4 + 4, "{}", kept.len());
+        let wanted = kept.len().min(22);
+        let newest: Vec<u32> = kept.iter().rev().take(wanted).map(|run| run.from).collect();
+        assert_eq!(newest, (0..wanted as u32).map(|back| tick - back).collect::<Vec<_>>());
+    }
+    assert_eq!(runs(&store, "steady"), [Run { from: 0, value: 1.0 }]);
+    // Ticks apart.
+    assert!(store.bytes() - empty < 1_000 * 8 * 2 + 1_000, "{}", store.bytes() - empty);
+    // A turn, and once it is past the window one value again.
+    let tick = store.tick(clock, 15_000_000).unwrap();
+    store.push(steady, tick, 2.0);
+    assert_eq!(runs(&store, "steady").len(), 2);
+    store.tick(clock, 16_000_000).unwrap();
+    store.trim();
+    let left = runs(&store, "steady");
+    assert_eq!((left.len(), left[0].value), (1, 2.0));
 }

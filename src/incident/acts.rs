@@ -4,10 +4,12 @@ use super::life;
 use super::rows::Entry;
 use super::silence::{self, Silence};
 use super::stage::{Change, Incidents};
+use crate::alert::LabelSet;
 use crate::matcher::Matcher;
 use crate::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Characters of a comment or reason that are kept.
 pub const TEXT: usize = 2_000;
@@ -64,8 +66,9 @@ impl Incidents {
             }
             Deed::Acknowledge => {
                 let before = open.incident.clone();
-                let event = settings
-                    .with_rules(&before, None, now, |rules| life::acknowledge(&mut open.incident, person, now, rules));
+                let event = settings.with_rules(&before, None, now, |rules| {
+                    life::acknowledge(Arc::make_mut(&mut open.incident), person, now, rules)
+                });
                 self.measure_answer(&before, now);
                 (Done::Acknowledged(open.incident.escalation.held_until), vec![event])
             }
@@ -98,7 +101,9 @@ impl Incidents {
                 change.writes.lines(&mut open, [entry]);
                 (Done::Silenced(until), Vec::new())
             }
-            Deed::Resolve(text) => (Done::Resolved, vec![life::dismiss(&mut open.incident, person, &cut(text), now)]),
+            Deed::Resolve(text) => {
+                (Done::Resolved, vec![life::dismiss(Arc::make_mut(&mut open.incident), person, &cut(text), now)])
+            }
         };
         self.advance(&settings, open, &[], events, now, &mut change).await?;
         self.commit(change, now).await?;
@@ -117,8 +122,8 @@ impl Incidents {
 /// What all alerts that fire in an incident have in common: what they are grouped by, or else every label.
 fn common(incident: &life::Incident, group_by: &[String]) -> Vec<Matcher> {
     let mut firing = incident.firing().into_iter().map(|member| &member.alert.labels);
-    let mut labels: BTreeMap<String, String> = firing.next().map(|labels| (**labels).clone()).unwrap_or_default();
-    firing.for_each(|others| labels.retain(|name, value| others.get(name) == Some(value)));
+    let mut labels: BTreeMap<String, String> = firing.next().map(LabelSet::to_map).unwrap_or_default();
+    firing.for_each(|others| labels.retain(|name, value| others.get(name) == Some(value.as_str())));
     let is_grouped = group_by.iter().any(|name| labels.contains_key(name));
     labels.retain(|name, _| !is_grouped || group_by.contains(name));
     labels.iter().filter_map(|(name, value)| Matcher::new(name, value, false, false).ok()).collect()

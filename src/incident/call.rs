@@ -3,6 +3,7 @@
 use super::life::{Incident, Member, News};
 use super::settings::Settings;
 use super::tell::Telling;
+use crate::alert::LabelSet;
 use crate::config::webhooks::Webhook;
 use crate::mail::{About, Call};
 use jiff::Timestamp;
@@ -59,7 +60,7 @@ struct Answer<'a> {
 struct Line<'a> {
     state: &'static str,
     severity: &'static str,
-    labels: &'a BTreeMap<String, String>,
+    labels: &'a LabelSet,
     annotations: BTreeMap<&'a str, String>,
     starts_at: Timestamp,
     resolved_at: Option<Timestamp>,
@@ -132,12 +133,12 @@ fn body<'a>(
 }
 
 fn line(member: &Member) -> Line<'_> {
-    let cut = |text: &String| text.chars().take(ANNOTATION).collect();
+    let cut = |text: &str| text.chars().take(ANNOTATION).collect();
     Line {
         state: if member.resolved.is_some() { "resolved" } else { "firing" },
         severity: member.severity.as_str(),
         labels: &member.alert.labels,
-        annotations: member.alert.annotations.iter().map(|(name, text)| (name.as_str(), cut(text))).collect(),
+        annotations: member.alert.annotations.iter().map(|(name, text)| (name, cut(text))).collect(),
         starts_at: member.alert.starts_at,
         resolved_at: member.resolved,
         excused: member.excused.as_ref().map(|excused| excused.why.as_str()),

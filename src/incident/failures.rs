@@ -6,6 +6,7 @@ use super::stage::{Change, Incidents};
 use crate::mail::Failure;
 use crate::store::StoreError;
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// Failures read at once.
 const AT_ONCE: i64 = 100;
@@ -36,7 +37,7 @@ impl Incidents {
                     let before = open.incident.clone();
                     let (person, reason) = (&failure.person, &failure.reason);
                     let events = settings.with_rules(&before, None, now, |rules| {
-                        life::undeliverable(&mut open.incident, person, reason, now, rules)
+                        life::undeliverable(Arc::make_mut(&mut open.incident), person, reason, now, rules)
                     });
                     self.advance(&settings, open, &[], events, now, &mut change).await?;
                 }

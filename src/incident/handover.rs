@@ -19,6 +19,7 @@ use crate::store::{Doing, Store, StoreError, Tx, micros};
 use jiff::Timestamp;
 use sqlx::Row;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Whom each rota had on duty, by agency; empty for nobody.
 pub(super) type Keepers = BTreeMap<String, String>;
@@ -121,7 +122,7 @@ impl Incidents {
             });
             of_agency.map(|(key, open)| (key.clone(), open.clone())).collect()
         };
-        let mut incidents: Vec<&Incident> = open.iter().map(|(_, open)| &open.incident).collect();
+        let mut incidents: Vec<&Incident> = open.iter().map(|(_, open)| open.incident.as_ref()).collect();
         incidents.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.opened));
         let off = Some(off.to_owned()).filter(|off| !off.is_empty());
         let handover = Handover { agency, off, on: shift.person().cloned(), shift: shift.clone(), incidents };
@@ -160,14 +161,15 @@ fn take_over(
     if !is_told(off) {
         return None;
     }
-    if open.incident.escalation.asked.remove(off) {
-        open.incident.escalation.asked.insert(on.to_string());
+    let incident = Arc::make_mut(&mut open.incident);
+    if incident.escalation.asked.remove(off) {
+        incident.escalation.asked.insert(on.to_string());
     }
     if !is_told(on) {
         // The thread's first mail, of which the handover mail speaks, was another's: what follows still is one thread.
-        open.incident.mails += 1;
-        if let Some(told) = settings.desk.told_without_mail(&open.incident, on) {
-            writes.told(open.incident.id, &told);
+        incident.mails += 1;
+        if let Some(told) = settings.desk.told_without_mail(incident, on) {
+            writes.told(incident.id, &told);
             open.told.push(told);
         }
     }

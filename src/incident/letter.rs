@@ -364,7 +364,7 @@ pub(super) fn summary(alert: &Alert, language: Language) -> String {
 
 /// An annotation in the language, else in the other one.
 fn annotation<'a>(alert: &'a Alert, name: &str, language: Language) -> &'a str {
-    let get = |name: &str| alert.annotations.get(name).map(String::as_str).filter(|text| !text.trim().is_empty());
+    let get = |name: &str| alert.annotations.get(name).filter(|text| !text.trim().is_empty());
     let english = format!("{name}_en");
     let (first, second) = match language {
         Language::Vi => (name, english.as_str()),

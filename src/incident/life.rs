@@ -110,6 +110,28 @@ impl Incident {
         }
     }
 
+    /// Itself without its alerts, and without which of them people were told.
+    pub(super) fn without_alerts(&self) -> Incident {
+        Incident {
+            id: self.id,
+            key: self.key.clone(),
+            agency: self.agency.clone(),
+            area: self.area,
+            severity: self.severity,
+            subject: self.subject.clone(),
+            opened: self.opened,
+            resolved: self.resolved,
+            changed: self.changed,
+            first_mail: self.first_mail,
+            last_mail: self.last_mail,
+            mails: self.mails,
+            members: BTreeMap::new(),
+            flaps: self.flaps.clone(),
+            told: BTreeSet::new(),
+            escalation: self.escalation.clone(),
+        }
+    }
+
     /// The alerts that fire, worst and oldest first.
     pub fn firing(&self) -> Vec<&Member> {
         let mut firing: Vec<&Member> = self.members.values().filter(|member| member.resolved.is_none()).collect();

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Alerts that are recorded only stand under this incident.
 pub const RECORDED: i64 = 0;
@@ -31,7 +32,8 @@ pub struct Entry {
 /// An incident as the stage holds it.
 #[derive(Debug, Clone)]
 pub struct Open {
-    pub incident: Incident,
+    /// Shared with who compares it with what becomes of it: it may have thousands of alerts.
+    pub incident: Arc<Incident>,
     pub told: Vec<Told>,
     /// Of the next timeline entry.
     pub seq: i64,
@@ -116,7 +118,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
             continue;
         };
         match by_id.get_mut(&incident) {
-            Some(open) => drop(open.incident.members.insert(fingerprint, member)),
+            Some(open) => drop(Arc::make_mut(&mut open.incident).members.insert(fingerprint, member)),
             None if incident == RECORDED => drop(loaded.recorded.insert(fingerprint, member)),
             None => {}
         }
@@ -162,7 +164,7 @@ fn read_open(row: &AnyRow) -> Result<Option<Open>, sqlx::Error> {
         escalation: serde_json::from_str(&row.try_get::<String, _>("escalation")?).unwrap_or_default(),
     };
     let seq: Option<i64> = row.try_get("seq")?;
-    Ok(Some(Open { incident, told: Vec::new(), seq: seq.map_or(0, |last| last + 1), due: None }))
+    Ok(Some(Open { incident: Arc::new(incident), told: Vec::new(), seq: seq.map_or(0, |last| last + 1), due: None }))
 }
 
 fn read_member(row: &AnyRow) -> Result<Option<(String, Member)>, sqlx::Error> {

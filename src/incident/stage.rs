@@ -121,7 +121,7 @@ impl Incidents {
         let mut state =
             State { next_id: loaded.next_id, recorded: loaded.recorded, silences, keepers, ..State::default() };
         let mut open = loaded.open;
-        let members = open.iter_mut().flat_map(|open| open.incident.members.values_mut());
+        let members = open.iter_mut().flat_map(|open| Arc::make_mut(&mut open.incident).members.values_mut());
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
             member.alert.ends_at = member.alert.ends_at.map(|end| end.max(grace));
         }
@@ -247,7 +247,7 @@ impl Incidents {
                     let id = change.next_id.unwrap_or_else(|| self.state().next_id);
                     change.next_id = Some(id + 1);
                     let (agency, area) = (group.address.agency.clone(), group.address.area);
-                    let incident = Incident::open(id, key.clone(), agency, area, now);
+                    let incident = Incident::open(id, key.clone(), agency, area, now).into();
                     Open { incident, told: Vec::new(), seq: 0, due: None }
                 }
             };
@@ -315,7 +315,7 @@ impl Incidents {
 
     /// The incidents that are not closed, oldest first.
     pub fn open(&self) -> Vec<Incident> {
-        let mut open: Vec<Incident> = self.state().open.values().map(|open| open.incident.clone()).collect();
+        let mut open: Vec<Incident> = self.state().open.values().map(|open| (*open.incident).clone()).collect();
         open.sort_by_key(|incident| incident.id);
         open
     }
@@ -368,15 +368,16 @@ impl Incidents {
         let coming = alerts.iter().map(|(alert, _)| alert);
         let excuses = self.excuses_of(&self.state(), settings, &before, coming, now);
         let one = alerts.first().map(|(alert, _)| alert);
-        let (incident, stepped) =
-            settings.with_rules(&before, one, now, |rules| life::step(open.incident, alerts, &excuses, now, rules));
+        let incident = Arc::unwrap_or_clone(open.incident);
+        let (mut incident, stepped) =
+            settings.with_rules(&before, one, now, |rules| life::step(incident, alerts, &excuses, now, rules));
         let events: Vec<Event> = done.into_iter().chain(stepped).collect();
-        let mut open = Open { incident, ..open };
         let is_closed = events.contains(&Event::Closed);
-        if open.incident.subject.is_empty() {
+        if incident.subject.is_empty() {
             // What nobody is mailed about has a name, too.
-            open.incident.subject = settings.desk.headline(&open.incident, settings.desk.site.language);
+            incident.subject = settings.desk.headline(&incident, settings.desk.site.language);
         }
+        let mut open = Open { incident: Arc::new(incident), ..open };
         let mut entries = Vec::new();
         for event in &events {
             entries.extend(timeline::entry(event, &open.incident, settings, now));
@@ -406,7 +407,7 @@ impl Incidents {
             }
         }
         change.writes.lines(&mut open, entries);
-        life::forget_ended(&mut open.incident);
+        life::forget_ended(Arc::make_mut(&mut open.incident));
         open.due = settings.with_rules(&open.incident, None, now, |rules| open.incident.next_due(rules));
         change.open.push((key, (!is_closed).then_some(open)));
         if change.writes.is_full() {

@@ -11,6 +11,7 @@ use super::who::Role;
 use crate::config::Id;
 use crate::config::site::Language;
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// Who is told what.
 #[derive(Default)]
@@ -108,7 +109,7 @@ impl Incidents {
     ) -> Vec<Entry> {
         let language = settings.desk.site.language;
         if open.told.is_empty() {
-            open.incident.subject = settings.desk.headline(&open.incident, language);
+            Arc::make_mut(&mut open.incident).subject = settings.desk.headline(&open.incident, language);
         }
         let mut evidence = settings.evidence_lines(&open.incident, now).await;
         if let Some(excuser) = self.excuser.as_ref().filter(|_| telling.news != Some(News::Resolved)) {
@@ -120,7 +121,7 @@ impl Incidents {
         let news = telling.news.unwrap_or(News::Broken);
         if telling.news.is_none() {
             // A round that only calls or reminds has a number of its own: mails are told apart by it.
-            open.incident.mails += 1;
+            Arc::make_mut(&mut open.incident).mails += 1;
         }
         let unasked = open.told.iter().filter(|one| !told.contains(one) && !is_called(&one.person));
         let told_before = unasked.map(|told| told.name.clone()).collect();

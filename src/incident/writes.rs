@@ -3,11 +3,11 @@
 //! there; a statement for each of them took most of the time until their mails could go.
 
 use super::letter::Told;
-use super::life::{Incident, Member};
+use super::life::{Excused, Incident, Member};
 use super::rows::{Entry, Open};
 use crate::config::site::Language;
 use crate::mail::{Call, Outbox, Outgoing};
-use crate::store::{Doing, StoreError, Tx, micros, placeholder_rows, rows_at_once};
+use crate::store::{Doing, StoreError, Tx, json_rows, micros, placeholder_rows, rows_at_once};
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
@@ -18,8 +18,7 @@ const MAILS: usize = 200;
 /// Rows on their way into a transaction; of an incident and of an alert only the last.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    /// With the time at which it was closed.
-    incidents: BTreeMap<i64, (Incident, Option<Timestamp>)>,
+    incidents: BTreeMap<i64, Row>,
     /// By incident and fingerprint.
     alerts: BTreeMap<(i64, String), Member>,
     /// Incident, number within it, line.
@@ -30,9 +29,26 @@ pub(super) struct Writes {
     tells: bool,
 }
 
+/// An incident as its row has it: without its alerts, which may be thousands and have rows of their own.
+#[derive(Debug)]
+struct Row {
+    incident: Incident,
+    told: String,
+    excused: Option<Excused>,
+    /// When it was closed.
+    closed: Option<Timestamp>,
+}
+
+impl Row {
+    fn of(incident: &Incident, closed: Option<Timestamp>) -> Row {
+        let (told, excused) = (json(&incident.told), incident.excused().cloned());
+        Row { incident: incident.without_alerts(), told, excused, closed }
+    }
+}
+
 impl Writes {
     pub fn incident(&mut self, incident: &Incident, closed: Option<Timestamp>) {
-        self.incidents.insert(incident.id, (incident.clone(), closed));
+        self.incidents.insert(incident.id, Row::of(incident, closed));
     }
 
     pub fn alert(&mut self, incident: i64, fingerprint: &str, member: &Member) {
@@ -91,7 +107,7 @@ impl Writes {
     }
 }
 
-async fn write_incidents(tx: &mut Tx, incidents: &[(Incident, Option<Timestamp>)]) -> Result<(), StoreError> {
+async fn write_incidents(tx: &mut Tx, incidents: &[Row]) -> Result<(), StoreError> {
     const COLUMNS: usize = 19;
     for chunk in incidents.chunks(rows_at_once(COLUMNS)) {
         let sql = format!(
@@ -106,14 +122,14 @@ async fn write_incidents(tx: &mut Tx, incidents: &[(Incident, Option<Timestamp>)
             placeholder_rows(chunk.len(), COLUMNS)
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (incident, closed) in chunk {
-            let excused = incident.excused();
+        for Row { incident, told, excused, closed } in chunk {
+            let excused = excused.as_ref();
             query = query.bind(incident.id).bind(&incident.key).bind(&incident.agency).bind(incident.area.as_str());
             query = query.bind(incident.severity.as_str()).bind(&incident.subject).bind(micros(incident.opened));
             query = query.bind(incident.resolved.map(micros)).bind(closed.map(micros));
             query = query.bind(incident.changed.map(micros)).bind(incident.first_mail.map(micros));
             query = query.bind(incident.last_mail.map(micros)).bind(incident.mails);
-            query = query.bind(json(&incident.told)).bind(excused.map(|excused| micros(excused.since)));
+            query = query.bind(told).bind(excused.map(|excused| micros(excused.since)));
             query = query.bind(excused.map(|excused| excused.by.clone())).bind(json(&incident.escalation));
             query = query.bind(excused.map(|excused| excused.why.as_str())).bind(json(&incident.flaps));
         }
@@ -122,47 +138,63 @@ async fn write_incidents(tx: &mut Tx, incidents: &[(Incident, Option<Timestamp>)
     Ok(())
 }
 
+/// Rows that go over as one parameter, see [`Dialect`](crate::store::Dialect): bounds its length.
+const ROWS: usize = 500;
+
 async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 14;
-    for chunk in alerts.chunks(rows_at_once(COLUMNS)) {
-        let sql = format!(
-            "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
-             resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) VALUES {} \
-             ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
-             annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
-             ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, \
-             excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us, \
-             dismissed_us = excluded.dismissed_us",
-            placeholder_rows(chunk.len(), COLUMNS)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for ((incident, fingerprint), member) in chunk {
+    // The condition tells SQLite that ON belongs to no join.
+    let sql = format!(
+        "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
+         resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) \
+         SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+         CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), \
+         CAST(value ->> 9 AS BIGINT), value ->> 10, value ->> 11, CAST(value ->> 12 AS BIGINT), \
+         CAST(value ->> 13 AS BIGINT) FROM {} WHERE TRUE \
+         ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
+         annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
+         ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, \
+         excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us, \
+         dismissed_us = excluded.dismissed_us",
+        tx.dialect().rows(1)
+    );
+    for chunk in alerts.chunks(ROWS) {
+        let rows = chunk.iter().map(|((incident, fingerprint), member)| {
             let (alert, excused) = (&member.alert, member.excused.as_ref());
-            query = query.bind(*incident).bind(fingerprint).bind(member.severity.as_str());
-            query = query.bind(json(&alert.labels)).bind(json(&alert.annotations)).bind(&*alert.generator_url);
-            query = query.bind(micros(alert.starts_at)).bind(alert.ends_at.map(micros));
-            query = query.bind(member.resolved.map(micros)).bind(excused.map(|excused| micros(excused.since)));
-            query = query.bind(excused.map(|excused| excused.why.as_str()));
-            query = query.bind(excused.map(|excused| excused.by.clone()));
-            query = query.bind(member.freed.map(micros)).bind(member.dismissed.map(micros));
-        }
+            (
+                *incident,
+                fingerprint,
+                member.severity.as_str(),
+                json(&alert.labels),
+                json(&alert.annotations),
+                &*alert.generator_url,
+                micros(alert.starts_at),
+                alert.ends_at.map(micros),
+                member.resolved.map(micros),
+                excused.map(|excused| micros(excused.since)),
+                excused.map(|excused| excused.why.as_str()),
+                excused.map(|excused| excused.by.as_str()),
+                member.freed.map(micros),
+                member.dismissed.map(micros),
+            )
+        });
+        let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(rows));
         query.execute(&mut **tx).await.doing("writing alerts")?;
     }
     Ok(())
 }
 
 async fn write_lines(tx: &mut Tx, lines: &[(i64, i64, Entry)]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 6;
-    for chunk in lines.chunks(rows_at_once(COLUMNS)) {
-        let sql = format!(
-            "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES {}",
-            placeholder_rows(chunk.len(), COLUMNS)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (incident, seq, entry) in chunk {
-            query = query.bind(*incident).bind(*seq).bind(micros(entry.at));
-            query = query.bind(&entry.event).bind(&entry.person).bind(&entry.detail);
-        }
+    let sql = format!(
+        "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) \
+         SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), CAST(value ->> 2 AS BIGINT), value ->> 3, \
+         value ->> 4, value ->> 5 FROM {}",
+        tx.dialect().rows(1)
+    );
+    for chunk in lines.chunks(ROWS) {
+        let rows = chunk.iter().map(|(incident, seq, entry)| {
+            (incident, seq, micros(entry.at), &entry.event, &entry.person, &entry.detail)
+        });
+        let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(rows));
         query.execute(&mut **tx).await.doing("writing timelines of incidents")?;
     }
     Ok(())

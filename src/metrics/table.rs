@@ -6,7 +6,7 @@
 
 use super::catalogue::{Column, Family, TableDefinition};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Prometheus's staleness marker; in a cell it means "no sample". An ordinary NaN is a value.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
@@ -30,7 +30,7 @@ pub struct Table {
 
 #[derive(Default)]
 struct Inner {
-    by_labels: HashMap<Box<[Box<str>]>, u32>,
+    by_labels: HashMap<Arc<[Box<str>]>, u32>,
     rows: Vec<RowData>,
     free: Vec<u32>,
     /// One vector a family, as long as `rows`.
@@ -38,8 +38,8 @@ struct Inner {
 }
 
 struct RowData {
-    /// Empty when the row is free.
-    labels: Box<[Box<str>]>,
+    /// Empty when the row is free; the very ones of the index.
+    labels: Arc<[Box<str>]>,
     /// `agency="tam-ky",service="dvc"`, escaped.
     text: Box<str>,
     generation: u32,
@@ -65,7 +65,7 @@ impl Table {
     /// If the number of values is not the number of labels: a mistake in the program.
     pub fn row(&self, values: &[&str]) -> Row {
         assert_eq!(values.len(), self.definition.labels.len(), "{:?}", self.definition.labels);
-        let key: Box<[Box<str>]> = values.iter().map(|value| Box::from(*value)).collect();
+        let key: Arc<[Box<str>]> = values.iter().map(|value| Box::from(*value)).collect();
         let mut inner = self.lock();
         if let Some(&index) = inner.by_labels.get(&key) {
             return Row { index, generation: inner.rows[index as usize].generation };

@@ -18,8 +18,8 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::time::Duration;
 
 pub(super) type LabelMap = std::collections::BTreeMap<String, String>;
-/// The alerts of one rule by their labels.
-pub(super) type Alerts = HashMap<LabelSet, Active>;
+/// The alerts of one rule by their labels; boxed, since a table has up to twice as many places as it has entries.
+pub(super) type Alerts = HashMap<LabelSet, Box<Active>>;
 
 /// An alert that fires and has not changed is handed on again after so long, as Prometheus does
 /// (`rules.alert.resend-delay`); until then its annotations may be those of an earlier value.
@@ -77,7 +77,7 @@ pub(super) struct Active {
     pub told: Option<Timestamp>,
     /// When it was handed on without being kept yet.
     pub telling: Option<Timestamp>,
-    /// In this state: the labels of its `ALERTS` and its `ALERTS_FOR_STATE` series, once they were recorded.
+    /// In this state: the labels of its `ALERTS` and its `ALERTS_FOR_STATE` series as the engine keeps them.
     pub recorded: Option<(State, Labels, Labels)>,
 }
 
@@ -111,13 +111,13 @@ pub(super) struct Setting<'a> {
     /// When the ruler started.
     pub started: Timestamp,
     /// Whether the data of the alert with these labels are there.
-    pub is_present: &'a dyn Fn(&LabelMap) -> bool,
+    pub is_present: &'a dyn Fn(&LabelSet) -> bool,
 }
 
 /// Where a result with these labels is noted at `now`, as its [`Active::hit`], for [`step`].
 pub(super) fn place(active: &mut Alerts, labels: LabelSet, now: Timestamp) -> &mut Active {
     match active.entry(labels) {
-        Entry::Vacant(place) => place.insert(Active { is_new: true, ..Active::new(now) }),
+        Entry::Vacant(place) => place.insert(Box::new(Active { is_new: true, ..Active::new(now) })),
         Entry::Occupied(place) => place.into_mut(),
     }
 }
@@ -214,26 +214,39 @@ impl Active {
         self.state != State::Resolved
     }
 
-    /// Its `ALERTS` and `ALERTS_FOR_STATE` samples; none of one that is resolved.
-    pub fn samples(&mut self, labels: &LabelMap) -> Option<[(Labels, f64); 2]> {
+    /// Its `ALERTS` and `ALERTS_FOR_STATE` samples; none of one that is resolved. [`keep_recorded`] brings the labels back.
+    fn samples(&mut self, labels: &LabelSet) -> Option<[(Labels, f64); 2]> {
         if self.state == State::Resolved {
             return None;
         }
-        let state = self.state;
-        let (_, alerts, for_state) = match self.recorded.take() {
-            Some(recorded) if recorded.0 == state => self.recorded.insert(recorded),
+        let (alerts, for_state) = match self.recorded.take() {
+            Some((state, alerts, for_state)) if state == self.state => (alerts, for_state),
             _ => {
                 let labels = to_labels(labels);
-                let alerts = labels.with("__name__", "ALERTS").with("alertstate", state.as_str());
-                self.recorded.insert((state, alerts, labels.with("__name__", "ALERTS_FOR_STATE")))
+                let alerts = labels.with("__name__", "ALERTS").with("alertstate", self.state.as_str());
+                (alerts, labels.with("__name__", "ALERTS_FOR_STATE"))
             }
         };
-        Some([(alerts.clone(), 1.0), (for_state.clone(), self.active_at.as_second() as f64)])
+        Some([(alerts, 1.0), (for_state, self.active_at.as_second() as f64)])
+    }
+}
+
+/// The `ALERTS` and `ALERTS_FOR_STATE` samples of a rule.
+pub(super) fn samples(active: &mut Alerts) -> Vec<(Labels, f64)> {
+    active.iter_mut().filter_map(|(labels, alert)| alert.samples(labels)).flatten().collect()
+}
+
+/// Remembers the labels of [`samples`] once they were recorded. No alert came or went meanwhile.
+pub(super) fn keep_recorded(active: &mut Alerts, samples: Vec<(Labels, f64)>) {
+    let mut samples = samples.into_iter().map(|(labels, _)| labels);
+    for alert in active.values_mut().filter(|alert| alert.state != State::Resolved) {
+        let (Some(alerts), Some(for_state)) = (samples.next(), samples.next()) else { break };
+        alert.recorded = Some((alert.state, alerts, for_state));
     }
 }
 
 /// Whether a restored alert that is not in the result must stay for want of data.
-fn is_unknown(labels: &LabelMap, alert: &mut Active, setting: &Setting<'_>, now: Timestamp) -> bool {
+fn is_unknown(labels: &LabelSet, alert: &mut Active, setting: &Setting<'_>, now: Timestamp) -> bool {
     if alert.state == State::Resolved {
         return false;
     }
@@ -321,7 +334,7 @@ mod tests {
         let mut alert = Active::new(at(-100));
         alert.state = state;
         alert.restored = Some(Restored::default());
-        Story { active: Alerts::from([(labels(), alert)]), ..story(hold, 0) }
+        Story { active: Alerts::from([(labels(), Box::new(alert))]), ..story(hold, 0) }
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use ruler::{Failure, Outcome, Ruler};
 pub use state::Changes;
 pub use view::{AlertView, GroupView, Health, RuleKind, RuleView, RulesBoard};
 
+use crate::alert::LabelSet;
 use crate::history::Need;
 use crate::promql::{Labels, Query, QueryError, Value};
 use jiff::Timestamp;
@@ -159,8 +160,8 @@ pub trait Engine {
     fn instant(&self, query: &Query, at: Timestamp) -> Result<Value, QueryError>;
 
     /// Keeps what a rule gave at `at`, for the rules after it. Of the series that `owner` gave before, those not in
-    /// `samples` end.
-    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp);
+    /// `samples` end. Label sets may become equal ones that the engine keeps, for whoever records them again.
+    fn record(&self, owner: &str, samples: &mut [(Labels, f64)], at: Timestamp);
 }
 
 impl Engine for crate::history::History {
@@ -168,14 +169,14 @@ impl Engine for crate::history::History {
         crate::promql::instant(&self.read(), query, at.as_millisecond())
     }
 
-    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp) {
+    fn record(&self, owner: &str, samples: &mut [(Labels, f64)], at: Timestamp) {
         crate::history::History::record(self, owner, samples, at);
     }
 }
 
 /// A label set as the ruler's [`Labels`].
-fn to_labels(map: &BTreeMap<String, String>) -> Labels {
-    Labels::new(map.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())))
+fn to_labels(set: &LabelSet) -> Labels {
+    Labels::new(set.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
 fn to_map(labels: &Labels) -> BTreeMap<String, String> {

@@ -151,7 +151,7 @@ impl Ruler {
         for (labels, alert) in alerts {
             // A firing one stays in the database until its resolution was reported.
             if alert.state == State::Firing {
-                self.orphans.push(Orphan { rule: rule.clone(), labels, alert, reported: false });
+                self.orphans.push(Orphan { rule: rule.clone(), labels, alert: *alert, reported: false });
             } else {
                 self.gone.push((rule.clone(), labels));
             }
@@ -174,9 +174,12 @@ impl Ruler {
             };
             let is_evaluated = result.is_ok();
             match result {
-                Ok(samples) => {
+                Ok(mut samples) => {
                     outcome.n_recorded += samples.len();
-                    engine.record(id, samples, now);
+                    engine.record(id, &mut samples, now);
+                    if let (Rule::Alerting(_), Some(active)) = (rule, self.states.get_mut(id)) {
+                        alerting::keep_recorded(active, samples);
+                    }
                 }
                 Err(message) => {
                     outcome.failures.push(Failure {
@@ -229,7 +232,7 @@ impl Ruler {
 
     fn report_orphans(&mut self, engine: &dyn Engine, now: Timestamp, outcome: &mut Outcome) {
         for owner in self.retired.drain(..) {
-            engine.record(&owner, Vec::new(), now);
+            engine.record(&owner, &mut [], now);
         }
         // An alert with the same labels may fire by another rule now: then nothing ended.
         let lives = |labels: &LabelSet, states: &HashMap<String, Alerts>| {
@@ -277,7 +280,7 @@ impl Ruler {
             return Err(format!("{n_hits} alerts exceed the limit of {}", rule.limit));
         }
         let present: OnceCell<Vec<LabelMap>> = OnceCell::new();
-        let is_present = |labels: &LabelMap| {
+        let is_present = |labels: &LabelSet| {
             let present = present.get_or_init(|| present_subjects(rule, engine, now));
             present.iter().any(|subject| is_same_subject(rule, labels, subject))
         };
@@ -289,7 +292,7 @@ impl Ruler {
         };
         let gone = alerting::step(active, &setting, now);
         self.gone.extend(gone.into_iter().map(|labels| (rule.id.clone(), labels)));
-        Ok(active.iter_mut().filter_map(|(labels, alert)| alert.samples(labels)).flatten().collect())
+        Ok(alerting::samples(active))
     }
 
     /// The alerts that fire by rules of this name: what promtool's unit tests compare.
@@ -302,7 +305,7 @@ impl Ruler {
         rules
             .flat_map(|rule| self.states.get(&rule.id).into_iter().flatten().map(move |(l, alert)| (rule, l, alert)))
             .filter(|(_, _, alert)| alert.state == State::Firing)
-            .map(|(rule, labels, alert)| ((**labels).clone(), (*self.annotations(rule, alert)).clone()))
+            .map(|(rule, labels, alert)| (labels.to_map(), self.annotations(rule, alert).to_map()))
             .collect()
     }
 
@@ -367,7 +370,8 @@ fn present_subjects(rule: &AlertingRule, engine: &dyn Engine, now: Timestamp) ->
 }
 
 /// Whether the labels that the alert has from its series are those of the subject.
-fn is_same_subject(rule: &AlertingRule, alert: &LabelMap, subject: &LabelMap) -> bool {
+fn is_same_subject(rule: &AlertingRule, alert: &LabelSet, subject: &LabelMap) -> bool {
     let from_rule = |name: &str| name == "alertname" || rule.labels.iter().any(|(own, _)| own == name);
-    alert.iter().filter(|(name, _)| !from_rule(name)).all(|(name, value)| subject.get(name) == Some(value))
+    let mut own = alert.iter().filter(|(name, _)| !from_rule(name));
+    own.all(|(name, value)| subject.get(name).is_some_and(|known| known == value))
 }

@@ -4,7 +4,7 @@
 use super::alerting::{Active, Alerts, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::LabelSet;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros, placeholder_rows, rows_at_once};
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, json_rows, micros};
 use jiff::Timestamp;
 use sqlx::Row as _;
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +28,7 @@ impl Ruler {
             match read(&row).doing(DOING)? {
                 // Its end was handed on when it was written; earlier versions kept such rows for a quarter of an hour.
                 Some((labels, alert)) if alert.state == State::Resolved => self.gone.push((rule, labels)),
-                Some((labels, alert)) => drop(restored.entry(rule).or_default().insert(labels, alert)),
+                Some((labels, alert)) => drop(restored.entry(rule).or_default().insert(labels, Box::new(alert))),
                 None => tracing::warn!(rule, "a stored alert state is damaged and left out"),
             }
         }
@@ -65,7 +65,7 @@ impl Ruler {
 }
 
 /// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
-pub struct Changes(Vec<(String, LabelSet, Option<Active>)>);
+pub struct Changes(Vec<(String, LabelSet, Option<Box<Active>>)>);
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
@@ -76,59 +76,61 @@ impl Changes {
         // One statement may name a row once; what is gone may have come back.
         let mut rows: BTreeMap<(&str, String), (&LabelSet, Option<&Active>)> = BTreeMap::new();
         for (rule, labels, alert) in &self.0 {
-            rows.insert((rule, labels.fingerprint()), (labels, alert.as_ref()));
+            rows.insert((rule, labels.fingerprint()), (labels, alert.as_deref()));
         }
         let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
         let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
-        for rows in gone.chunks(rows_at_once(2)) {
-            let sql = format!(
-                "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (VALUES {})",
-                placeholder_rows(rows.len(), 2)
-            );
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-            for (rule, fingerprint) in rows {
-                query = query.bind(*rule).bind(fingerprint);
-            }
+        let sql = format!(
+            "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (SELECT value ->> 0, value ->> 1 FROM {})",
+            tx.dialect().rows(1)
+        );
+        for rows in gone.chunks(ROWS) {
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(json_rows(rows));
             query.execute(&mut **tx).await.doing("deleting states of alerts")?;
         }
         let kept = rows.iter().filter_map(|(key, (labels, alert))| Some((key, *labels, (*alert)?)));
-        for rows in kept.collect::<Vec<_>>().chunks(rows_at_once(COLUMNS)) {
-            write(tx, rows).await?;
-        }
-        Ok(())
+        write(tx, &kept.collect::<Vec<_>>()).await
     }
 }
 
-/// Of a state in the table.
-const COLUMNS: usize = 10;
+/// Rows that go over as one parameter, see [`Dialect`](crate::store::Dialect): bounds its length.
+const ROWS: usize = 500;
 
 /// A state to be written: rule and fingerprint, labels, the state.
 type Row<'a> = (&'a (&'a str, String), &'a LabelSet, &'a Active);
 
 async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    // The condition tells SQLite that ON belongs to no join.
     let sql = format!(
         "INSERT INTO rule_alerts (rule, fingerprint, state, labels, annotations, value, active_us, fired_us, \
-         resolved_us, keep_us) VALUES {} \
+         resolved_us, keep_us) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+         CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), \
+         CAST(value ->> 9 AS BIGINT) FROM {} WHERE TRUE \
          ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
          value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
          resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-        placeholder_rows(rows.len(), COLUMNS)
+        tx.dialect().rows(1)
     );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-    for ((rule, fingerprint), labels, alert) in rows {
-        query = query
-            .bind(*rule)
-            .bind(fingerprint)
-            .bind(alert.state.as_str())
-            .bind(json(labels))
-            .bind(json(&alert.annotations))
-            .bind(alert.value.to_string())
-            .bind(micros(alert.active_at))
-            .bind(alert.fired_at.map(micros))
-            .bind(alert.resolved_at.map(micros))
-            .bind(alert.keep_firing_since.map(micros));
+    for chunk in rows.chunks(ROWS) {
+        let rows = chunk.iter().map(|((rule, fingerprint), labels, alert)| {
+            (
+                *rule,
+                fingerprint,
+                alert.state.as_str(),
+                json(labels),
+                json(&alert.annotations),
+                // A text: JSON has no NaN.
+                alert.value.to_string(),
+                micros(alert.active_at),
+                alert.fired_at.map(micros),
+                alert.resolved_at.map(micros),
+                alert.keep_firing_since.map(micros),
+            )
+        });
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(json_rows(rows));
+        query.execute(&mut **tx).await.doing("writing the states of alerts")?;
     }
-    query.execute(&mut **tx).await.doing("writing the states of alerts")?;
     Ok(())
 }
 
@@ -235,7 +237,7 @@ mod tests {
         }
         let outcome = ruler.evaluate(0, &memory, at(30));
         assert_eq!(shown(&outcome), [("dvc", false)]);
-        assert_eq!(outcome.alerts[0].annotations["summary"], "dvc 0");
+        assert_eq!(outcome.alerts[0].annotations["summary"], *"dvc 0");
         assert_eq!(outcome.alerts[0].starts_at, at(30));
         assert_eq!(*outcome.alerts[0].generator_url, *"http://ioc/api/v1/query?query=down+*+1+%3D%3D+0");
         // `down`, ALERTS and ALERTS_FOR_STATE.
@@ -322,7 +324,7 @@ mod tests {
         for tick in 0..9 {
             let outcome = ruler.evaluate(0, &memory, at(tick * 15));
             let is_resolved = |alert: &crate::alert::Alert| alert.ends_at.is_some();
-            let summary = |alert: &crate::alert::Alert| alert.annotations["summary"].clone();
+            let summary = |alert: &crate::alert::Alert| alert.annotations["summary"].to_owned();
             told.extend(outcome.alerts.iter().map(|alert| (tick * 15, summary(alert), is_resolved(alert))));
             if tick == 4 {
                 // Whoever looks between sees it as it is.
@@ -342,7 +344,7 @@ mod tests {
             Err(QueryError::Execution("away".to_owned()))
         }
 
-        fn record(&self, owner: &str, _: Vec<(Labels, f64)>, _: Timestamp) {
+        fn record(&self, owner: &str, _: &mut [(Labels, f64)], _: Timestamp) {
             panic!("{owner} recorded what it does not know");
         }
     }

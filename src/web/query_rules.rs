@@ -69,7 +69,7 @@ async fn groups(state: &AppState, identity: &Identity) -> Result<Vec<GroupView>,
         for rule in groups.iter_mut().flat_map(|group| &mut group.rules) {
             rule.last_error = None;
             if let RuleKind::Alerting { alerts, .. } = &mut rule.kind {
-                alerts.retain(|alert| identity.sees(alert.labels.get("agency").map_or("", String::as_str)));
+                alerts.retain(|alert| identity.sees(alert.labels.get("agency").unwrap_or("")));
             }
         }
     }

@@ -82,8 +82,8 @@ fn without_agency(line: &str, agency: &str) -> String {
 
 /// The line cut into names and what stands between them.
 fn pieces(line: &str, alert: &Alert, names: &[&str]) -> Vec<Piece> {
-    let labels = alert.labels.iter().filter(|(label, _)| !NO_NAMES.contains(&label.as_ref()));
-    let mut known: Vec<&str> = labels.map(|(_, value)| value.as_ref()).chain(names.iter().copied()).collect();
+    let labels = alert.labels.iter().filter(|(label, _)| !NO_NAMES.contains(label));
+    let mut known: Vec<&str> = labels.map(|(_, value)| value).chain(names.iter().copied()).collect();
     known.retain(|name| length(name) > SHORTEST_NAME);
     known.sort_by_key(|name| std::cmp::Reverse(name.len()));
     let mut pieces = vec![Piece { text: line.to_string(), is_name: false }];

@@ -70,7 +70,7 @@ impl Engine for Memory {
         promql::instant(&*self.inner.borrow(), query, at.as_millisecond())
     }
 
-    fn record(&self, owner: &str, samples: Vec<(Labels, f64)>, at: Timestamp) {
+    fn record(&self, owner: &str, samples: &mut [(Labels, f64)], at: Timestamp) {
         let at = at.as_millisecond();
         let recorded = &mut self.inner.borrow_mut().recorded;
         let present: BTreeSet<&Labels> = samples.iter().map(|(labels, _)| labels).collect();
@@ -79,7 +79,7 @@ impl Engine for Memory {
                 stored.push(at, f64::from_bits(STALE_NAN_BITS));
             }
         }
-        for (labels, value) in &samples {
+        for (labels, value) in samples.iter() {
             let key = (owner.to_owned(), labels.clone());
             recorded.entry(key).or_insert_with(|| Stored::new(labels.clone())).push(at, *value);
         }

@@ -3,13 +3,12 @@
 use super::unit::Clock;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
-use crate::store::{Doing, Store, StoreError, from_micros, micros};
+use crate::store::{Doing, Store, StoreError, from_micros, json_rows, micros};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
-use std::fmt::Write;
 
-/// Rows a statement writes; far below the databases' limits on parameters.
-const ROWS_PER_STATEMENT: usize = 500;
+/// Rows that go over as one parameter: bounds its length.
+const ROWS: usize = 2_000;
 
 /// One device's row.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,34 +58,30 @@ pub async fn write(store: &Store, rows: &[Seen]) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut tx = store.begin().await?;
-    for batch in rows.chunks(ROWS_PER_STATEMENT) {
-        let mut sql = String::from(
-            "INSERT INTO devices_seen \
-             (device, kind, agency, last_seen_us, discovered, clock_offset_us, clock_last_us) VALUES ",
-        );
-        for index in 0..batch.len() {
-            let n = index * 7;
-            let comma = if index > 0 { "," } else { "" };
-            let (a, b, c, d, e, f, g) = (n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7);
-            let _ = write!(sql, "{comma}(${a},${b},${c},${d},${e},${f},${g})");
-        }
-        sql.push_str(
-            " ON CONFLICT (device) DO UPDATE SET kind = excluded.kind, agency = excluded.agency, \
-             last_seen_us = excluded.last_seen_us, discovered = excluded.discovered, \
-             clock_offset_us = excluded.clock_offset_us, clock_last_us = excluded.clock_last_us",
-        );
-        // Only placeholders were put into the text.
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for row in batch {
-            query = query
-                .bind(row.device.as_str().to_string())
-                .bind(row.kind.as_str())
-                .bind(row.agency.as_str().to_string())
-                .bind(micros(row.at))
-                .bind(i64::from(row.discovered))
-                .bind(row.clock.map(|clock| (clock.offset * 1e6) as i64))
-                .bind(row.clock.map(|clock| (clock.last * 1e6) as i64));
-        }
+    // The condition tells SQLite that ON belongs to no join.
+    let sql = format!(
+        "INSERT INTO devices_seen \
+         (device, kind, agency, last_seen_us, discovered, clock_offset_us, clock_last_us) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS BIGINT), \
+         CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT) FROM {} WHERE TRUE \
+         ON CONFLICT (device) DO UPDATE SET kind = excluded.kind, agency = excluded.agency, \
+         last_seen_us = excluded.last_seen_us, discovered = excluded.discovered, \
+         clock_offset_us = excluded.clock_offset_us, clock_last_us = excluded.clock_last_us",
+        tx.dialect().rows(1)
+    );
+    for batch in rows.chunks(ROWS) {
+        let rows = batch.iter().map(|row| {
+            (
+                row.device.as_str(),
+                row.kind.as_str(),
+                row.agency.as_str(),
+                micros(row.at),
+                i64::from(row.discovered),
+                row.clock.map(|clock| (clock.offset * 1e6) as i64),
+                row.clock.map(|clock| (clock.last * 1e6) as i64),
+            )
+        });
+        let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(rows));
         query.execute(&mut *tx).await.doing(DOING)?;
     }
     tx.commit().await
