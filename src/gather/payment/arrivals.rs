@@ -8,7 +8,7 @@
 use super::classify::{Limits, Status};
 use super::ledger;
 use super::row::{Channel, PaymentRow, Record, Side};
-use crate::store::{Doing, Store, StoreError, Tx, decode_rows, json_column, json_rows, placeholder_rows};
+use crate::store::{Dialect, Doing, Store, StoreError, Tx, decode_rows, json_column, json_rows, placeholder_rows};
 use sqlx::AssertSqlSafe;
 use std::sync::{Mutex, PoisonError};
 
@@ -39,11 +39,22 @@ impl Arrivals {
         rows.len() >= MANY
     }
 
-    /// Whether something waits to be taken in.
-    pub async fn wait(tx: &mut Tx) -> Result<bool, StoreError> {
-        let found =
-            sqlx::query("SELECT 1 FROM payment_arrivals LIMIT 1").fetch_optional(&mut **tx).await.doing(DOING)?;
-        Ok(found.is_some())
+    /// Takes in what waits if it is little, as part of `tx`; an error if it is much, which is under way.
+    pub async fn take_in_few(tx: &mut Tx, site: &str) -> Result<u64, StoreError> {
+        let sql = "SELECT id, n FROM payment_arrivals ORDER BY id";
+        let waiting: Vec<(i64, i64)> = sqlx::query_as(sql).fetch_all(&mut **tx).await.doing(DOING)?;
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        if waiting.iter().map(|(_, n)| n).sum::<i64>() > SLICE as i64 {
+            return Err(StoreError::Busy("many payments are being taken in"));
+        }
+        let ids: Vec<i64> = waiting.into_iter().map(|(id, _)| id).collect();
+        let sql = contents(tx.dialect());
+        let texts = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(&ids)).fetch_all(&mut **tx).await;
+        let n_touched = ledger::take(tx, decode(texts.doing(DOING)?)?, site, None).await?;
+        remove(tx, &ids).await?;
+        Ok(n_touched)
     }
 
     /// Puts rows down.
@@ -131,18 +142,11 @@ struct Load {
 impl Load {
     /// Begins to read at once, beside what else is done. Dropped, it is read in vain.
     fn read(store: &Store, ids: Vec<i64>) -> impl Future<Output = Result<Load, StoreError>> {
-        let sql = format!(
-            "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {}) ORDER BY id",
-            store.dialect().rows(1)
-        );
+        let sql = contents(store.dialect());
         let store = store.clone();
         let reading = tokio::spawn(async move {
             let sql = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(&ids));
-            let contents: Vec<String> = sql.fetch_all(store.reader()).await.doing(DOING)?;
-            let mut rows: Vec<PaymentRow> = Vec::new();
-            for content in contents {
-                rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
-            }
+            let mut rows = decode(sql.fetch_all(store.reader()).await.doing(DOING)?)?;
             // Stable: of one key they stay in the order of arrival.
             rows.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(Load { ids, rows })
@@ -163,11 +167,7 @@ impl Load {
             let mut tx = store.begin().await?;
             n_touched += ledger::take(&mut tx, rows, site, limits).await?;
             if rest.is_empty() {
-                let sql = format!(
-                    "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
-                    tx.dialect().rows(1)
-                );
-                sqlx::query(AssertSqlSafe(sql)).bind(json_column(&ids)).execute(&mut *tx).await.doing(DOING)?;
+                remove(&mut tx, &ids).await?;
                 tx.commit().await?;
                 return Ok(n_touched);
             }
@@ -175,6 +175,31 @@ impl Load {
             rows = rest;
         }
     }
+}
+
+/// A statement that reads texts by their ids, in the order of arrival.
+fn contents(dialect: Dialect) -> String {
+    let ids = dialect.rows(1);
+    format!(
+        "SELECT content FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {ids}) ORDER BY id"
+    )
+}
+
+fn decode(contents: Vec<String>) -> Result<Vec<PaymentRow>, StoreError> {
+    let mut rows = Vec::new();
+    for content in contents {
+        rows.extend(decode_rows::<Row<String>>(Some(content)).doing(DOING)?.into_iter().filter_map(read));
+    }
+    Ok(rows)
+}
+
+async fn remove(tx: &mut Tx, ids: &[i64]) -> Result<(), StoreError> {
+    let sql = format!(
+        "DELETE FROM payment_arrivals WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM {})",
+        tx.dialect().rows(1)
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(json_column(ids)).execute(&mut **tx).await.doing(DOING)?;
+    Ok(())
 }
 
 fn written(row: &PaymentRow) -> Row<&str> {

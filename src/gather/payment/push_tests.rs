@@ -118,3 +118,28 @@ async fn a_sender_bound_to_an_agency_reaches_no_row_of_another() {
         assert!(kept(&bench).await.contains(&"OWN portal tam-ky paid".to_owned()));
     }
 }
+
+#[tokio::test]
+async fn a_sender_bound_to_an_agency_reaches_no_row_that_is_not_yet_in_the_ledger() {
+    for bench in Bench::both(SECTIONS).await {
+        let _reconciler = bench_of(&bench).await;
+        let row = |number: u32, more: &str| {
+            format!(
+                "{{\"txn_ref\": \"IOC{number}\", \"amount\": 1000, \"status\": \"paid\", \"time\": \"2026-11-23T08:00:00\"{more}}}\n"
+            )
+        };
+        let many: String = (0..600).map(|number| row(number, ", \"agency\": \"ioc\"")).collect();
+        send_all(&bench, "portal-1", &many).await;
+        assert_eq!(kept(&bench).await.len(), 0, "so many are put down first");
+        let (status, answer) = json(send(&bench, "portal-1", Some("tam-ky"), None, &row(7, "")).await);
+        assert_eq!((status, &answer["rejections"][0]["reason"]), (422, &Json::from("agency")), "{answer}");
+        assert_eq!(kept(&bench).await.len(), 600);
+        // So many that they are not taken in on the way.
+        let mut tx = bench.place.store.begin().await.unwrap();
+        let much = "INSERT INTO payment_arrivals (id, part, n, content) VALUES (1, 0, 1000000, '[]')";
+        sqlx::query(much).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let refused = send(&bench, "portal-1", Some("tam-ky"), None, &row(700, "")).await;
+        assert!(matches!(refused, Err(PushError::Feed(FeedError::Store(StoreError::Busy(_))))), "{refused:?}");
+    }
+}
