@@ -67,8 +67,11 @@ const CONNECTIONS: u32 = 8;
 const SQLITE: &str =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON";
 /// Of the one connection that writes: its pages (KiB) stay in memory from one transaction to the next, and the write-ahead
-/// log is folded back (pages) not after every large one. A ledger of a million payments is written all over.
-const SQLITE_WRITER: &str = "PRAGMA cache_size=-49152; PRAGMA wal_autocheckpoint=8000";
+/// log is folded back (pages) not after every large one.
+const SQLITE_WRITER: &str = "PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=8000";
+/// While much is written all over the database, and afterwards.
+const SQLITE_MUCH: &str = "PRAGMA cache_size=-49152";
+const SQLITE_USUAL: &str = "PRAGMA cache_size=-4096; PRAGMA shrink_memory";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -199,6 +202,16 @@ impl Store {
             current.ok_or(StoreError::Deposed)?;
         }
         Ok(Tx { transaction, dialect: self.dialect(), _turn: turn })
+    }
+
+    /// Lets the connection that writes keep many pages in memory, or as few as usual. Only speed depends on it.
+    pub async fn expect_much(&self, much: bool) -> Result<(), StoreError> {
+        if self.server.is_none() {
+            let _turn = self.writer.clone().lock_owned().await;
+            let sql = if much { SQLITE_MUCH } else { SQLITE_USUAL };
+            sqlx::raw_sql(sql).execute(&self.writers).await.doing("setting how many pages stay in memory")?;
+        }
+        Ok(())
     }
 
     /// What the database calls by a name of its own.

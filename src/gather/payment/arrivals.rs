@@ -93,17 +93,25 @@ impl Arrivals {
     /// Takes everything that arrived into the ledger; others can write in between. Gives how many transactions were read
     /// or written. `site` owns what nobody else owns; see [`ledger::take`] for `limits`.
     pub async fn take_in(&self, store: &Store, site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
-        let mut n_touched = 0;
+        let (mut n_touched, mut is_much) = (0, false);
         loop {
             let sql = "SELECT id, part, n FROM payment_arrivals ORDER BY part, id";
             let waiting: Vec<(i64, i64, i64)> = sqlx::query_as(sql).fetch_all(store.reader()).await.doing(DOING)?;
             if waiting.is_empty() {
                 // The next ones may have other keys.
                 self.bounds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                if is_much {
+                    store.expect_much(false).await?;
+                }
                 return Ok(n_touched);
             }
+            let loads = loads(&waiting);
+            if loads.len() > 1 && !is_much {
+                is_much = true;
+                store.expect_much(true).await?;
+            }
             // The next one is read while the one before it is taken in.
-            let mut loads = loads(&waiting).into_iter();
+            let mut loads = loads.into_iter();
             let mut next = loads.next().map(|ids| Load::read(store, ids));
             while let Some(load) = next.take() {
                 let load = load.await?;
