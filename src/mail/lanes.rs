@@ -21,7 +21,7 @@ const MOST: usize = 500;
 /// those.
 const COMMON: usize = 50;
 /// So long one mail may hold up all others, be the server ever so slow.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// So long several mails may hold up the others.
 const PATIENCE_WITH_MANY: Duration = Duration::from_millis(50);
 /// A server that takes less over a mail is quick: more at a time would only be more that a kill may repeat.

@@ -168,8 +168,10 @@ impl Sender {
                 self.begin(round).await?;
             }
             let is_held_up = !round.waiting.is_empty() || !round.announced.is_empty();
-            let patience = self.lanes.patience().saturating_sub(round.answered.elapsed());
+            let patience = self.lanes.patience().saturating_sub(round.waiting_since.elapsed());
             tokio::select! {
+                // What was answered while this process stood still is no reason for impatience.
+                biased;
                 more = round.end() => if !more { break },
                 () = self.book.outbox.written(), if !round.has_more => {
                     round.has_more = true;
@@ -177,11 +179,10 @@ impl Sender {
                 }
                 () = tokio::time::sleep(patience), if is_held_up && !round.whole.is_empty() => {
                     self.lanes.lose_patience(round.whole.len());
-                    round.answered = Instant::now();
+                    round.waiting_since = Instant::now();
                     continue;
                 }
             }
-            round.answered = Instant::now();
             let mut taken = Vec::new();
             for handed in std::mem::take(&mut round.ended) {
                 round.announced.retain(|(id, _)| *id != handed.mail.id);
@@ -238,6 +239,8 @@ impl Sender {
         for (id, open) in round.announced.drain(..may_go) {
             if open.send(()).is_ok() {
                 round.whole.insert(id);
+                // Not before: noting what was sent may have taken long, which is not the server's fault.
+                round.waiting_since = Instant::now();
             }
         }
         Ok(())
@@ -258,8 +261,8 @@ struct Round {
     /// Mails to which a connection was refused while there were others.
     again: BTreeSet<i64>,
     begun: Instant,
-    /// When the server last answered, or got more connections because it did not.
-    answered: Instant,
+    /// Since when the server has had what it has, or got more connections because it did not answer.
+    waiting_since: Instant,
 }
 
 impl Default for Round {
@@ -273,7 +276,7 @@ impl Default for Round {
             ended: Vec::new(),
             again: BTreeSet::new(),
             begun: Instant::now(),
-            answered: Instant::now(),
+            waiting_since: Instant::now(),
         }
     }
 }
