@@ -177,11 +177,8 @@ async fn judge_groups(tx: &mut Tx, mut groups: Vec<Vec<Transaction>>, judge: &Ju
 async fn given_back(tx: &mut Tx, groups: &[Vec<Transaction>]) -> Result<HashMap<String, Back>, StoreError> {
     let mut given_back: HashMap<String, Back> = HashMap::new();
     let mut keys: Option<Vec<String>> = None;
-    for column in ["portal_refund_of", "gateway_refund_of"] {
-        // Most ledgers have none, which is cheaper to see once than for every key.
-        let sql = format!("SELECT 1 FROM payment_transactions WHERE {column} <> '' LIMIT 1");
-        let any = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut **tx).await.doing("looking for refunds")?;
-        if any.is_none() {
+    for column in ledger::REFUNDS {
+        if !ledger::has_any(tx, column).await? {
             continue;
         }
         let keys = keys.get_or_insert_with(|| groups.iter().flatten().map(|one| one.key.clone()).collect());

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 pub(super) const KEYS: usize = 5_000;
 /// Each side's columns begin with its name.
 const SIDE_COLUMNS: [&str; 8] = ["status", "amount", "us", "agency", "dossier", "refund_of", "procedure", "channel"];
+/// The columns that name what a record gives back.
+pub(super) const REFUNDS: [&str; 2] = ["portal_refund_of", "gateway_refund_of"];
 /// Judged again at once.
 pub(super) const AT_ONCE: i64 = 0;
 
@@ -133,9 +135,8 @@ struct Changed {
 /// of their dossier or gives them back. What comes later and would change that marks them as due.
 async fn in_order(tx: &mut Tx, changed: &[Changed], limits: &Limits<'_>) -> Result<Vec<usize>, StoreError> {
     const DOING: &str = "looking for the other payments of dossiers";
-    for column in ["portal_refund_of", "gateway_refund_of"] {
-        let sql = format!("SELECT 1 FROM payment_transactions WHERE {column} <> '' LIMIT 1");
-        if sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut **tx).await.doing(DOING)?.is_some() {
+    for column in REFUNDS {
+        if has_any(tx, column).await? {
             return Ok(Vec::new());
         }
     }
@@ -169,6 +170,14 @@ async fn in_order(tx: &mut Tx, changed: &[Changed], limits: &Limits<'_>) -> Resu
     }
     agreeing.retain(|(_, dossier)| !elsewhere.contains(*dossier));
     Ok(agreeing.into_iter().map(|(index, _)| index).collect())
+}
+
+/// Whether any transaction gives another back by this `column`, one of [`REFUNDS`]. Most ledgers have none, which is cheaper
+/// to see once than for every key.
+pub(super) async fn has_any(tx: &mut Tx, column: &str) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM payment_transactions WHERE {column} <> '' LIMIT 1");
+    let any = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut **tx).await.doing("looking for refunds")?;
+    Ok(any.is_some())
 }
 
 /// Marks as due the transactions whose `column` (a name of ours) is one of `keys`; gives how many.

@@ -62,7 +62,7 @@ pub async fn find(store: &Store, reference: &str) -> Result<Vec<TransactionInfo>
     };
     add(ledger::read(&mut tx, "txn_ref", &key).await?);
     let keys = add(ledger::read_some(&mut tx, "dossier", &dossier, Some(MOST)).await?);
-    for column in ["portal_refund_of", "gateway_refund_of"] {
+    for column in ledger::REFUNDS {
         add(ledger::read_some(&mut tx, column, &keys, Some(MOST)).await?);
     }
     let mut lives: BTreeMap<String, Vec<Life>> = BTreeMap::new();
