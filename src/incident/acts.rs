@@ -1,9 +1,10 @@
 //! What people do to an incident: they answer for it, comment on it, say that it is over.
 
+use super::change::Change;
 use super::life;
 use super::rows::Entry;
 use super::silence::{self, Silence};
-use super::stage::{Change, Incidents};
+use super::stage::Incidents;
 use crate::alert::LabelSet;
 use crate::matcher::Matcher;
 use crate::store::StoreError;

@@ -1,8 +1,9 @@
 //! Mails that did not arrive: the timeline says so, and the next step of the escalation is taken at once.
 
+use super::change::Change;
 use super::life;
 use super::rows::{self, Entry};
-use super::stage::{Change, Incidents};
+use super::stage::Incidents;
 use crate::mail::Failure;
 use crate::store::StoreError;
 use jiff::Timestamp;

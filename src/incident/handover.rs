@@ -5,11 +5,12 @@
 //! writes the mails: a handover while the daemon was away is mailed at its next start, and none is mailed twice. A rota
 //! that is new has nobody to hand over.
 
+use super::change::Change;
 use super::letter::Told;
 use super::life::Incident;
 use super::rows::{Entry, Open};
 use super::settings::Settings;
-use super::stage::{Change, Incidents};
+use super::stage::Incidents;
 use super::writes::Writes;
 use crate::config::Id;
 use crate::config::organisation::Agency;

@@ -8,6 +8,7 @@
 mod acts;
 pub mod address;
 mod call;
+mod change;
 mod curve;
 pub mod escalation;
 mod event;

@@ -4,7 +4,8 @@
 //! and whatever else is changed makes a new silence of it. What a silence does to an incident is decided in `life.rs`.
 
 use super::acts::{TEXT, cut};
-use super::stage::{Change, Incidents};
+use super::change::Change;
+use super::stage::Incidents;
 use crate::matcher::{self, Matcher};
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::{SignedDuration, Timestamp};

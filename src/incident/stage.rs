@@ -6,6 +6,7 @@
 //! carried out.
 
 use super::address::{self, Address};
+use super::change::Change;
 use super::excuse::{Excuser, PlacedDevice};
 use super::handover::{self, Keepers};
 use super::inhibit::Inhibitor;
@@ -15,10 +16,9 @@ use super::link::{BadLink, Claim, Links};
 use super::quiet::Version;
 use super::rows::{self, Entry, Open, RECORDED};
 use super::settings::Settings;
-use super::silence::{Silence, Silences};
+use super::silence::Silences;
 use super::tell::Telling;
 use super::timeline;
-use super::writes::Writes;
 use crate::alert::Alert;
 use crate::attribution::Ledger;
 use crate::config::Config;
@@ -70,35 +70,6 @@ pub(super) struct State {
 struct Group {
     address: Address,
     alerts: Vec<(Alert, super::Severity)>,
-}
-
-/// A change on its way into the database, then into memory.
-#[derive(Default)]
-pub(super) struct Change {
-    /// By group; `None` is closed.
-    pub open: Vec<(String, Option<Open>)>,
-    /// By fingerprint; `None` ended.
-    recorded: Vec<(String, Option<Member>)>,
-    next_id: Option<i64>,
-    pub silences: Vec<Silence>,
-    pub writes: Writes,
-    /// Begun once there is something to write.
-    tx: Option<Tx>,
-}
-
-impl Change {
-    pub fn of_silences(silences: Vec<Silence>) -> Change {
-        Change { silences, ..Change::default() }
-    }
-
-    /// Its transaction. What is written there is committed with the rest of the change.
-    pub async fn tx(&mut self, store: &Store) -> Result<&mut Tx, StoreError> {
-        let tx = match self.tx.take() {
-            Some(tx) => tx,
-            None => store.begin().await?,
-        };
-        Ok(self.tx.insert(tx))
-    }
 }
 
 impl Incidents {

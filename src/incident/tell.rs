@@ -1,12 +1,13 @@
 //! One round of mails: whom the events of a step tell, and what the timeline says of it.
 
 use super::call;
+use super::change::Change;
 use super::escalation::Raised;
 use super::letter::{Acknowledged, Extra};
 use super::life::{Event, Incident, News};
 use super::rows::{Entry, Open};
 use super::settings::Settings;
-use super::stage::{Change, Incidents};
+use super::stage::Incidents;
 use super::who::Role;
 use crate::config::Id;
 use crate::config::site::Language;
