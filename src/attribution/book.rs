@@ -231,7 +231,7 @@ impl Book {
         let mut blockers: Vec<Blocker> = Vec::new();
         for &need in needs {
             let dependency = &self.graph.dependencies[need];
-            let by: Arc<str> = self.graph.dependencies()[need].id.as_str().into();
+            let by: Arc<str> = self.graph.dependencies()[need].id.clone();
             blockers.extend(spans[need].iter().map(|span| Blocker {
                 from_us: span.from_us,
                 to_us: span.to_us,
@@ -404,7 +404,7 @@ impl Book {
         if subject.kind == SubjectKind::Dependency
             && let Some(position) = self.graph.dependencies().iter().position(|dependency| dependency == subject)
         {
-            return (Cause::Dependency(self.graph.dependencies[position].cause), subject.id.as_str().into());
+            return (Cause::Dependency(self.graph.dependencies[position].cause), subject.id.clone());
         }
         (Cause::Own, "".into())
     }

@@ -75,7 +75,7 @@ impl Ledger {
             for row in &rows {
                 let kind: String = row.try_get("subject_kind").doing(DOING)?;
                 let Some(kind) = SubjectKind::parse(&kind) else { continue };
-                let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
+                let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
                 let piece = read_piece(row).doing(DOING)?;
                 book.take_up(subject, piece);
             }
@@ -211,7 +211,7 @@ impl Ledger {
         let mut intervals = Vec::with_capacity(rows.len());
         for row in &rows {
             let interval = read_interval(kind, row).doing(DOING)?;
-            match overrides.get(&interval.subject.id) {
+            match overrides.get(&*interval.subject.id) {
                 Some(overrides) => intervals.extend(overrides::apply(interval, overrides)),
                 None => intervals.push(interval),
             }
@@ -242,7 +242,7 @@ impl Ledger {
         for row in &rows {
             let kind: String = row.try_get("subject_kind").doing(DOING)?;
             let Some(kind) = SubjectKind::parse(&kind) else { continue };
-            let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
+            let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
             let old = [read_piece(row).doing(DOING)?];
             if self.lock().graph.covers(window, &subject, &old[0].agency) {
                 rewrite(tx, &subject, &old, &window.overlay(&old, now_us)).await?;
@@ -294,7 +294,7 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
         )
         .bind(after.until_us)
         .bind(subject.kind.as_str())
-        .bind(&subject.id)
+        .bind(&*subject.id)
         .bind(after.from_us)
         .execute(&mut **tx)
         .await
@@ -304,7 +304,7 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
     for piece in old {
         sqlx::query("DELETE FROM ledger_intervals WHERE subject_kind = $1 AND subject = $2 AND from_us = $3")
             .bind(subject.kind.as_str())
-            .bind(&subject.id)
+            .bind(&*subject.id)
             .bind(piece.from_us)
             .execute(&mut **tx)
             .await
@@ -320,7 +320,7 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
              blamed = excluded.blamed, reason = excluded.reason",
         )
         .bind(subject.kind.as_str())
-        .bind(&subject.id)
+        .bind(&*subject.id)
         .bind(&*piece.agency)
         .bind(piece.from_us)
         .bind(piece.until_us)
@@ -351,7 +351,7 @@ fn read_piece(row: &AnyRow) -> Result<Piece, sqlx::Error> {
 fn read_interval(kind: SubjectKind, row: &AnyRow) -> Result<Interval, sqlx::Error> {
     let piece = read_piece(row)?;
     Ok(Interval {
-        subject: Subject { kind, id: row.try_get("subject")? },
+        subject: Subject { kind, id: row.try_get::<String, _>("subject")?.into() },
         agency: piece.agency.to_string(),
         from: from_micros(piece.from_us),
         until: piece.until_us.map(from_micros),

@@ -30,12 +30,14 @@ pub use overrides::{NewOverride, Override};
 use crate::config::devices::DeviceKind;
 use serde::Serialize;
 use std::fmt;
+use std::sync::Arc;
 
 /// Something whose state is kept: one service, one device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Subject {
     pub kind: SubjectKind,
-    pub id: String,
+    /// Shared by whoever speaks of it: there are as many as devices.
+    pub id: Arc<str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
