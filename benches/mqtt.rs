@@ -231,14 +231,14 @@ async fn fleet(n_devices: usize, directory: &std::path::Path) -> (Arc<Fleet>, Ar
         id: id(&device_id(number)),
         kind: DeviceKind::Camera,
         agency: id(&format!("agency{:02}", number % N_AGENCIES)),
-        site: format!("site-{}", number / 4),
-        village: format!("Thôn {}", number / 40),
-        name: format!("Camera {number}"),
+        site: format!("site-{}", number / 4).into(),
+        village: format!("Thôn {}", number / 40).into(),
+        name: format!("Camera {number}").into(),
         place: None,
         life: Life::Installed,
         offline_after: None,
     };
-    let inventory = Inventory { devices: (0..n_devices).map(listing).collect() };
+    let inventory = Inventory { devices: (0..n_devices).map(|number| Arc::new(listing(number))).collect() };
     let fleet = Fleet::open(metrics.clone(), ledger, store, settings, &inventory, Now::read()).await.expect("a fleet");
     (fleet, metrics)
 }

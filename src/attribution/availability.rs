@@ -115,7 +115,7 @@ impl Ledger {
 fn summarise(query: &AvailabilityQuery, intervals: Vec<Interval>, to: Timestamp) -> Availability {
     let mut subjects: BTreeMap<(String, Subject), SubjectAvailability> = BTreeMap::new();
     let is_asked = |interval: &Interval| {
-        query.subject.as_ref().is_none_or(|id| *id == interval.subject.id)
+        query.subject.as_ref().is_none_or(|id| **id == *interval.subject.id)
             && query.agencies.as_ref().is_none_or(|agencies| agencies.contains(&interval.agency))
     };
     for interval in intervals.into_iter().filter(is_asked) {

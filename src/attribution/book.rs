@@ -8,6 +8,7 @@
 use super::blame::{Blocker, Downtime, rank, share_out};
 use super::graph::{Graph, Node};
 use super::maintenance::Window;
+use super::track::{Piece, Pieces, Pool, Sight, Stretch, Track, Verdict, splice};
 use super::{Cause, State, Subject, SubjectKind};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,44 +16,11 @@ use std::sync::Arc;
 /// Added to how far back a fact can reach: checks that end late, ticks that come late.
 const SLACK_US: i64 = 10 * 60 * 1_000_000;
 
-/// What a subject was seen to be.
-#[derive(Debug, Clone)]
-pub(super) struct Stretch {
-    pub from_us: i64,
-    /// `None` while it lasts.
-    pub until_us: Option<i64>,
-    /// The last time it was seen so.
-    pub seen_us: i64,
-    pub state: State,
-    pub agency: Arc<str>,
-    pub reason: Arc<str>,
-}
-
-/// One row of `ledger_intervals`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub from_us: i64,
-    pub until_us: Option<i64>,
-    pub state: State,
-    pub cause: Cause,
-    pub by: Arc<str>,
-    pub agency: Arc<str>,
-    pub reason: Arc<str>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Track {
-    /// Oldest first, without gaps. The last one lasts, unless the subject was removed.
-    pub stretches: Vec<Stretch>,
-    /// The youngest rows in the database, oldest first.
-    pub written: Vec<Piece>,
-}
-
 /// Rows to be changed for one subject: `old` are in the database, `new` shall be.
 pub(super) struct Change {
     pub subject: Subject,
-    pub old: Vec<Piece>,
-    pub new: Vec<Piece>,
+    pub old: Pieces,
+    pub new: Pieces,
 }
 
 /// A time in which a dependency was down, as far as excuses go.
@@ -68,6 +36,8 @@ pub(super) struct Book {
     /// Announced through the API.
     pub announced: Vec<Window>,
     pub tracks: HashMap<Subject, Track>,
+    pub sights: Pool<Sight>,
+    pub verdicts: Pool<Verdict>,
     /// What changed since it was last written, and from when on.
     pub dirty: HashMap<Subject, i64>,
     /// Something changed that may matter to every subject that is down.
@@ -88,6 +58,8 @@ pub(super) struct Book {
     ended: Vec<(i64, Subject)>,
     /// Until then a recovery may still show its effect.
     settle_us: i64,
+    /// When all tracks were last looked through for what can no longer change.
+    swept_us: i64,
 }
 
 impl Book {
@@ -96,8 +68,8 @@ impl Book {
         self.resumed_us.get_or_insert(at_us);
         if let Some(last) = self.tracks.get_mut(subject).and_then(|track| track.stretches.last_mut())
             && last.until_us.is_none()
-            && last.state == state
-            && *last.agency == *agency
+            && last.sight.state == state
+            && *last.sight.agency == *agency
         {
             last.seen_us = last.seen_us.max(at_us);
             return;
@@ -112,8 +84,8 @@ impl Book {
                 last.seen_us = last.seen_us.min(from_us - 1);
             }
         }
-        let (agency, reason) = (agency.into(), reason.into());
-        track.stretches.push(Stretch { from_us, until_us: None, seen_us: from_us, state, agency, reason });
+        let sight = self.sights.share(Sight { state, agency: agency.into(), reason: reason.into() });
+        track.stretches.push(Stretch { from_us, until_us: None, seen_us: from_us, sight });
         self.touch(subject, from_us);
     }
 
@@ -202,7 +174,7 @@ impl Book {
         let bound_us = self.graph.dependencies[position].bound_us;
         for stretch in &track.stretches {
             let follows = spans.last().is_some_and(|span| span.to_us == Some(stretch.from_us));
-            let to_us = match stretch.state {
+            let to_us = match stretch.sight.state {
                 State::Up => continue,
                 State::Down => stretch.until_us,
                 State::Unknown if !follows => continue,
@@ -231,7 +203,7 @@ impl Book {
         let mut blockers: Vec<Blocker> = Vec::new();
         for &need in needs {
             let dependency = &self.graph.dependencies[need];
-            let by: Arc<str> = self.graph.dependencies()[need].id.as_str().into();
+            let by: Arc<str> = self.graph.dependencies()[need].id.clone();
             blockers.extend(spans[need].iter().map(|span| Blocker {
                 from_us: span.from_us,
                 to_us: span.to_us,
@@ -267,7 +239,7 @@ impl Book {
             let old_us = self.now_us.saturating_sub(self.horizon_us());
             let is_down = |track: &Track| {
                 let may_change = |stretch: &Stretch| stretch.until_us.is_none_or(|until_us| until_us > old_us);
-                track.stretches.iter().any(|stretch| stretch.state == State::Down && may_change(stretch))
+                track.stretches.iter().any(|stretch| stretch.sight.state == State::Down && may_change(stretch))
             };
             for (subject, _) in self.tracks.iter().filter(|(_, track)| is_down(track)) {
                 self.dirty.entry(subject.clone()).or_insert(i64::MAX);
@@ -276,12 +248,16 @@ impl Book {
         let dirty = std::mem::take(&mut self.dirty);
         let spans = self.all_spans();
         let settled_us = self.settled_us();
+        let mut verdicts = std::mem::take(&mut self.verdicts);
         let changes = dirty.iter().filter_map(|(subject, since_us)| {
             let track = self.tracks.get(subject)?;
-            let new = splice(&track.written, self.pieces(subject, track, &spans), settled_us.min(*since_us));
+            let pieces = self.pieces(subject, track, &spans, &mut verdicts);
+            let new = splice(&track.written, pieces, settled_us.min(*since_us));
             (new != track.written).then(|| Change { subject: subject.clone(), old: track.written.clone(), new })
         });
-        (changes.collect(), dirty)
+        let changes = changes.collect();
+        self.verdicts = verdicts;
+        (changes, dirty)
     }
 
     /// What is older keeps the cause that the database holds.
@@ -305,8 +281,9 @@ impl Book {
             .filter_map(|(subject, track)| {
                 let last = track.stretches.last()?;
                 let from_us = track.written.last().map_or(last.from_us, |piece| piece.from_us);
-                let is_open = last.until_us.is_none() && last.state != State::Unknown;
-                is_open.then(|| (subject.clone(), last.agency.clone(), alive_us.unwrap_or(from_us).max(from_us + 1)))
+                let is_open = last.until_us.is_none() && last.sight.state != State::Unknown;
+                is_open
+                    .then(|| (subject.clone(), last.sight.agency.clone(), alive_us.unwrap_or(from_us).max(from_us + 1)))
             })
             .collect();
         for (subject, agency, at_us) in open {
@@ -329,8 +306,15 @@ impl Book {
         let old_us = now_us.saturating_sub(self.horizon_us().saturating_mul(2));
         for subject in dirty.keys().filter(|subject| !self.dirty.contains_key(subject)) {
             if let Some(track) = self.tracks.get_mut(subject) {
-                forget(track, old_us);
+                track.forget(old_us);
             }
+        }
+        if now_us.saturating_sub(self.swept_us) >= self.horizon_us() {
+            // Who did not change since keeps nothing of the past either.
+            self.swept_us = now_us;
+            let waiting = &self.dirty;
+            let at_rest = self.tracks.iter_mut().filter(|(subject, _)| !waiting.contains_key(subject));
+            at_rest.for_each(|(_, track)| track.forget(old_us));
         }
         // Kept for a while: a dependency's end may still matter, and a subject may come back.
         let (tracks, waiting) = (&mut self.tracks, &self.dirty);
@@ -357,41 +341,37 @@ impl Book {
     }
 
     /// The rows that a subject's stretches and the present knowledge make.
-    fn pieces(&self, subject: &Subject, track: &Track, spans: &[Vec<Span>]) -> Vec<Piece> {
+    fn pieces(&self, subject: &Subject, track: &Track, spans: &[Vec<Span>], verdicts: &mut Pool<Verdict>) -> Pieces {
         let node = self.graph.node(subject);
         let mut blockers: Option<(Arc<str>, Vec<Blocker>)> = None;
-        let mut pieces = Vec::new();
+        let mut pieces = Pieces::new();
         for (index, stretch) in track.stretches.iter().enumerate() {
-            let piece = |from_us, until_us, cause, by| Piece {
-                from_us,
-                until_us,
-                state: stretch.state,
-                cause,
-                by,
-                agency: stretch.agency.clone(),
-                reason: stretch.reason.clone(),
+            let mut add = |from_us, until_us, cause, by| {
+                let verdict = verdicts.share(Verdict { sight: stretch.sight.clone(), cause, by });
+                pieces.push(Piece { from_us, until_us, verdict });
             };
-            let plain = |cause| piece(stretch.from_us, stretch.until_us, cause, "".into());
-            match stretch.state {
-                State::Up => pieces.push(plain(Cause::Own)),
-                State::Unknown => pieces.push(plain(Cause::Unknown)),
+            match stretch.sight.state {
+                State::Up => add(stretch.from_us, stretch.until_us, Cause::Own, Arc::default()),
+                State::Unknown => add(stretch.from_us, stretch.until_us, Cause::Unknown, Arc::default()),
                 State::Down => {
-                    if blockers.as_ref().is_none_or(|(agency, _)| *agency != stretch.agency) {
-                        let found = self.blockers(Some(subject), &stretch.agency, node, spans);
-                        blockers = Some((stretch.agency.clone(), found));
+                    let agency = &stretch.sight.agency;
+                    if blockers.as_ref().is_none_or(|(of, _)| of != agency) {
+                        blockers = Some((agency.clone(), self.blockers(Some(subject), agency, node, spans)));
                     }
                     let later = &track.stretches[index + 1..];
                     let down = Downtime {
                         from_us: stretch.from_us,
                         until_us: stretch.until_us,
                         seen_us: stretch.seen_us,
-                        up_us: later.iter().find(|later| later.state == State::Up).map(|later| later.from_us),
+                        up_us: later.iter().find(|later| later.sight.state == State::Up).map(|later| later.from_us),
                         bound_us: node.map_or(self.graph.longest_us, |node| node.bound_us),
                         is_silence: subject.kind.is_device(),
                     };
                     let found = blockers.as_ref().map_or(&[] as &[Blocker], |(_, found)| found);
                     let shares = share_out(down, found, self.base(subject), self.now_us);
-                    pieces.extend(shares.into_iter().map(|s| piece(s.from_us, s.until_us, s.cause, s.by)));
+                    for share in shares {
+                        add(share.from_us, share.until_us, share.cause, share.by);
+                    }
                 }
             }
         }
@@ -404,52 +384,10 @@ impl Book {
         if subject.kind == SubjectKind::Dependency
             && let Some(position) = self.graph.dependencies().iter().position(|dependency| dependency == subject)
         {
-            return (Cause::Dependency(self.graph.dependencies[position].cause), subject.id.as_str().into());
+            return (Cause::Dependency(self.graph.dependencies[position].cause), subject.id.clone());
         }
-        (Cause::Own, "".into())
+        (Cause::Own, Arc::default())
     }
-}
-
-/// `new` rows from `settled_us` on, and before it the rows that the database holds.
-fn splice(written: &[Piece], new: Vec<Piece>, settled_us: i64) -> Vec<Piece> {
-    let Some(base_us) = written.first().map(|piece| piece.from_us) else { return new };
-    let mut pieces: Vec<Piece> = Vec::new();
-    let mut add = |piece: &Piece, from_us: i64, until_us: Option<i64>| {
-        if until_us.is_some_and(|until_us| until_us <= from_us) {
-            return;
-        }
-        match pieces.last_mut() {
-            Some(last) if last.until_us == Some(from_us) && is_same(last, piece) => last.until_us = until_us,
-            _ => pieces.push(Piece { from_us, until_us, ..piece.clone() }),
-        }
-    };
-    let cut_us = settled_us.max(base_us);
-    let clip =
-        |until_us: Option<i64>, limit_us: i64| Some(until_us.map_or(limit_us, |until_us| until_us.min(limit_us)));
-    for piece in written.iter().filter(|piece| piece.from_us < cut_us) {
-        add(piece, piece.from_us, clip(piece.until_us, cut_us));
-    }
-    for piece in new.iter().filter(|piece| piece.until_us.is_none_or(|until_us| until_us > cut_us)) {
-        add(piece, piece.from_us.max(cut_us), piece.until_us);
-    }
-    pieces
-}
-
-/// Whether two pieces that touch are one. What two observations saw stays apart only where they differ.
-fn is_same(a: &Piece, b: &Piece) -> bool {
-    a.state == b.state && a.cause == b.cause && a.by == b.by && a.agency == b.agency && a.reason == b.reason
-}
-
-/// Drops what ended before `old_us` and can no longer change.
-fn forget(track: &mut Track, old_us: i64) {
-    let is_old = |until_us: Option<i64>| until_us.is_some_and(|until_us| until_us <= old_us);
-    let n_old = track.stretches.iter().take_while(|stretch| is_old(stretch.until_us)).count();
-    track.stretches.drain(..n_old.min(track.stretches.len().saturating_sub(1)));
-    let first_us = track.stretches.first().map_or(i64::MIN, |stretch| stretch.from_us);
-    let is_done =
-        |piece: &&Piece| is_old(piece.until_us) || piece.until_us.is_some_and(|until_us| until_us <= first_us);
-    let n_done = track.written.iter().take_while(is_done).count();
-    track.written.drain(..n_done.min(track.written.len().saturating_sub(1)));
 }
 
 #[cfg(test)]

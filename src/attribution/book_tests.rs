@@ -76,8 +76,9 @@ fn flush(book: &mut Book, rows: &mut Rows, taken: bool) -> Result<(), TestCaseEr
         let n_same = change.old.iter().zip(&change.new).take_while(|(old, new)| old == new).count();
         if let (Some(old), Some(new)) = (change.old.get(n_same), change.new.get(n_same)) {
             let until = |piece: &Piece| piece.until_us.unwrap_or(i64::MAX);
-            let is_kept =
-                old.cause == new.cause && old.from_us == new.from_us && until(new) >= until(old).min(final_us);
+            let is_kept = old.verdict.cause == new.verdict.cause
+                && old.from_us == new.from_us
+                && until(new) >= until(old).min(final_us);
             let begins = old.from_us.min(new.from_us) >= final_us;
             let is_new = dirty
                 .get(&change.subject)
@@ -145,14 +146,15 @@ fn play(ops: &[(i64, Op)]) -> Result<(), TestCaseError> {
         prop_assert!(held.iter().all(|piece| piece.until_us.is_none_or(|until_us| piece.from_us < until_us)));
         prop_assert!(held.windows(2).all(|pair| pair[0].until_us.is_some_and(|until_us| until_us <= pair[1].from_us)));
         for piece in held {
-            let is_own = *piece.cause.as_str() == *"own";
-            match piece.state {
+            let is_own = *piece.verdict.cause.as_str() == *"own";
+            match piece.verdict.sight.state {
                 State::Up => prop_assert!(is_own),
-                State::Unknown => prop_assert_eq!(piece.cause, Cause::Unknown),
-                State::Down => prop_assert!(piece.cause != Cause::Unknown),
+                State::Unknown => prop_assert_eq!(piece.verdict.cause, Cause::Unknown),
+                State::Down => prop_assert!(piece.verdict.cause != Cause::Unknown),
             }
         }
-        let states: Vec<_> = held.iter().map(|piece| (piece.from_us, piece.until_us, piece.state)).collect();
+        let states: Vec<_> =
+            held.iter().map(|piece| (piece.from_us, piece.until_us, piece.verdict.sight.state)).collect();
         prop_assert_eq!(seen(&states), seen(facts), "{}", subject.id);
     }
     Ok(())

@@ -44,7 +44,7 @@ impl Book {
         let discovered = self.tracks.iter().filter(|(subject, _)| self.graph.node(subject).is_none());
         excuses.extend(discovered.filter_map(|(subject, track)| {
             let last = track.stretches.last().filter(|last| last.until_us.is_none())?;
-            Some((subject.clone(), last.agency.to_string(), self.excuse_by(&spans, subject, now_us)?))
+            Some((subject.clone(), last.sight.agency.to_string(), self.excuse_by(&spans, subject, now_us)?))
         }));
         excuses
     }
@@ -59,11 +59,11 @@ impl Book {
     fn excuse_by(&self, spans: &[Vec<Span>], subject: &Subject, now_us: i64) -> Option<Excuse> {
         let node = self.graph.node(subject);
         let last = self.tracks.get(subject).and_then(|track| track.stretches.last()).filter(|s| s.until_us.is_none());
-        let agency = last.map(|last| &*last.agency).or(node.map(|node| &*node.agency)).unwrap_or("");
+        let agency = last.map(|last| &*last.sight.agency).or(node.map(|node| &*node.agency)).unwrap_or("");
         let blockers = self.blockers(Some(subject), agency, node, spans);
         // It is not up, and was not looked at since the recovery.
         let waits = |to_us: i64| {
-            last.is_some_and(|last| last.state != State::Up && (subject.kind.is_device() || last.seen_us < to_us))
+            last.is_some_and(|last| last.sight.state != State::Up && (subject.kind.is_device() || last.seen_us < to_us))
         };
         self.in_force(&blockers, now_us, waits, node.map_or(self.graph.longest_us, |node| node.bound_us))
     }

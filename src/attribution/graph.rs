@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 #[derive(Debug, Clone)]
 pub struct GraphDevice {
     pub subject: Subject,
-    pub agency: String,
+    pub agency: Arc<str>,
     /// Id of the site; may be empty.
-    pub site: String,
+    pub site: Arc<str>,
     /// How long its silence may last; `None` for devices whose silence says nothing.
     pub offline_after: Option<Duration>,
 }
@@ -34,7 +34,8 @@ pub struct GraphDevice {
 pub struct Graph {
     subjects: Vec<Subject>,
     pub(super) dependencies: Vec<Dependency>,
-    nodes: HashMap<Subject, Node>,
+    /// The devices of one site mostly share theirs.
+    nodes: HashMap<Subject, Arc<Node>>,
     /// What the sites of the configuration need.
     sites: HashMap<String, Site>,
     pub(super) windows: Vec<Window>,
@@ -52,7 +53,7 @@ pub(super) struct Dependency {
     pub bound_us: i64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Node {
     pub agency: Arc<str>,
     /// Of a device; may be empty.
@@ -74,43 +75,45 @@ impl Graph {
         let positions: HashMap<&str, usize> =
             config.dependencies.iter().enumerate().map(|(position, d)| (d.id.as_str(), position)).collect();
         let closure = |ids: &[crate::config::Id]| closure(config, &positions, ids);
-        let mut names: HashSet<Arc<str>> = HashSet::new();
-        let mut shared = |text: &str| -> Arc<str> {
-            if let Some(known) = names.get(text) {
-                return known.clone();
+        let nowhere: Arc<str> = Arc::default();
+        let mut known: HashSet<Arc<Node>> = HashSet::new();
+        let mut shared = |node: Node| match known.get(&node) {
+            Some(known) => known.clone(),
+            None => {
+                let node = Arc::new(node);
+                known.insert(node.clone());
+                node
             }
-            names.insert(text.into());
-            text.into()
         };
         let mut nodes = HashMap::new();
         let mut dependencies = Vec::new();
         let mut subjects = Vec::new();
         for dependency in &config.dependencies {
-            let subject = Subject { kind: SubjectKind::Dependency, id: dependency.id.to_string() };
+            let subject = Subject { kind: SubjectKind::Dependency, id: dependency.id.shared() };
             let bound_us = bound(dependency.every + dependency.timeout);
-            let agency = shared(dependency.agency.as_ref().unwrap_or(&config.site.agency));
+            let agency = dependency.agency.as_ref().unwrap_or(&config.site.agency).shared();
             let needs = closure(&dependency.depends_on);
-            nodes.insert(subject.clone(), Node { agency, site: shared(""), needs, bound_us });
+            nodes.insert(subject.clone(), shared(Node { agency, site: nowhere.clone(), needs, bound_us }));
             dependencies.push(Dependency { name: dependency.name.as_str().into(), cause: dependency.cause, bound_us });
             subjects.push(subject);
         }
         for service in &config.services {
-            let subject = Subject { kind: SubjectKind::Service, id: service.id.to_string() };
+            let subject = Subject { kind: SubjectKind::Service, id: service.id.shared() };
             let bound_us = bound(service.every + service.timeout);
-            let needs = closure(&service.depends_on);
-            nodes.insert(subject, Node { agency: shared(&service.agency), site: shared(""), needs, bound_us });
+            let (agency, needs) = (service.agency.shared(), closure(&service.depends_on));
+            nodes.insert(subject, shared(Node { agency, site: nowhere.clone(), needs, bound_us }));
         }
         let sites: HashMap<String, Site> = config
             .sites
             .iter()
-            .map(|site| (site.id.to_string(), Site { agency: shared(&site.agency), needs: closure(&site.depends_on) }))
+            .map(|site| (site.id.to_string(), Site { agency: site.agency.shared(), needs: closure(&site.depends_on) }))
             .collect();
         let nothing: Arc<[usize]> = Arc::new([]);
         for device in devices {
-            let needs = sites.get(&device.site).map_or_else(|| nothing.clone(), |site| site.needs.clone());
-            let bound_us = bound(device.offline_after.unwrap_or(PATIENCE));
-            let node = Node { agency: shared(&device.agency), site: shared(&device.site), needs, bound_us };
-            nodes.insert(device.subject, node);
+            let GraphDevice { subject, agency, site, offline_after } = device;
+            let needs = sites.get(&*site).map_or_else(|| nothing.clone(), |site| site.needs.clone());
+            let bound_us = bound(offline_after.unwrap_or(PATIENCE));
+            nodes.insert(subject, shared(Node { agency, site, needs, bound_us }));
         }
         Graph {
             longest_us: nodes.values().map(|node| node.bound_us).max().unwrap_or(0),
@@ -134,11 +137,11 @@ impl Graph {
     }
 
     pub(super) fn node(&self, subject: &Subject) -> Option<&Node> {
-        self.nodes.get(subject)
+        self.nodes.get(subject).map(|node| &**node)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&Subject, &Node)> {
-        self.nodes.iter()
+        self.nodes.iter().map(|(subject, node)| (subject, &**node))
     }
 
     /// A site as if it were a subject; of one that the configuration does not know, only the name matters.
@@ -156,9 +159,9 @@ impl Graph {
     pub(super) fn covers(&self, window: &Window, subject: &Subject, agency: &str) -> bool {
         let node = self.nodes.get(subject);
         let named = match subject.kind {
-            SubjectKind::Service => window.services.contains(&subject.id),
-            SubjectKind::Camera | SubjectKind::Hotspot => window.devices.contains(&subject.id),
-            SubjectKind::Dependency => window.dependencies.contains(&subject.id),
+            SubjectKind::Service => window.services.contains(&*subject.id),
+            SubjectKind::Camera | SubjectKind::Hotspot => window.devices.contains(&*subject.id),
+            SubjectKind::Dependency => window.dependencies.contains(&*subject.id),
         };
         named || window.agencies.contains(agency) || node.is_some_and(|node| self.covers_place(window, node))
     }
@@ -167,13 +170,13 @@ impl Graph {
     pub(super) fn covers_place(&self, window: &Window, node: &Node) -> bool {
         (!node.site.is_empty() && window.sites.contains(&*node.site))
             || (!window.dependencies.is_empty()
-                && node.needs.iter().any(|need| window.dependencies.contains(&self.subjects[*need].id)))
+                && node.needs.iter().any(|need| window.dependencies.contains(&*self.subjects[*need].id)))
     }
 
     /// The ids of a scope that nobody knows. Sites and devices may be discovered: any is taken.
     pub(super) fn unknown_in<'s>(&self, scope: &'s Scope) -> Option<&'s String> {
         let of = |kind, ids: &'s [String]| {
-            ids.iter().find(|id| !self.nodes.contains_key(&Subject { kind, id: (*id).clone() }))
+            ids.iter().find(|id| !self.nodes.contains_key(&Subject { kind, id: id.as_str().into() }))
         };
         of(SubjectKind::Service, &scope.services).or_else(|| of(SubjectKind::Dependency, &scope.dependencies))
     }

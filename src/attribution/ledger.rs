@@ -1,8 +1,9 @@
 //! The ledger: a handle on what is held in memory (`book.rs`) and its rows in the state database.
 
-use super::book::{Book, Change, Piece, Stretch};
+use super::book::{Book, Change};
 use super::maintenance::Window;
 use super::overrides::{self, Override};
+use super::track::{Piece, Sight, Stretch, Verdict};
 use super::{Cause, Excuse, Graph, State, Subject, SubjectKind};
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
 use jiff::Timestamp;
@@ -75,7 +76,7 @@ impl Ledger {
             for row in &rows {
                 let kind: String = row.try_get("subject_kind").doing(DOING)?;
                 let Some(kind) = SubjectKind::parse(&kind) else { continue };
-                let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
+                let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
                 let piece = read_piece(row).doing(DOING)?;
                 book.take_up(subject, piece);
             }
@@ -104,7 +105,7 @@ impl Ledger {
     pub fn current(&self, subject: &Subject) -> Option<(State, Timestamp)> {
         let book = self.lock();
         let last = book.tracks.get(subject)?.stretches.last().filter(|last| last.until_us.is_none())?;
-        Some((last.state, from_micros(last.from_us)))
+        Some((last.sight.state, from_micros(last.from_us)))
     }
 
     /// Takes a new graph into use: at start and at every reload. What is recorded keeps its cause, but for the last
@@ -122,7 +123,7 @@ impl Ledger {
     /// Who answers for a subject, if the configuration or the inventory knows it or it was ever seen in this run.
     pub fn agency_of(&self, subject: &Subject) -> Option<String> {
         let book = self.lock();
-        let seen = || Some(book.tracks.get(subject)?.stretches.last()?.agency.to_string());
+        let seen = || Some(book.tracks.get(subject)?.stretches.last()?.sight.agency.to_string());
         book.graph.agency_of(subject).map(str::to_owned).or_else(seen)
     }
 
@@ -211,7 +212,7 @@ impl Ledger {
         let mut intervals = Vec::with_capacity(rows.len());
         for row in &rows {
             let interval = read_interval(kind, row).doing(DOING)?;
-            match overrides.get(&interval.subject.id) {
+            match overrides.get(&*interval.subject.id) {
                 Some(overrides) => intervals.extend(overrides::apply(interval, overrides)),
                 None => intervals.push(interval),
             }
@@ -242,9 +243,9 @@ impl Ledger {
         for row in &rows {
             let kind: String = row.try_get("subject_kind").doing(DOING)?;
             let Some(kind) = SubjectKind::parse(&kind) else { continue };
-            let subject = Subject { kind, id: row.try_get("subject").doing(DOING)? };
+            let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
             let old = [read_piece(row).doing(DOING)?];
-            if self.lock().graph.covers(window, &subject, &old[0].agency) {
+            if self.lock().graph.covers(window, &subject, &old[0].verdict.sight.agency) {
                 rewrite(tx, &subject, &old, &window.overlay(&old, now_us)).await?;
             }
         }
@@ -254,17 +255,21 @@ impl Ledger {
     /// The window is in the database, and so is what follows from it.
     pub(super) fn announce(&self, window: Window, now_us: i64) {
         let mut book = self.lock();
-        let Book { tracks, graph, .. } = &mut *book;
+        let Book { tracks, graph, verdicts, .. } = &mut *book;
         for (subject, track) in tracks {
-            let is_covered = |piece: &Piece| graph.covers(&window, subject, &piece.agency);
-            track.written = track
-                .written
-                .iter()
-                .flat_map(|piece| match is_covered(piece) {
-                    true => window.overlay(std::slice::from_ref(piece), now_us),
-                    false => vec![piece.clone()],
-                })
-                .collect();
+            let is_covered = |piece: &Piece| graph.covers(&window, subject, &piece.verdict.sight.agency);
+            if !track.written.iter().any(is_covered) {
+                continue;
+            }
+            let laid = track.written.iter().flat_map(|piece| match is_covered(piece) {
+                true => window.overlay(std::slice::from_ref(piece), now_us),
+                false => vec![piece.clone()],
+            });
+            let pooled = laid.map(|Piece { from_us, until_us, verdict }| {
+                let verdict = verdicts.share(Arc::unwrap_or_clone(verdict));
+                Piece { from_us, until_us, verdict }
+            });
+            track.written = pooled.collect();
         }
         book.announced.push(window);
         book.widen();
@@ -294,7 +299,7 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
         )
         .bind(after.until_us)
         .bind(subject.kind.as_str())
-        .bind(&subject.id)
+        .bind(&*subject.id)
         .bind(after.from_us)
         .execute(&mut **tx)
         .await
@@ -304,7 +309,7 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
     for piece in old {
         sqlx::query("DELETE FROM ledger_intervals WHERE subject_kind = $1 AND subject = $2 AND from_us = $3")
             .bind(subject.kind.as_str())
-            .bind(&subject.id)
+            .bind(&*subject.id)
             .bind(piece.from_us)
             .execute(&mut **tx)
             .await
@@ -320,14 +325,14 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
              blamed = excluded.blamed, reason = excluded.reason",
         )
         .bind(subject.kind.as_str())
-        .bind(&subject.id)
-        .bind(&*piece.agency)
+        .bind(&*subject.id)
+        .bind(&*piece.verdict.sight.agency)
         .bind(piece.from_us)
         .bind(piece.until_us)
-        .bind(piece.state.as_str())
-        .bind(piece.cause.as_str())
-        .bind(&*piece.by)
-        .bind(&*piece.reason)
+        .bind(piece.verdict.sight.state.as_str())
+        .bind(piece.verdict.cause.as_str())
+        .bind(&*piece.verdict.by)
+        .bind(&*piece.verdict.sight.reason)
         .execute(&mut **tx)
         .await
         .doing(DOING)?;
@@ -337,29 +342,26 @@ async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -
 
 fn read_piece(row: &AnyRow) -> Result<Piece, sqlx::Error> {
     let text = |column: &str| row.try_get::<String, _>(column);
-    Ok(Piece {
-        from_us: row.try_get("from_us")?,
-        until_us: row.try_get("until_us")?,
-        state: State::parse(&text("state")?).unwrap_or(State::Unknown),
-        cause: Cause::parse(&text("cause")?).unwrap_or(Cause::Unknown),
-        by: text("blamed")?.into(),
-        agency: text("agency")?.into(),
-        reason: text("reason")?.into(),
-    })
+    let state = State::parse(&text("state")?).unwrap_or(State::Unknown);
+    let sight = Sight { state, agency: text("agency")?.into(), reason: text("reason")?.into() };
+    let cause = Cause::parse(&text("cause")?).unwrap_or(Cause::Unknown);
+    let verdict = Verdict { sight: Arc::new(sight), cause, by: text("blamed")?.into() };
+    Ok(Piece { from_us: row.try_get("from_us")?, until_us: row.try_get("until_us")?, verdict: Arc::new(verdict) })
 }
 
 fn read_interval(kind: SubjectKind, row: &AnyRow) -> Result<Interval, sqlx::Error> {
     let piece = read_piece(row)?;
+    let Verdict { sight, cause, by } = &*piece.verdict;
     Ok(Interval {
-        subject: Subject { kind, id: row.try_get("subject")? },
-        agency: piece.agency.to_string(),
+        subject: Subject { kind, id: row.try_get::<String, _>("subject")?.into() },
+        agency: sight.agency.to_string(),
         from: from_micros(piece.from_us),
         until: piece.until_us.map(from_micros),
-        state: piece.state,
-        cause: piece.cause.to_string(),
-        automatic_cause: piece.cause.to_string(),
-        by: piece.by.to_string(),
-        reason: piece.reason.to_string(),
+        state: sight.state,
+        cause: cause.to_string(),
+        automatic_cause: cause.to_string(),
+        by: by.to_string(),
+        reason: sight.reason.to_string(),
         overridden: None,
     })
 }
@@ -367,28 +369,19 @@ fn read_interval(kind: SubjectKind, row: &AnyRow) -> Result<Interval, sqlx::Erro
 impl Book {
     /// Takes up a row of the database; rows of one subject come in the order of time.
     fn take_up(&mut self, subject: Subject, piece: Piece) {
+        let Verdict { sight, cause, by } = Arc::unwrap_or_clone(piece.verdict);
+        let sight = self.sights.share(Arc::unwrap_or_clone(sight));
+        let verdict = self.verdicts.share(Verdict { sight: sight.clone(), cause, by });
+        let Piece { from_us, until_us, .. } = piece;
         let track = self.tracks.entry(subject).or_default();
         match track.stretches.last_mut() {
             // Rows that only differ in their cause were one observation. That the last of them has another cause shows
             // that it was looked at again.
-            Some(last)
-                if last.until_us == Some(piece.from_us)
-                    && last.state == piece.state
-                    && last.agency == piece.agency
-                    && last.reason == piece.reason =>
-            {
-                last.until_us = piece.until_us;
-                last.seen_us = piece.from_us;
+            Some(last) if last.until_us == Some(from_us) && last.sight == sight => {
+                (last.until_us, last.seen_us) = (until_us, from_us);
             }
-            _ => track.stretches.push(Stretch {
-                from_us: piece.from_us,
-                until_us: piece.until_us,
-                seen_us: piece.from_us,
-                state: piece.state,
-                agency: piece.agency.clone(),
-                reason: piece.reason.clone(),
-            }),
+            _ => track.stretches.push(Stretch { from_us, until_us, seen_us: from_us, sight }),
         }
-        track.written.push(piece);
+        track.written.push(Piece { from_us, until_us, verdict });
     }
 }

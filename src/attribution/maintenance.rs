@@ -1,7 +1,7 @@
 //! Maintenance announced by a person through the API: kept on record for ever, with author and reason.
 
-use super::book::Piece;
 use super::error::{MAX_REASON, MAX_SUBJECTS};
+use super::track::{Piece, Verdict};
 use super::{AttributionError, Cause, Ledger, State};
 use crate::store::{Doing, StoreError, from_micros, micros};
 use jiff::Timestamp;
@@ -133,7 +133,8 @@ impl Window {
         for piece in pieces {
             let until_us = piece.until_us.unwrap_or(i64::MAX);
             let (from_us, to_us) = (piece.from_us.max(self.from_us), until_us.min(end_us));
-            if piece.state != State::Down || piece.cause == Cause::Maintenance || from_us >= to_us || from_us > now_us {
+            let is_open = piece.verdict.sight.state == State::Down && piece.verdict.cause != Cause::Maintenance;
+            if !is_open || from_us >= to_us || from_us > now_us {
                 laid.push(piece.clone());
                 continue;
             }
@@ -145,7 +146,9 @@ impl Window {
             if piece.from_us < from_us {
                 laid.push(part(piece.from_us, from_us));
             }
-            laid.push(Piece { cause: Cause::Maintenance, by: self.reason.clone(), ..part(from_us, to_us) });
+            let sight = piece.verdict.sight.clone();
+            let verdict = Verdict { sight, cause: Cause::Maintenance, by: self.reason.clone() };
+            laid.push(Piece { verdict: Arc::new(verdict), ..part(from_us, to_us) });
             if to_us < until_us {
                 laid.push(part(to_us, until_us));
             }

@@ -4,7 +4,7 @@
 //! interval, and every interval has one cause. The daemon's own absence is unknown.
 //!
 //! [`graph`] says who needs what, `blame.rs` lays one downtime at a door (the rules stand there), `book.rs` keeps what
-//! was seen and works causes out again while they can change, `ledger.rs` writes them. What persons add, maintenance and
+//! was seen (of each subject in a `track.rs`) and works causes out again while they can change, `ledger.rs` writes them. What persons add, maintenance and
 //! overrides, stands beside in tables of its own.
 
 pub mod availability;
@@ -17,6 +17,7 @@ pub mod graph;
 mod ledger;
 mod maintenance;
 mod overrides;
+mod track;
 
 pub use availability::{Availability, AvailabilityQuery};
 pub use cause::Cause;
@@ -30,12 +31,14 @@ pub use overrides::{NewOverride, Override};
 use crate::config::devices::DeviceKind;
 use serde::Serialize;
 use std::fmt;
+use std::sync::Arc;
 
 /// Something whose state is kept: one service, one device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Subject {
     pub kind: SubjectKind,
-    pub id: String,
+    /// Shared by whoever speaks of it: there are as many as devices.
+    pub id: Arc<str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -52,12 +52,12 @@ impl Ledger {
         let known: Option<i64> =
             sqlx::query_scalar("SELECT from_us FROM ledger_intervals WHERE subject_kind = $1 AND subject = $2 LIMIT 1")
                 .bind(new.subject.kind.as_str())
-                .bind(&new.subject.id)
+                .bind(&*new.subject.id)
                 .fetch_optional(&mut *tx)
                 .await
                 .doing(DOING)?;
         if known.is_none() {
-            return Err(AttributionError::UnknownSubject(new.subject.id));
+            return Err(AttributionError::UnknownSubject(new.subject.id.to_string()));
         }
         let id: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) + 1 FROM ledger_overrides")
             .fetch_one(&mut *tx)
@@ -70,7 +70,7 @@ impl Ledger {
         )
         .bind(id)
         .bind(new.subject.kind.as_str())
-        .bind(&new.subject.id)
+        .bind(&*new.subject.id)
         .bind(micros(new.from))
         .bind(micros(new.to))
         .bind(new.cause.as_str())
@@ -142,7 +142,7 @@ impl Ledger {
         let mut found: HashMap<String, Vec<Override>> = HashMap::new();
         for judgement in self.overrides(from, to, None).await? {
             if judgement.subject.kind == kind && judgement.withdrawn.is_none() {
-                found.entry(judgement.subject.id.clone()).or_default().push(judgement);
+                found.entry(judgement.subject.id.to_string()).or_default().push(judgement);
             }
         }
         Ok(found)
@@ -157,7 +157,7 @@ fn read(row: &AnyRow) -> Result<Option<Override>, sqlx::Error> {
     };
     Ok(Some(Override {
         id: row.try_get("id")?,
-        subject: Subject { kind, id: text("subject")? },
+        subject: Subject { kind, id: text("subject")?.into() },
         from: from_micros(row.try_get("from_us")?),
         to: from_micros(row.try_get("to_us")?),
         cause,

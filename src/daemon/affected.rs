@@ -121,7 +121,7 @@ mod tests {
             life: Life::Installed,
             offline_after: None,
         };
-        let inventory = Inventory { devices: (0..30).map(listing).collect() };
+        let inventory = Inventory { devices: (0..30).map(|number| Arc::new(listing(number))).collect() };
         let settings = Settings {
             discover_max: 0,
             offline_after: Some(Duration::from_secs(180)),

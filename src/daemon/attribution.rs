@@ -4,7 +4,7 @@
 use super::prepare::Prepared;
 use crate::attribution::{Graph, GraphDevice, Ledger, Subject, SubjectKind};
 use crate::config::Config;
-use crate::gather::device::inventory::{Inventory, Life};
+use crate::gather::device::inventory::{Inventory, Life, Listing};
 use crate::gather::service::{Doubts, Needs};
 use crate::incident::{Incidents, PlacedDevice};
 use crate::labels::Labels;
@@ -20,8 +20,8 @@ pub fn graph(prepared: &Prepared) -> Graph {
     let config = &prepared.config;
     let default = config.devices.as_ref().and_then(|devices| devices.offline_after);
     let devices = listed(&prepared.inventory).map(|listing| GraphDevice {
-        subject: Subject { kind: listing.kind.into(), id: listing.id.to_string() },
-        agency: listing.agency.to_string(),
+        subject: Subject { kind: listing.kind.into(), id: listing.id.shared() },
+        agency: listing.agency.shared(),
         site: listing.site.clone(),
         offline_after: listing.offline_after.unwrap_or(default),
     });
@@ -29,17 +29,16 @@ pub fn graph(prepared: &Prepared) -> Graph {
 }
 
 /// Where the devices of an inventory stand.
-pub fn places(inventory: &Inventory) -> Vec<PlacedDevice> {
-    let placed = listed(inventory).map(|listing| PlacedDevice {
-        subject: Subject { kind: listing.kind.into(), id: listing.id.to_string() },
-        agency: listing.agency.to_string(),
+pub fn places(inventory: &Inventory) -> impl Iterator<Item = PlacedDevice> {
+    listed(inventory).map(|listing| PlacedDevice {
+        subject: Subject { kind: listing.kind.into(), id: listing.id.shared() },
+        agency: listing.agency.shared(),
         site: listing.site.clone(),
         village: listing.village.clone(),
-    });
-    placed.collect()
+    })
 }
 
-fn listed(inventory: &Inventory) -> impl Iterator<Item = &crate::gather::device::inventory::Listing> {
+fn listed(inventory: &Inventory) -> impl Iterator<Item = &Arc<Listing>> {
     inventory.devices.iter().filter(|listing| listing.life == Life::Installed)
 }
 
@@ -88,14 +87,16 @@ fn show(parts: &Parts, now: Timestamp) {
         let cause = excuse.cause.as_str();
         match subject.kind {
             SubjectKind::Service => {
-                if let Some(kind) = kinds.get(subject.id.as_str()) {
-                    services.insert([agency, subject.id, (*kind).to_owned(), cause.to_owned()]);
+                if let Some(kind) = kinds.get(&*subject.id) {
+                    services.insert([agency, subject.id.to_string(), (*kind).to_owned(), cause.to_owned()]);
                 }
             }
             SubjectKind::Camera | SubjectKind::Hotspot => {
                 let kind = subject.kind.as_str().to_owned();
-                if let Some(site) = sites.get(&(kind.clone(), subject.id.clone())) {
-                    devices.insert([agency, kind, site.clone(), subject.id, cause.to_owned()]);
+                let key = (kind, subject.id.to_string());
+                if let Some(site) = sites.get(&key) {
+                    let (kind, id) = key;
+                    devices.insert([agency, kind, site.clone(), id, cause.to_owned()]);
                 }
             }
             SubjectKind::Dependency => {}

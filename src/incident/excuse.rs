@@ -15,18 +15,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone)]
 pub struct PlacedDevice {
     pub subject: Subject,
-    pub agency: String,
+    pub agency: Arc<str>,
     /// May be empty.
-    pub site: String,
+    pub site: Arc<str>,
     /// May be empty.
-    pub village: String,
+    pub village: Arc<str>,
 }
 
 /// Which devices stand where.
 #[derive(Debug, Default)]
 struct Places {
-    by_site: HashMap<String, Vec<Subject>>,
-    by_village: HashMap<(String, String), Vec<Subject>>,
+    devices: Vec<Subject>,
+    /// Positions in `devices`.
+    by_site: HashMap<Arc<str>, Vec<u32>>,
+    /// By agency and village. Positions in `devices`.
+    by_village: HashMap<(Arc<str>, Arc<str>), Vec<u32>>,
+}
+
+impl Places {
+    fn subjects<'p>(&'p self, positions: &'p [u32]) -> impl Iterator<Item = &'p Subject> {
+        positions.iter().filter_map(|position| self.devices.get(*position as usize))
+    }
 }
 
 /// Asks the ledger. Lives as long as the incident stage; a reload gives it other places.
@@ -43,13 +52,17 @@ impl Excuser {
     pub fn place(&self, devices: impl IntoIterator<Item = PlacedDevice>) {
         let mut places = Places::default();
         for PlacedDevice { subject, agency, site, village } in devices {
+            let position = places.devices.len() as u32;
+            places.devices.push(subject);
             if !site.is_empty() {
-                places.by_site.entry(site).or_default().push(subject.clone());
+                places.by_site.entry(site).or_default().push(position);
             }
             if !village.is_empty() {
-                places.by_village.entry((agency, village)).or_default().push(subject);
+                places.by_village.entry((agency, village)).or_default().push(position);
             }
         }
+        places.devices.shrink_to_fit();
+        places.by_village.values_mut().for_each(Vec::shrink_to_fit);
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
     }
 
@@ -80,12 +93,12 @@ impl Excuser {
             About::Subject(subject) => self.ledger.excuse(&subject, now),
             About::Site(site) => self.ledger.excuse_for_site(site, now).or_else(|| {
                 let places = self.places();
-                self.all(places.by_site.get(site)?.iter().filter(is_kind), now)
+                self.all(places.subjects(places.by_site.get(site)?).filter(is_kind), now)
             }),
             About::Village(agency, village) => {
                 let places = self.places();
-                let key = (agency.to_owned(), village.to_owned());
-                self.all(places.by_village.get(&key)?.iter().filter(is_kind), now)
+                let key = (agency.into(), village.into());
+                self.all(places.subjects(places.by_village.get(&key)?).filter(is_kind), now)
             }
         }
     }
@@ -140,7 +153,7 @@ enum About<'a> {
 /// The narrowest thing that the labels name.
 fn about(alert: &Alert) -> Option<About<'_>> {
     let label = |name: &str| Some(alert.label(name)).filter(|value| !value.is_empty());
-    let subject = |kind, id: &str| Some(About::Subject(Subject { kind, id: id.to_owned() }));
+    let subject = |kind, id: &str| Some(About::Subject(Subject { kind, id: id.into() }));
     if let Some(id) = label("dependency") {
         return subject(SubjectKind::Dependency, id);
     }

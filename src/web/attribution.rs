@@ -241,7 +241,7 @@ pub(super) async fn overrides(
     let mut found = state.ledger().overrides(from, to, None).await?;
     found.retain(|judged| {
         let agency = state.ledger().agency_of(&judged.subject);
-        let is_asked = asked.subject.as_ref().is_none_or(|id| *id == judged.subject.id);
+        let is_asked = asked.subject.as_ref().is_none_or(|id| **id == *judged.subject.id);
         is_asked && identity.sees(agency.as_deref().unwrap_or(""))
     });
     Ok(Json(json!({"overrides": found})).into_response())
@@ -266,7 +266,7 @@ pub(super) async fn add_override(
 ) -> Answer {
     let Json(posted) = posted?;
     let kind = SubjectKind::parse(&posted.kind).ok_or_else(|| bad(format!("kind: {:?} is unknown", posted.kind)))?;
-    let subject = Subject { kind, id: posted.subject };
+    let subject = Subject { kind, id: posted.subject.into() };
     let agency = state.ledger().agency_of(&subject).unwrap_or_default();
     if !identity.sees(&agency) {
         return Err(forbidden(format!("{:?} is not yours to judge", subject.id)));
@@ -281,7 +281,7 @@ pub(super) async fn add_override(
     };
     let (cause, who) = (new.cause, identity.name);
     let id = state.ledger().add_override(new, Timestamp::now()).await?;
-    tracing::info!(override.id = id, who, subject = subject.id, "{who} laid downtime of {} at {cause}", subject.id);
+    tracing::info!(override.id = id, who, subject = &*subject.id, "{who} laid downtime of {} at {cause}", subject.id);
     Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response())
 }
 
@@ -319,7 +319,7 @@ pub(super) async fn windows(
 }
 
 fn owner(state: &AppState, kind: SubjectKind, id: &str) -> String {
-    state.ledger().agency_of(&Subject { kind, id: id.to_owned() }).unwrap_or_default()
+    state.ledger().agency_of(&Subject { kind, id: id.into() }).unwrap_or_default()
 }
 
 fn device_owner(state: &AppState, id: &str) -> String {
@@ -478,7 +478,7 @@ pub(super) fn dependency_views(
         if !identity.sees(agency) && !needed(&dependency.id) {
             return None;
         }
-        let subject = Subject { kind: SubjectKind::Dependency, id: dependency.id.to_string() };
+        let subject = Subject { kind: SubjectKind::Dependency, id: dependency.id.shared() };
         let current = ledger.current(&subject);
         let lasting = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
         Some(DependencyView {
@@ -489,8 +489,8 @@ pub(super) fn dependency_views(
             since: current.map(|(_, since)| since),
             lasting: current.map(|(_, since)| format::duration(lasting(since), language)),
             excused_by: ledger.excuse(&subject, now).map(|excuse| excuse.by),
-            affected: affected.remove(&subject.id).unwrap_or_default(),
-            id: subject.id,
+            affected: affected.remove(&*subject.id).unwrap_or_default(),
+            id: subject.id.to_string(),
         })
     });
     views.collect()

@@ -38,7 +38,8 @@ pub(super) async fn fleet(state: &AppState) -> Arc<Fleet> {
     let settings = Settings::new(&state.config());
     let now = Now::read();
     let metrics = Arc::new(Metrics::new());
-    let fleet = Fleet::open(metrics, ledger, store, settings, &Inventory { devices }, now).await.unwrap();
+    let inventory = Inventory { devices: devices.into_iter().map(Arc::new).collect() };
+    let fleet = Fleet::open(metrics, ledger, store, settings, &inventory, now).await.unwrap();
     fleet.connect_for_test("main", now);
     let mut session = fleet.session(0, now);
     for (id, online) in [("cam-1", true), ("cam-3", false)] {

@@ -144,7 +144,7 @@ pub fn services(state: &AppState, config: &Config, language: Language, now: Time
         }
     });
     let services = config.services.iter().map(|service| {
-        let subject = Subject { kind: SubjectKind::Service, id: service.id.to_string() };
+        let subject = Subject { kind: SubjectKind::Service, id: service.id.shared() };
         let current = state.ledger().current(&subject);
         let since = current.map(|(_, since)| since);
         let view = ServiceView {

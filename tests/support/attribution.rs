@@ -86,7 +86,7 @@ pub async fn play(
 }
 
 async fn announce(ledger: &Ledger, schedule: &Schedule, window: &crate::outages::Window) {
-    let scope = Scope { services: vec![schedule.targets[window.target].subject.id.clone()], ..Scope::default() };
+    let scope = Scope { services: vec![schedule.targets[window.target].subject.id.to_string()], ..Scope::default() };
     let (from, to) = (schedule.at(window.from), schedule.at(window.to));
     let new = NewMaintenance { scope, from, to, reason: "Nâng cấp".into(), author: "it-ioc".into() };
     ledger.add_maintenance(new, schedule.at(window.announced.unwrap())).await.unwrap();

@@ -55,7 +55,7 @@ async fn downtime(ledger: &Ledger, id: &str) -> Vec<(i64, Option<i64>, String)> 
     let intervals = ledger.intervals(SubjectKind::Service, at(-100_000), at(100_000)).await.unwrap();
     intervals
         .into_iter()
-        .filter(|interval| interval.subject.id == id && interval.state == State::Down)
+        .filter(|interval| *interval.subject.id == *id && interval.state == State::Down)
         .map(|interval| (second(interval.from), interval.until.map(second), interval.cause))
         .collect()
 }
@@ -206,7 +206,7 @@ async fn overrides(ledger: &Ledger) {
     let expected = [(10, Some(50), "own"), (50, Some(200), "power"), (200, Some(300), "national")];
     assert_eq!(rows[..3], owned(&expected));
     let intervals = ledger.intervals(SubjectKind::Service, at(20), at(30)).await.unwrap();
-    let judged = intervals.iter().find(|interval| interval.subject.id == "dvc").unwrap();
+    let judged = intervals.iter().find(|interval| *interval.subject.id == *"dvc").unwrap();
     assert_eq!((judged.cause.as_str(), judged.automatic_cause.as_str()), ("own", "national"));
     ledger.withdraw_override(accuse, "it", at(9_001)).await.unwrap();
     assert!(matches!(ledger.withdraw_override(accuse, "it", at(9_002)).await, Err(AttributionError::Ended(_))));
@@ -226,7 +226,8 @@ async fn sites_and_devices(ledger: &Ledger) {
     assert_eq!(excuse.dependency, "uplink");
     assert_eq!(ledger.excuse_for_site("nvh-2", at(9_016)), None);
     // The portal needs it through the national portal; that one is excused by it too.
-    let mut excused: Vec<String> = ledger.excuses(at(9_016)).into_iter().map(|(subject, ..)| subject.id).collect();
+    let mut excused: Vec<String> =
+        ledger.excuses(at(9_016)).into_iter().map(|(subject, ..)| subject.id.to_string()).collect();
     excused.sort();
     assert_eq!(excused, ["cam-1", "dvc", "dvcqg"]);
     // A camera is found silent long after; that counts from then, and is the uplink's until it had time to come back.

@@ -320,7 +320,7 @@ impl Schedule {
         let mut list = |heading: &str, kind: SubjectKind| {
             writeln!(text, "{heading}:").unwrap();
             for target in self.targets.iter().filter(|target| target.subject.kind == kind) {
-                let ids: Vec<&str> = target.lists.iter().map(|need| self.targets[*need].subject.id.as_str()).collect();
+                let ids: Vec<&str> = target.lists.iter().map(|need| self.targets[*need].subject.id.as_ref()).collect();
                 let (every, timeout) = (target.every / SECOND, target.timeout / SECOND);
                 let (id, agency, ids) = (&target.subject.id, target.agency, ids.join(", "));
                 let more = target.cause.map_or("http: {url: 'http://127.0.0.1:9/'}".to_string(), |cause| {
@@ -377,7 +377,7 @@ fn targets() -> Vec<Target> {
         targets.push(Target { subject, agency: "ioc", every, timeout, lists, needs: Vec::new(), cause: Some(cause) });
     }
     for number in 0..12 {
-        let subject = Subject { kind: SubjectKind::Service, id: format!("svc-{number}") };
+        let subject = Subject { kind: SubjectKind::Service, id: format!("svc-{number}").into() };
         let (every, timeout) = ([30, 60, 20, 45][number % 4] * SECOND, [10, 10, 5, 15][number % 4] * SECOND);
         let (agency, lists) = (["tam-ky", "hoi-an"][number % 2], lists[number % lists.len()].to_vec());
         targets.push(Target { subject, agency, every, timeout, lists, needs: Vec::new(), cause: None });

@@ -17,6 +17,7 @@ use crate::config::mqtt::Broker;
 use crate::config::{Config, Id};
 use crate::metrics::{Column, Metrics, columns};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Devices whose recorder, bridge or node a guest remembers.
@@ -115,7 +116,7 @@ impl Guest {
 
 /// Hears as the fleet would, and takes note of what was said.
 struct Ear {
-    devices: Vec<Listing>,
+    devices: Vec<Arc<Listing>>,
     by_id: HashMap<Id, u32>,
     discovers: bool,
     names: Vec<(Column, DeviceKind, &'static str)>,

@@ -43,11 +43,11 @@ pub(super) async fn world(topics: &str, devices: &[&str]) -> World {
     let listing = |device: &&str| {
         let (id, kind) = device.split_once(' ').unwrap();
         let kind = DeviceKind::ALL.into_iter().find(|known| known.as_str() == kind).unwrap();
-        Listing {
+        Arc::new(Listing {
             village: "Thôn 1".into(),
             life: Life::Installed,
             ..super::fleet::discovered_listing(Id::parse(id).unwrap(), kind, Id::parse("tam-ky").unwrap())
-        }
+        })
     };
     let inventory = Inventory { devices: devices.iter().map(listing).collect() };
     let settings = Settings { discover_max: 0, ..Settings::new(&config) };

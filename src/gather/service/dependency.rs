@@ -22,7 +22,7 @@ impl DependencySeries {
     pub fn new(metrics: &Arc<Metrics>, dependency: &Dependency, agency: &str) -> DependencySeries {
         let table = metrics.table(columns::dependency::TABLE);
         DependencySeries {
-            subject: Subject { kind: SubjectKind::Dependency, id: dependency.id.to_string() },
+            subject: Subject { kind: SubjectKind::Dependency, id: dependency.id.shared() },
             agency: agency.to_owned(),
             up: table.row(&[agency, &dependency.id, dependency.cause.as_str()]),
             metrics: metrics.clone(),
@@ -41,7 +41,7 @@ impl DependencySeries {
         ledger.observe(&self.subject, &self.agency, state, at, &reason);
         let up = if state == State::Up { 1.0 } else { 0.0 };
         self.metrics.table(columns::dependency::TABLE).set(self.up, columns::dependency::UP, up);
-        let (dependency, result) = (self.subject.id.as_str(), outcome.result.as_str());
+        let (dependency, result) = (&*self.subject.id, outcome.result.as_str());
         match (before, state) {
             (Some(before), after) if before == after => {
                 tracing::debug!(dependency, result, "dependency {dependency} is still {after}: {result} {reason}");
@@ -69,5 +69,5 @@ pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, targets: &Targets, now:
         targets.dependencies.iter().map(|d| [targets.owner(d), d.id.as_str(), d.cause.as_str()]).collect();
     metrics.table(columns::dependency::TABLE).retain(|labels| keys.contains(&[&*labels[0], &*labels[1], &*labels[2]]));
     let ids: HashSet<&str> = targets.dependencies.iter().map(|dependency| dependency.id.as_str()).collect();
-    ledger.retain(now, |subject| subject.kind != SubjectKind::Dependency || ids.contains(subject.id.as_str()));
+    ledger.retain(now, |subject| subject.kind != SubjectKind::Dependency || ids.contains(&*subject.id));
 }

@@ -41,7 +41,7 @@ impl Series {
             checks.add(row, columns::service_checks::CHECKS, 0.0);
         }
         Series {
-            subject: Subject { kind: SubjectKind::Service, id: service.id.to_string() },
+            subject: Subject { kind: SubjectKind::Service, id: service.id.shared() },
             agency: service.agency.to_string(),
             up: metrics.table(columns::service::TABLE).row(&key),
             checks: check_rows.to_vec(),
@@ -67,7 +67,7 @@ impl Series {
         let before = ledger.current(&self.subject).map(|(state, _)| state);
         let reason = outcome.detail.text(language);
         ledger.observe(&self.subject, &self.agency, state, at, &reason);
-        let (service, result) = (self.subject.id.as_str(), outcome.result.as_str());
+        let (service, result) = (&*self.subject.id, outcome.result.as_str());
         match (before, state) {
             (Some(before), after) if before == after => {
                 tracing::debug!(service, result, "service {service} is still {after}: {result} {reason}");
@@ -170,5 +170,5 @@ pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, services: &[Service], n
     let is_step = |labels: &[&str]| steps.contains(&[&*labels[0], &*labels[1], &*labels[2], &*labels[3]]);
     metrics.table(columns::service_step::TABLE).retain(is_step);
     let ids: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
-    ledger.retain(now, |subject| subject.kind != SubjectKind::Service || ids.contains(subject.id.as_str()));
+    ledger.retain(now, |subject| subject.kind != SubjectKind::Service || ids.contains(&*subject.id));
 }

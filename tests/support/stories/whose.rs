@@ -75,7 +75,7 @@ pub async fn it_is_over_before_working_hours(store: &Store) {
 pub async fn ten_thousand_alerts(store: &Store) {
     const N: usize = 10_000;
     let mut town = town(store, LADDER, "mon 09:00").await;
-    let subject = |number: usize| Subject { kind: SubjectKind::Camera, id: format!("cam-{number}") };
+    let subject = |number: usize| Subject { kind: SubjectKind::Camera, id: format!("cam-{number}").into() };
     let devices = (0..N).map(|number| GraphDevice {
         subject: subject(number),
         agency: "xa".into(),

@@ -3,6 +3,7 @@
 //! Lives as long as the daemon: a reload gives it a new inventory with [`Fleet::replace`] and nothing that is known is
 //! forgotten. Brokers report through a [`Session`]; a sweep each second turns silence into *offline*.
 
+mod index;
 mod report;
 mod seen;
 mod session;
@@ -19,6 +20,7 @@ use crate::config::mqtt::Broker;
 use crate::config::{Config, Id};
 use crate::metrics::{Metrics, columns};
 use crate::store::{Store, StoreError};
+use index::Index;
 use jiff::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -89,7 +91,7 @@ pub struct Fleet {
 struct Inner {
     settings: Settings,
     units: Vec<Unit>,
-    by_id: HashMap<Id, u32>,
+    by_id: Index,
     /// When silence has to be judged, and of which unit. At most one entry a unit (`Unit::queued`).
     due: BinaryHeap<Reverse<(Instant, u32)>>,
     links: Vec<Link>,
@@ -131,7 +133,7 @@ impl Fleet {
         let inner = Inner {
             settings: settings.clone(),
             units: Vec::new(),
-            by_id: HashMap::new(),
+            by_id: Index::default(),
             due: BinaryHeap::new(),
             links: Vec::new(),
             n_discovered: 0,
@@ -147,70 +149,45 @@ impl Fleet {
     /// Applies a new inventory and configuration. What is known of devices that stay, stays.
     pub fn replace(&self, settings: Settings, inventory: &Inventory, now: Now) {
         let mut inner = self.lock();
-        let mut old: HashMap<Id, Unit> = inner.units.drain(..).map(|unit| (unit.id.clone(), unit)).collect();
         inner.settings = settings;
-        inner.due.clear();
-        inner.by_id.clear();
         for link in &mut inner.links {
             link.unlisted.clear();
         }
-        inner.n_discovered = 0;
-        let shard = inner.settings.shard;
-        let is_ours = |agency: &str| shard.is_none_or(|shard| shard.owns(agency));
-        inner.elsewhere =
-            inventory.devices.iter().filter(|device| !is_ours(&device.agency)).map(|d| d.id.clone()).collect();
-        for listing in inventory.devices.iter().filter(|device| is_ours(&device.agency)) {
-            let unit = match old.remove(&listing.id) {
-                Some(unit) => unit.relisted(listing, &self.metrics),
-                None => Unit::new(listing, now),
-            };
-            inner.insert(unit);
-        }
-        let mut discovered: Vec<Unit> = old.into_values().collect();
-        // The most recently seen are kept.
-        discovered.sort_by_key(|unit| (Reverse(unit.seen), unit.id.clone()));
-        for mut unit in discovered {
-            let stays = unit.discovered && is_ours(&unit.agency) && unit.is_remembered(&inner.settings, now.wall);
-            if stays && inner.n_discovered < inner.settings.discover_max {
-                inner.insert(unit);
-            } else {
-                unit.remove_rows(&self.metrics);
-            }
-        }
+        inner.relist(inventory, &self.metrics, now);
         for index in 0..inner.units.len() {
             inner.units[index].show(&self.metrics);
             inner.units[index].observe(&self.ledger, now.wall, "not heard yet");
-            inner.queue(index as u32);
         }
-        inner.dirty = (0..inner.units.len() as u32).filter(|&index| inner.units[index as usize].dirty).collect();
+        inner.reindex();
         self.retain(&inner, now);
     }
 
     /// Ends series and intervals of devices that are no longer ours, also those of an earlier run.
     fn retain(&self, inner: &Inner, now: Now) {
-        let unit = |id: &str| inner.by_id.get(id).map(|&index| &inner.units[index as usize]);
+        let unit = |id: &str| inner.find(id).map(|index| &inner.units[index as usize]);
+        let listing = |id: &str| unit(id).map(|unit| &unit.listing);
         for (table, kind) in
             [(columns::camera::TABLE, DeviceKind::Camera), (columns::hotspot::TABLE, DeviceKind::Hotspot)]
         {
             // agency, site, device
             self.metrics.table(table).retain(|labels| {
-                unit(&labels[2]).is_some_and(|u| u.kind == kind && *u.agency == *labels[0] && *u.site == *labels[1])
+                listing(&labels[2]).is_some_and(|d| d.kind == kind && *d.agency == *labels[0] && *d.site == *labels[1])
             });
         }
         // agency, kind, site, device[, village, name]
         for table in [columns::device::TABLE, columns::device_info::TABLE] {
             self.metrics.table(table).retain(|labels| {
-                unit(&labels[3])
-                    .is_some_and(|u| *u.agency == *labels[0] && u.kind.as_str() == &*labels[1] && *u.site == *labels[2])
+                listing(&labels[3])
+                    .is_some_and(|d| *d.agency == *labels[0] && d.kind.as_str() == &*labels[1] && *d.site == *labels[2])
             });
         }
         let villages: HashSet<(&str, &str)> =
-            inner.units.iter().filter_map(|unit| Some((&*unit.agency, unit.village()?))).collect();
+            inner.units.iter().filter_map(|unit| Some((&*unit.listing.agency, unit.village()?))).collect();
         self.metrics.table(columns::village::TABLE).retain(|labels| villages.contains(&(&*labels[0], &*labels[1])));
         self.ledger.retain(now.wall, |subject| {
             !matches!(subject.kind, SubjectKind::Camera | SubjectKind::Hotspot)
-                || unit(&subject.id)
-                    .is_some_and(|u| u.life == Life::Installed && SubjectKind::from(u.kind) == subject.kind)
+                || listing(&subject.id)
+                    .is_some_and(|d| d.life == Life::Installed && SubjectKind::from(d.kind) == subject.kind)
         });
     }
 
@@ -302,25 +279,15 @@ impl Fleet {
     pub fn forget(&self, now: Now) {
         let mut inner = self.lock();
         let settings = inner.settings.clone();
-        let gone = |unit: &Unit| unit.discovered && !unit.is_remembered(&settings, now.wall);
-        if !inner.units.iter().any(gone) {
+        let is_gone = |unit: &mut Unit| unit.discovered && !unit.is_remembered(&settings, now.wall);
+        let gone: Vec<Unit> = inner.units.extract_if(.., is_gone).collect();
+        if gone.is_empty() {
             return;
         }
-        for mut unit in std::mem::take(&mut inner.units) {
-            if gone(&unit) { unit.remove_rows(&self.metrics) } else { inner.units.push(unit) }
+        for mut unit in gone {
+            unit.remove_rows(&self.metrics);
         }
-        let units = std::mem::take(&mut inner.units);
-        inner.by_id.clear();
-        inner.due.clear();
-        inner.n_discovered = 0;
-        for mut unit in units {
-            unit.queued = false;
-            inner.insert(unit);
-        }
-        for index in 0..inner.units.len() as u32 {
-            inner.queue(index);
-        }
-        inner.dirty = (0..inner.units.len() as u32).filter(|&index| inner.units[index as usize].dirty).collect();
+        inner.reindex();
         self.retain(&inner, now);
     }
 
@@ -340,7 +307,7 @@ impl Fleet {
         if written.is_err() {
             let mut inner = self.lock();
             for row in &rows {
-                if let Some(&index) = inner.by_id.get(&row.device) {
+                if let Some(index) = inner.find(&row.device) {
                     inner.touch(index);
                 }
             }
@@ -380,7 +347,7 @@ impl Fleet {
     /// Presence of a device, as pages and tests ask for it.
     pub fn state(&self, id: &str) -> Option<State> {
         let inner = self.lock();
-        inner.by_id.get(id).map(|&index| inner.units[index as usize].presence.state)
+        inner.find(id).map(|index| inner.units[index as usize].presence.state)
     }
 
     /// As if the broker were the only one, and connected.
@@ -405,18 +372,77 @@ impl Fleet {
 }
 
 impl Inner {
-    fn insert(&mut self, mut unit: Unit) -> u32 {
+    fn find(&self, id: &str) -> Option<u32> {
+        self.by_id.find(&self.units, id)
+    }
+
+    fn insert(&mut self, unit: Unit) -> u32 {
         let index = self.units.len() as u32;
-        unit.queued = false;
+        if self.units.len() == self.units.capacity() {
+            // Doubling would leave as much again unused.
+            self.units.reserve_exact((self.units.len() / 8).max(64));
+        }
         self.n_discovered += usize::from(unit.discovered);
-        self.by_id.insert(unit.id.clone(), index);
         self.units.push(unit);
+        self.by_id.add(&self.units, index);
         index
+    }
+
+    /// Brings the units in line with an inventory. Who stays, stays where it is: there is never a second fleet in memory.
+    /// [`Inner::reindex`] has to follow.
+    fn relist(&mut self, inventory: &Inventory, metrics: &Metrics, now: Now) {
+        let shard = self.settings.shard;
+        let is_ours = |agency: &str| shard.is_none_or(|shard| shard.owns(agency));
+        let of_others = inventory.devices.iter().filter(|device| !is_ours(&device.agency));
+        self.elsewhere = of_others.map(|device| device.id.clone()).collect();
+        let mut new: HashMap<&str, &Arc<Listing>> =
+            inventory.devices.iter().filter(|d| is_ours(&d.agency)).map(|d| (d.id.as_str(), d)).collect();
+        let is_unlisted = |unit: &mut Unit| match new.remove(unit.listing.id.as_str()) {
+            Some(listing) => {
+                unit.relist(listing, metrics);
+                false
+            }
+            None => true,
+        };
+        let mut discovered: Vec<Unit> = self.units.extract_if(.., is_unlisted).collect();
+        self.units.reserve_exact(new.len());
+        let listed = inventory.devices.iter().filter(|device| new.contains_key(device.id.as_str()));
+        self.units.extend(listed.map(|listing| Unit::new(listing.clone(), now)));
+        // The most recently seen are kept.
+        discovered.sort_by_key(|unit| (Reverse(unit.seen), unit.listing.id.clone()));
+        let mut n_free = self.settings.discover_max;
+        for mut unit in discovered {
+            let stays =
+                unit.discovered && is_ours(&unit.listing.agency) && unit.is_remembered(&self.settings, now.wall);
+            if stays && n_free > 0 {
+                n_free -= 1;
+                self.units.push(unit);
+            } else {
+                unit.remove_rows(metrics);
+            }
+        }
+    }
+
+    /// After the units changed places: works out anew what names them by their place.
+    fn reindex(&mut self) {
+        self.by_id.reset(self.units.len());
+        self.due.clear();
+        self.dirty.clear();
+        self.n_discovered = self.units.iter().filter(|unit| unit.discovered).count();
+        for index in 0..self.units.len() as u32 {
+            self.by_id.add(&self.units, index);
+            let unit = &mut self.units[index as usize];
+            unit.queued = false;
+            if unit.dirty {
+                self.dirty.push(index);
+            }
+            self.queue(index);
+        }
     }
 
     /// Whether we could have heard the unit: over the broker that last brought it, else over every broker.
     fn contact_of(&self, index: u32) -> Contact {
-        let heard = self.units[index as usize].link.and_then(|link| self.links.get(link));
+        let heard = self.units[index as usize].link.and_then(|link| self.links.get(link as usize));
         if let Some(link) = heard.filter(|link| link.configured) {
             return link.contact;
         }
@@ -425,7 +451,7 @@ impl Inner {
     }
 
     fn limit_of(&self, index: u32) -> Option<Duration> {
-        self.units[index as usize].offline_after.unwrap_or(self.settings.offline_after)
+        self.units[index as usize].listing.offline_after.unwrap_or(self.settings.offline_after)
     }
 
     /// Makes sure that the unit's silence will be judged.
@@ -436,6 +462,9 @@ impl Inner {
         let due = self.units[index as usize].presence.due(self.limit_of(index), self.contact_of(index));
         if let Some(due) = due {
             self.units[index as usize].queued = true;
+            if self.due.len() == self.due.capacity() {
+                self.due.reserve_exact((self.due.len() / 8).max(64));
+            }
             self.due.push(Reverse((due, index)));
         }
     }
@@ -455,9 +484,9 @@ pub(super) fn discovered_listing(id: Id, kind: DeviceKind, agency: Id) -> Listin
         id,
         kind,
         agency,
-        site: String::new(),
-        village: String::new(),
-        name: String::new(),
+        site: Arc::default(),
+        village: Arc::default(),
+        name: Box::default(),
         place: None,
         life: Life::Installed,
         offline_after: None,

@@ -36,7 +36,7 @@ impl Listed {
     }
 
     fn of(unit: &Unit) -> Listed {
-        match unit.life {
+        match unit.listing.life {
             _ if unit.discovered => Listed::Discovered,
             Life::Planned => Listed::Planned,
             Life::Installed => Listed::Installed,
@@ -102,10 +102,13 @@ impl Fleet {
     /// topic names no agency is seen by who sees all: `sees(None)`.
     pub fn list(&self, filter: &Filter, limit: usize, sees: impl Fn(Option<&str>) -> bool) -> (Vec<DeviceInfo>, bool) {
         let inner = self.lock();
-        let mut found: Vec<&Unit> =
-            inner.units.iter().filter(|unit| sees(Some(&unit.agency)) && filter.takes(&Facts::of_unit(unit))).collect();
+        let mut found: Vec<&Unit> = inner
+            .units
+            .iter()
+            .filter(|unit| sees(Some(&unit.listing.agency)) && filter.takes(&Facts::of_unit(unit)))
+            .collect();
         // One more tells whether there are more.
-        keep_first(&mut found, limit + 1, |unit| &unit.id);
+        keep_first(&mut found, limit + 1, |unit| &unit.listing.id);
         let mut devices: Vec<DeviceInfo> = found.into_iter().map(DeviceInfo::of).collect();
         if filter.listed.as_ref().is_none_or(|listed| listed.contains(&Listed::Unlisted)) {
             let strangers = inner.strangers();
@@ -126,14 +129,14 @@ impl Fleet {
     pub fn counts(&self, sees: impl Fn(&str) -> bool) -> BTreeMap<(Id, DeviceKind), Count> {
         let mut counts: BTreeMap<(Id, DeviceKind), Count> = BTreeMap::new();
         for unit in &self.lock().units {
-            if !sees(&unit.agency) || unit.life == Life::Retired {
+            if !sees(&unit.listing.agency) || unit.listing.life == Life::Retired {
                 continue;
             }
-            let count = counts.entry((unit.agency.clone(), unit.kind)).or_default();
+            let count = counts.entry((unit.listing.agency.clone(), unit.listing.kind)).or_default();
             count.discovered += usize::from(unit.discovered);
             // As in the village's series: what is installed was planned.
             count.planned += 1;
-            if unit.life == Life::Installed {
+            if unit.listing.life == Life::Installed {
                 count.installed += 1;
                 count.never_heard += usize::from(!unit.was_heard());
                 count.up += usize::from(unit.presence.state == State::Up);
@@ -160,7 +163,7 @@ impl Inner {
         let mut strangers: BTreeMap<&str, DeviceInfo> = BTreeMap::new();
         for (id, stranger) in self.links.iter().flat_map(|link| &link.unlisted) {
             // A reload or another broker may have made it known meanwhile.
-            if self.by_id.contains_key(&**id) {
+            if self.find(id).is_some() {
                 continue;
             }
             let info = DeviceInfo {
@@ -191,14 +194,14 @@ impl DeviceInfo {
     fn of(unit: &Unit) -> DeviceInfo {
         let Facts { state, usable, listed, was_heard, .. } = Facts::of_unit(unit);
         DeviceInfo {
-            id: unit.id.to_string(),
+            id: unit.listing.id.to_string(),
             listed,
-            agency: Some(unit.agency.clone()),
-            kind: Some(unit.kind),
-            site: unit.site.to_string(),
+            agency: Some(unit.listing.agency.clone()),
+            kind: Some(unit.listing.kind),
+            site: unit.listing.site.to_string(),
             village: unit.village().unwrap_or_default().to_owned(),
-            name: unit.name().to_owned(),
-            place: unit.place,
+            name: unit.listing.name.to_string(),
+            place: unit.listing.place,
             state,
             usable,
             last_seen: unit.seen,
@@ -223,12 +226,12 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of_unit(unit: &'a Unit) -> Facts<'a> {
-        let state = (unit.life == Life::Installed).then_some(unit.presence.state);
+        let state = (unit.listing.life == Life::Installed).then_some(unit.presence.state);
         Facts {
-            id: &unit.id,
-            agency: Some(&unit.agency),
-            kind: Some(unit.kind),
-            site: &unit.site,
+            id: &unit.listing.id,
+            agency: Some(&unit.listing.agency),
+            kind: Some(unit.listing.kind),
+            site: &unit.listing.site,
             village: unit.village().unwrap_or_default(),
             state,
             usable: unit.usable().filter(|_| state == Some(State::Up)),

@@ -98,7 +98,7 @@ impl<'f> Session<'f> {
 
     fn sign(&mut self, index: u32, sign: Sign, gone: &str) {
         let unit = &mut self.inner.units[index as usize];
-        unit.link = Some(self.link);
+        unit.link = Some(self.link as u32);
         let presence = unit.presence.hear(sign, self.now.tick);
         let reason = if sign == Sign::Gone { gone } else { "speaks" };
         unit.change(presence, &self.fleet.metrics, &self.fleet.ledger, self.now.wall, reason);
@@ -115,16 +115,16 @@ impl Hearer for Session<'_> {
         device: &str,
         hint: Option<DeviceKind>,
     ) -> Result<Found, Outcome> {
-        let Some(&index) = self.inner.by_id.get(device) else { return self.candidate(agency, kind.or(hint), device) };
-        let unit = &self.inner.units[index as usize];
-        match refusal(agency, kind, (&unit.agency, unit.kind, unit.life)) {
+        let Some(index) = self.inner.find(device) else { return self.candidate(agency, kind.or(hint), device) };
+        let listing = &self.inner.units[index as usize].listing;
+        match refusal(agency, kind, (&listing.agency, listing.kind, listing.life)) {
             Some(outcome) => Err(outcome),
-            None => Ok(Found::Known(index, unit.kind)),
+            None => Ok(Found::Known(index, listing.kind)),
         }
     }
 
     fn knows(&self, device: &str) -> bool {
-        self.inner.by_id.contains_key(device)
+        self.inner.find(device).is_some()
     }
 
     fn admits(&mut self, found: &Found) -> bool {

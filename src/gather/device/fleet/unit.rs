@@ -6,12 +6,13 @@ use super::super::message::Source;
 use super::super::presence::Presence;
 use super::super::usable::{Camera, Hotspot, Limits};
 use super::{Now, Settings, discovered_listing, seen::Seen};
-use crate::attribution::{Ledger, State, Subject, SubjectKind};
+use crate::attribution::{Ledger, State, Subject};
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use crate::metrics::columns::{camera, device, device_info, hotspot, village};
 use crate::metrics::{Cells, Column, Metrics, Row, Table};
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How far a device's clock may be off for its times to be believed.
@@ -28,18 +29,9 @@ pub struct Clock {
     pub last: f64,
 }
 
+/// There are as many as devices: what is rare is kept apart, what the inventory knows is shared with it.
 pub struct Unit {
-    pub id: Id,
-    pub kind: DeviceKind,
-    pub agency: Id,
-    pub site: Box<str>,
-    village: Box<str>,
-    name: Box<str>,
-    /// Latitude and longitude in degrees.
-    pub place: Option<(f64, f64)>,
-    pub life: Life,
-    /// `None`: the configuration's value holds.
-    pub offline_after: Option<Option<Duration>>,
+    pub listing: Arc<Listing>,
     pub discovered: bool,
     pub presence: Presence,
     /// `None`: it says nothing of its work.
@@ -49,7 +41,7 @@ pub struct Unit {
     /// `seen` is not yet in the database.
     pub dirty: bool,
     /// The broker that last brought something of it.
-    pub link: Option<usize>,
+    pub link: Option<u32>,
     /// The recorder or bridge through which it was last heard, and over which broker.
     pub source: Option<(usize, Source)>,
     clock: Option<Clock>,
@@ -62,7 +54,6 @@ pub struct Unit {
     rows: Option<Rows>,
     /// How its village's series count it.
     counted: Option<Counted>,
-    subject: Subject,
 }
 
 #[derive(Clone, Copy)]
@@ -86,17 +77,9 @@ const HOTSPOTS: [Column; 4] =
     [village::HOTSPOTS_PLANNED, village::HOTSPOTS_INSTALLED, village::HOTSPOTS_UP, village::HOTSPOTS_USABLE];
 
 impl Unit {
-    pub fn new(listing: &Listing, now: Now) -> Unit {
+    pub fn new(listing: Arc<Listing>, now: Now) -> Unit {
         Unit {
-            id: listing.id.clone(),
-            kind: listing.kind,
-            agency: listing.agency.clone(),
-            site: listing.site.as_str().into(),
-            village: listing.village.as_str().into(),
-            name: listing.name.as_str().into(),
-            place: listing.place,
-            life: listing.life,
-            offline_after: listing.offline_after,
+            listing,
             discovered: false,
             presence: Presence::unknown(now.tick),
             usable: None,
@@ -110,12 +93,11 @@ impl Unit {
             queued: false,
             rows: None,
             counted: None,
-            subject: Subject { kind: SubjectKind::from(listing.kind), id: listing.id.to_string() },
         }
     }
 
     pub fn discovered(id: Id, kind: DeviceKind, agency: Id, now: Now) -> Unit {
-        Unit { discovered: true, ..Unit::new(&discovered_listing(id, kind, agency), now) }
+        Unit { discovered: true, ..Unit::new(Arc::new(discovered_listing(id, kind, agency)), now) }
     }
 
     /// From the database: listed or discovered, the inventory decides.
@@ -125,15 +107,16 @@ impl Unit {
             seen,
             clock: row.clock,
             discovered: row.discovered,
-            ..Unit::new(&discovered_listing(row.device, row.kind, row.agency), now)
+            ..Unit::new(Arc::new(discovered_listing(row.device, row.kind, row.agency)), now)
         }
     }
 
     /// The same device under a new listing: what is known of it stays. Series whose labels changed end.
-    pub fn relisted(mut self, listing: &Listing, metrics: &Metrics) -> Unit {
-        let same_labels = self.kind == listing.kind && self.agency == listing.agency && *self.site == *listing.site;
-        let same_info = *self.village == *listing.village && *self.name == *listing.name && self.place == listing.place;
-        if !same_labels || listing.life == Life::Retired {
+    pub fn relist(&mut self, listing: &Arc<Listing>, metrics: &Metrics) {
+        let (old, new) = (&*self.listing, &**listing);
+        let same_labels = old.kind == new.kind && old.agency == new.agency && old.site == new.site;
+        let same_info = old.village == new.village && old.name == new.name && old.place == new.place;
+        if !same_labels || new.life == Life::Retired {
             self.remove_rows(metrics);
             self.usable = None;
         } else if !same_info {
@@ -141,30 +124,21 @@ impl Unit {
             self.remove_info(metrics);
         }
         self.dirty |= self.discovered && self.seen.is_some();
-        self.kind = listing.kind;
-        self.agency = listing.agency.clone();
-        self.site = listing.site.as_str().into();
-        self.village = listing.village.as_str().into();
-        self.name = listing.name.as_str().into();
-        self.place = listing.place;
-        self.life = listing.life;
-        self.offline_after = listing.offline_after;
+        self.listing = listing.clone();
         self.discovered = false;
-        self.subject = Subject { kind: SubjectKind::from(listing.kind), id: listing.id.to_string() };
-        self
     }
 
     /// Whether a discovered device was seen recently enough to be kept.
     pub fn is_remembered(&self, settings: &Settings, now: Timestamp) -> bool {
         let silent_for = self.seen.map(|seen| now.duration_since(seen));
         let limit = jiff::SignedDuration::try_from(settings.forget_after).unwrap_or(jiff::SignedDuration::MAX);
-        settings.agencies.contains(&self.agency) && silent_for.is_none_or(|silent_for| silent_for < limit)
+        settings.agencies.contains(&self.listing.agency) && silent_for.is_none_or(|silent_for| silent_for < limit)
     }
 
     pub fn seen_row(&self) -> Option<Seen> {
         let at = self.seen?;
-        let (device, agency) = (self.id.clone(), self.agency.clone());
-        Some(Seen { device, kind: self.kind, agency, at, discovered: self.discovered, clock: self.clock })
+        let (device, agency) = (self.listing.id.clone(), self.listing.agency.clone());
+        Some(Seen { device, kind: self.listing.kind, agency, at, discovered: self.discovered, clock: self.clock })
     }
 
     pub fn remove_rows(&mut self, metrics: &Metrics) {
@@ -194,24 +168,20 @@ impl Unit {
         self.usable
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Its village's name, if it has one.
     pub fn village(&self) -> Option<&str> {
-        Some(&*self.village).filter(|village| !village.is_empty())
+        Some(&*self.listing.village).filter(|village| !village.is_empty())
     }
 
     /// Lets its village's series count it as it is now.
     fn recount(&mut self, metrics: &Metrics) {
         let Some(village) = self.village() else { return };
-        let installed = self.life == Life::Installed;
+        let installed = self.listing.life == Life::Installed;
         let up = installed && self.presence.state == State::Up;
-        let is = [self.life != Life::Retired, installed, up, up && self.usable == Some(true)];
+        let is = [self.listing.life != Life::Retired, installed, up, up && self.usable == Some(true)];
         let row = match self.counted {
             Some(counted) => counted.row,
-            None => metrics.table(village::TABLE).row(&[&self.agency, village]),
+            None => metrics.table(village::TABLE).row(&[&self.listing.agency, village]),
         };
         self.count(metrics, Some(Counted { row, is }));
     }
@@ -221,7 +191,7 @@ impl Unit {
         if before == now {
             return;
         }
-        let columns = if self.kind == DeviceKind::Camera { &CAMERAS } else { &HOTSPOTS };
+        let columns = if self.listing.kind == DeviceKind::Camera { &CAMERAS } else { &HOTSPOTS };
         for (counted, sign) in [(before, -1.0), (now, 1.0)] {
             let Some(Counted { row, is }) = counted else { continue };
             for (column, is) in columns.iter().zip(is) {
@@ -231,7 +201,7 @@ impl Unit {
     }
 
     fn telemetry_table<'m>(&self, metrics: &'m Metrics) -> &'m Table {
-        metrics.table(match self.kind {
+        metrics.table(match self.listing.kind {
             DeviceKind::Camera => camera::TABLE,
             DeviceKind::Hotspot => hotspot::TABLE,
         })
@@ -239,7 +209,7 @@ impl Unit {
 
     /// Brings the device's series in line with what is known, and makes them if they are not there.
     pub fn show(&mut self, metrics: &Metrics) {
-        if self.life == Life::Retired {
+        if self.listing.life == Life::Retired {
             return;
         }
         let rows = match self.rows {
@@ -247,7 +217,7 @@ impl Unit {
             rows => self.make_rows(rows, metrics),
         };
         metrics.table(device::TABLE).update(rows.device, |cells| {
-            let installed = self.life == Life::Installed;
+            let installed = self.listing.life == Life::Installed;
             cells.set(device::INSTALLED, f64::from(u8::from(installed)));
             let up = match self.presence.state {
                 State::Up => Some(1.0),
@@ -273,16 +243,27 @@ impl Unit {
     }
 
     fn make_rows(&mut self, known: Option<Rows>, metrics: &Metrics) -> Rows {
-        let kind = self.kind.as_str();
+        let kind = self.listing.kind.as_str();
         let degrees = |number: f64| format!("{number:.6}");
-        let (lat, lon) = self.place.map_or((String::new(), String::new()), |(lat, lon)| (degrees(lat), degrees(lon)));
-        let labels = [&*self.agency, kind, &*self.site, &*self.id, &*self.village, &*self.name, &*lat, &*lon];
+        let (lat, lon) =
+            self.listing.place.map_or((String::new(), String::new()), |(lat, lon)| (degrees(lat), degrees(lon)));
+        let labels = [
+            &*self.listing.agency,
+            kind,
+            &*self.listing.site,
+            &*self.listing.id,
+            &*self.listing.village,
+            &*self.listing.name,
+            &*lat,
+            &*lon,
+        ];
         let info = metrics.table(device_info::TABLE).row(&labels);
         metrics.table(device_info::TABLE).set(info, device_info::INFO, 1.0);
         let (device, telemetry) = match known {
             Some(Rows { device, telemetry, .. }) => (device, telemetry),
             None => {
-                let telemetry = self.telemetry_table(metrics).row(&[&self.agency, &self.site, &self.id]);
+                let telemetry =
+                    self.telemetry_table(metrics).row(&[&self.listing.agency, &self.listing.site, &self.listing.id]);
                 (metrics.table(device::TABLE).row(&labels[..4]), telemetry)
             }
         };
@@ -293,8 +274,9 @@ impl Unit {
 
     /// Notes the state in the ledger; costs little when it is what it was.
     pub fn observe(&self, ledger: &Ledger, at: Timestamp, reason: &str) {
-        if self.life == Life::Installed {
-            ledger.observe(&self.subject, &self.agency, self.presence.state, at, reason);
+        if self.listing.life == Life::Installed {
+            let subject = Subject { kind: self.listing.kind.into(), id: self.listing.id.shared() };
+            ledger.observe(&subject, &self.listing.agency, self.presence.state, at, reason);
         }
     }
 
@@ -311,7 +293,7 @@ impl Unit {
                 let table = self.telemetry_table(metrics);
                 table.update(rows.telemetry, |cells| {
                     for family in table.families() {
-                        let column = match self.kind {
+                        let column = match self.listing.kind {
                             DeviceKind::Camera => Column::find(camera::TABLE, family.name),
                             DeviceKind::Hotspot => Column::find(hotspot::TABLE, family.name),
                         };
@@ -381,7 +363,7 @@ impl Unit {
                         (Target::Up | Target::Usable | Target::Time, _) => {}
                     }
                 }
-                usable = readings.usable().or_else(|| judge(self.kind, cells, at));
+                usable = readings.usable().or_else(|| judge(self.listing.kind, cells, at));
             });
         }
         let table = metrics.table(device::TABLE);
@@ -389,7 +371,7 @@ impl Unit {
         self.usable = usable;
         table.update(rows.device, |cells| {
             cells.set(device::LAST_SEEN, seconds(at));
-            if usable_changed && self.life == Life::Installed {
+            if usable_changed && self.listing.life == Life::Installed {
                 match usable {
                     Some(usable) => cells.set(device::USABLE, f64::from(u8::from(usable))),
                     None => cells.clear(device::USABLE),

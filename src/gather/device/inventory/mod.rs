@@ -7,8 +7,9 @@ use crate::config::devices::DeviceKind;
 use crate::config::{Config, Id, Problems};
 use crate::feed::listing::{self, Cell, Record, Records};
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use unicode_normalization::UnicodeNormalization;
 
@@ -28,7 +29,8 @@ const N_REQUIRED: usize = 9;
 /// The devices of an inventory, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inventory {
-    pub devices: Vec<Listing>,
+    /// Shared with the fleet.
+    pub devices: Vec<Arc<Listing>>,
 }
 
 /// One line of the inventory.
@@ -37,12 +39,12 @@ pub struct Listing {
     pub id: Id,
     pub kind: DeviceKind,
     pub agency: Id,
-    /// Id of the site; may be empty.
-    pub site: String,
-    /// NFC.
-    pub village: String,
-    /// NFC.
-    pub name: String,
+    /// Id of the site; may be empty. One text for all its devices.
+    pub site: Arc<str>,
+    /// NFC; may be empty. One text for all its devices.
+    pub village: Arc<str>,
+    /// NFC; may be empty.
+    pub name: Box<str>,
     /// Latitude and longitude in degrees (WGS 84).
     pub place: Option<(f64, f64)>,
     pub life: Life,
@@ -94,14 +96,24 @@ struct Reader<'a> {
     agencies: &'a BTreeSet<Id>,
     problems: &'a mut Problems,
     n_problems: usize,
-    devices: Vec<Listing>,
+    devices: Vec<Arc<Listing>>,
     /// The line each id was first seen at.
     lines: HashMap<Id, u32>,
+    /// Sites and villages.
+    places: HashSet<Arc<str>>,
 }
 
 impl<'a> Reader<'a> {
     fn new(path: &'a Path, agencies: &'a BTreeSet<Id>, problems: &'a mut Problems) -> Reader<'a> {
-        Reader { path, agencies, problems, n_problems: 0, devices: Vec::new(), lines: HashMap::new() }
+        Reader {
+            path,
+            agencies,
+            problems,
+            n_problems: 0,
+            devices: Vec::new(),
+            lines: HashMap::new(),
+            places: HashSet::new(),
+        }
     }
 
     fn add(&mut self, line: u32, column: u32, message: String) {
@@ -115,11 +127,12 @@ impl<'a> Reader<'a> {
         self.add(cell.line, cell.column, message);
     }
 
-    fn finish(self) -> Inventory {
+    fn finish(mut self) -> Inventory {
         if self.n_problems > MAX_PROBLEMS {
             let message = format!("{} more problems in this file", self.n_problems - MAX_PROBLEMS);
             self.problems.add(self.path, 0, 0, message);
         }
+        self.devices.shrink_to_fit();
         Inventory { devices: self.devices }
     }
 
@@ -199,7 +212,8 @@ impl<'a> Reader<'a> {
             return;
         }
         if let (Some(id), Some(kind), Some(agency), Some(life)) = (id, kind, agency, life) {
-            self.devices.push(Listing { id, kind, agency, site, village, name, place, life, offline_after });
+            let (site, village, name) = (self.shared(&site), self.shared(&village), name.into());
+            self.devices.push(Arc::new(Listing { id, kind, agency, site, village, name, place, life, offline_after }));
         }
     }
 
@@ -236,6 +250,16 @@ impl<'a> Reader<'a> {
             self.refuse(cell, format!("no agency {:?}{hint}", shown(text)));
         }
         found
+    }
+
+    /// A text that many devices have in common.
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.places.get(text) {
+            return known.clone();
+        }
+        let new: Arc<str> = text.into();
+        self.places.insert(new.clone());
+        new
     }
 
     fn site(&mut self, cell: &Cell) -> String {

@@ -1,0 +1,188 @@
+//! What is held of one subject: what it was seen to be, and the rows of the database that say so. There are as many as
+//! devices, and a device that is up for weeks has one stretch and one row: those stand in the track itself, and what
+//! many subjects have in common is held once, in a [`Pool`].
+
+use super::{Cause, State};
+use smallvec::SmallVec;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// Fewer values than these are not looked through for what nobody holds any more.
+const POOL: usize = 1_024;
+
+/// What was seen, and of whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Sight {
+    pub state: State,
+    pub agency: Arc<str>,
+    pub reason: Arc<str>,
+}
+
+/// A time in which a subject was seen to be the same.
+#[derive(Debug, Clone)]
+pub(super) struct Stretch {
+    pub from_us: i64,
+    /// `None` while it lasts.
+    pub until_us: Option<i64>,
+    /// The last time it was seen so.
+    pub seen_us: i64,
+    pub sight: Arc<Sight>,
+}
+
+/// What was seen, and because of what it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Verdict {
+    pub sight: Arc<Sight>,
+    pub cause: Cause,
+    pub by: Arc<str>,
+}
+
+/// One row of `ledger_intervals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub from_us: i64,
+    pub until_us: Option<i64>,
+    pub verdict: Arc<Verdict>,
+}
+
+pub(super) type Stretches = SmallVec<[Stretch; 1]>;
+pub(super) type Pieces = SmallVec<[Piece; 1]>;
+
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// Oldest first, without gaps. The last one lasts, unless the subject was removed.
+    pub stretches: Stretches,
+    /// The youngest rows in the database, oldest first.
+    pub written: Pieces,
+}
+
+impl Track {
+    /// Drops from the beginning what can no longer change, of a track that is written: what ended before `old_us`, and
+    /// what ended and was not down, since its cause hangs on nothing.
+    pub fn forget(&mut self, old_us: i64) {
+        let is_old = |until_us: i64| until_us <= old_us;
+        let is_settled = |stretch: &&Stretch| {
+            stretch.until_us.is_some_and(|until_us| is_old(until_us) || stretch.sight.state != State::Down)
+        };
+        let n_settled = self.stretches.iter().take_while(is_settled).count();
+        self.stretches.drain(..n_settled.min(self.stretches.len().saturating_sub(1)));
+        let first_us = self.stretches.first().map_or(i64::MIN, |stretch| stretch.from_us);
+        let is_done = |piece: &&Piece| piece.until_us.is_some_and(|until_us| is_old(until_us) || until_us <= first_us);
+        let n_done = self.written.iter().take_while(is_done).count();
+        self.written.drain(..n_done.min(self.written.len().saturating_sub(1)));
+        self.stretches.shrink_to_fit();
+        self.written.shrink_to_fit();
+    }
+}
+
+/// `new` rows from `settled_us` on, and before it the rows that the database holds.
+pub(super) fn splice(written: &[Piece], new: Pieces, settled_us: i64) -> Pieces {
+    let Some(base_us) = written.first().map(|piece| piece.from_us) else { return new };
+    let mut pieces = Pieces::new();
+    let mut add = |piece: &Piece, from_us: i64, until_us: Option<i64>| {
+        if until_us.is_some_and(|until_us| until_us <= from_us) {
+            return;
+        }
+        match pieces.last_mut() {
+            // What two observations saw stays apart only where they differ.
+            Some(last) if last.until_us == Some(from_us) && last.verdict == piece.verdict => last.until_us = until_us,
+            _ => pieces.push(Piece { from_us, until_us, ..piece.clone() }),
+        }
+    };
+    let cut_us = settled_us.max(base_us);
+    let clip =
+        |until_us: Option<i64>, limit_us: i64| Some(until_us.map_or(limit_us, |until_us| until_us.min(limit_us)));
+    for piece in written.iter().filter(|piece| piece.from_us < cut_us) {
+        add(piece, piece.from_us, clip(piece.until_us, cut_us));
+    }
+    for piece in new.iter().filter(|piece| piece.until_us.is_none_or(|until_us| until_us > cut_us)) {
+        add(piece, piece.from_us.max(cut_us), piece.until_us);
+    }
+    pieces
+}
+
+/// Values of which one is held for all who have the same.
+#[derive(Debug)]
+pub(super) struct Pool<T> {
+    held: HashSet<Arc<T>>,
+    /// With so many, those that nobody has any more are dropped.
+    full: usize,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Pool<T> {
+        Pool { held: HashSet::new(), full: POOL }
+    }
+}
+
+impl<T: Eq + Hash> Pool<T> {
+    pub fn share(&mut self, value: T) -> Arc<T> {
+        if let Some(known) = self.held.get(&value) {
+            return known.clone();
+        }
+        if self.held.len() >= self.full {
+            self.held.retain(|held| Arc::strong_count(held) > 1);
+            self.full = (self.held.len() * 2).max(POOL);
+        }
+        let new = Arc::new(value);
+        self.held.insert(new.clone());
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stretch(from_us: i64, until_us: Option<i64>, state: State) -> Stretch {
+        let sight = Sight { state, agency: "ioc".into(), reason: "".into() };
+        Stretch { from_us, until_us, seen_us: from_us, sight: Arc::new(sight) }
+    }
+
+    fn piece(from_us: i64, until_us: Option<i64>, state: State) -> Piece {
+        let sight = stretch(from_us, until_us, state).sight;
+        let verdict = Verdict { sight, cause: Cause::Own, by: "".into() };
+        Piece { from_us, until_us, verdict: Arc::new(verdict) }
+    }
+
+    #[test]
+    fn what_can_no_longer_change_is_forgotten_and_leaves_nothing_allocated() {
+        use State::{Down, Unknown, Up};
+        let track = |times: &[(i64, Option<i64>, State)]| Track {
+            stretches: times.iter().map(|&(from, until, state)| stretch(from, until, state)).collect(),
+            written: times.iter().map(|&(from, until, state)| piece(from, until, state)).collect(),
+        };
+        let rows: [(&[_], i64, usize); 5] = [
+            (&[(10, Some(20), Unknown), (20, None, Up)], 0, 1),
+            (&[(10, Some(20), Up), (20, Some(30), Down), (30, None, Up)], 0, 2),
+            (&[(10, Some(20), Up), (20, Some(30), Down), (30, None, Up)], 30, 1),
+            (&[(10, Some(20), Down), (20, Some(30), Up), (30, Some(40), Down)], 25, 1),
+            (&[(10, Some(20), Up)], 30, 1),
+        ];
+        for (times, old_us, left) in rows {
+            let mut track = track(times);
+            track.forget(old_us);
+            assert_eq!((track.stretches.len(), track.written.len()), (left, left), "{times:?} {old_us}");
+            assert_eq!((track.stretches.spilled(), track.written.spilled()), (left > 1, left > 1));
+            assert_eq!(track.stretches[0].from_us, track.written[0].from_us);
+        }
+    }
+
+    #[test]
+    fn a_pool_holds_one_of_each_and_only_what_somebody_has() {
+        let mut pool = Pool::default();
+        let kept = pool.share("kept".to_owned());
+        for number in 0..10 * POOL {
+            pool.share(number.to_string());
+        }
+        assert!(pool.held.len() <= POOL, "{}", pool.held.len());
+        assert!(Arc::ptr_eq(&kept, &pool.share("kept".to_owned())));
+    }
+
+    #[test]
+    fn a_track_is_small() {
+        // For each of 100,000 devices, with its key in the table of tracks: 112 bytes.
+        assert_eq!(size_of::<Track>(), 88);
+    }
+}
