@@ -326,7 +326,7 @@ async fn ours(port: u16, n_messages: usize, n_devices: usize, version: Version) 
     );
 }
 
-fn value(metrics: &Metrics, part: &str) -> f64 {
+fn value(metrics: &Arc<Metrics>, part: &str) -> f64 {
     let page = metrics.render(Format::Text);
     let line = page.lines().find(|line| !line.starts_with('#') && line.contains(part));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)

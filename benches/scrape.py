@@ -22,7 +22,7 @@ def config(port, broker_port, directory, n_devices=DEVICES):
     with open(f"{directory}/devices.csv", "w") as inventory:
         inventory.write("id,kind,agency,site,village,name,lat,lon,state\n")
         for n in range(n_devices):
-            inventory.write(f"cam{n:05},camera,agency{n % AGENCIES:02},site-{n // 4},Village {n // 40},Camera {n},,,installed\n")
+            inventory.write(f"cam{n:05},camera,agency{n % AGENCIES:02},site-{n % AGENCIES}-{n // (4 * AGENCIES)},Village {n // (40 * AGENCIES)},Camera {n},,,installed\n")
     return f"""
 site: {{name: Bench, agency: ioc}}
 server: {{listen: "127.0.0.1:{port}"}}

@@ -1,6 +1,7 @@
 //! An alert as it travels: from the ruler or from another program's POST to the incidents. It does not say where it
 //! came from.
 
+use crate::labels::{Pairs, pack};
 use crate::matcher::Labelled;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -54,8 +55,8 @@ impl LabelSet {
     fn of_sorted<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> LabelSet {
         let mut text = String::new();
         for (name, value) in pairs {
-            put(&mut text, name);
-            put(&mut text, value);
+            pack(&mut text, name);
+            pack(&mut text, value);
         }
         let mut set = LabelSet { text: text.into(), hash: 0 };
         set.hash = hash(set.iter());
@@ -74,7 +75,7 @@ impl LabelSet {
 
     /// By name.
     pub fn iter(&self) -> Pairs<'_> {
-        Pairs { rest: &self.text }
+        Pairs::of(&self.text)
     }
 
     pub fn len(&self) -> usize {
@@ -94,53 +95,6 @@ impl LabelSet {
         let mut map = self.to_map();
         change(&mut map);
         *self = map.into();
-    }
-}
-
-/// Adds a length and the text itself. The length is written as ASCII characters with six bits each, the lowest first; all but
-/// the last have the bit [`MORE`].
-fn put(out: &mut String, text: &str) {
-    let mut length = text.len();
-    while length > usize::from(SIX_BITS) {
-        out.push(char::from((length & usize::from(SIX_BITS)) as u8 | MORE));
-        length >>= 6;
-    }
-    out.push(char::from(length as u8));
-    out.push_str(text);
-}
-
-const SIX_BITS: u8 = 0x3f;
-const MORE: u8 = 0x40;
-
-/// Names and values of a [`LabelSet`].
-#[derive(Clone)]
-pub struct Pairs<'s> {
-    rest: &'s str,
-}
-
-impl<'s> Pairs<'s> {
-    fn text(&mut self) -> Option<&'s str> {
-        let bytes = self.rest.as_bytes();
-        let (mut length, mut at) = (0, 0);
-        loop {
-            let byte = *bytes.get(at)?;
-            length |= usize::from(byte & SIX_BITS) << (6 * at);
-            at += 1;
-            if byte & MORE == 0 {
-                break;
-            }
-        }
-        let (text, rest) = self.rest[at..].split_at(length);
-        self.rest = rest;
-        Some(text)
-    }
-}
-
-impl<'s> Iterator for Pairs<'s> {
-    type Item = (&'s str, &'s str);
-
-    fn next(&mut self) -> Option<(&'s str, &'s str)> {
-        Some((self.text()?, self.text()?))
     }
 }
 

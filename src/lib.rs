@@ -14,17 +14,18 @@
 //! | [`heartbeat`] | the dead man's switch: who has to say that they live, and who is missing | config, metrics, store |
 //! | [`mail`] | templates, outbox, SMTP, webhooks | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
-//! | [`history`] | step-function store, sampler, what of it outlives a restart, the remote engine | config, http, metrics, promql, store |
-//! | [`promql`] | evaluation of parsed PromQL over a `Storage` | nothing of this product |
+//! | [`history`] | step-function store, sampler, what of it outlives a restart, the remote engine | config, http, labels, metrics, promql, store |
+//! | [`promql`] | evaluation of parsed PromQL over a `Storage` | labels |
 //! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |
 //! | [`feed`] | rows from files, HTTP, SQL and push | config, org, metrics, store, http, format |
 //! | [`attribution`] | the dependency graph, maintenance, and the ledger of up/down/unknown intervals with their cause | config, store |
-//! | [`metrics`] | the catalogue, columns for fleets, exposition | nothing |
+//! | [`metrics`] | the catalogue, columns for fleets, exposition | labels |
 //! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |
 //! | [`store`] | the state database and its migrations | config |
 //! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only), matcher |
 //! | [`http`] | asks other servers for data: bounded, verified | nothing |
-//! | [`alert`] | an alert as it travels from ruler or API to incidents | matcher |
+//! | [`alert`] | an alert as it travels from ruler or API to incidents | labels, matcher |
+//! | [`labels`] | label sets, each one text | nothing |
 //! | [`matcher`] | matchers of labels, as Alertmanager has them | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
 
@@ -49,6 +50,7 @@ pub mod heartbeat;
 pub mod history;
 pub mod http;
 pub mod incident;
+pub mod labels;
 pub mod mail;
 pub mod matcher;
 pub mod metrics;

@@ -12,7 +12,9 @@ mod remote;
 #[path = "support/mod.rs"]
 mod support;
 
-use ioc_watch::promql::{self, Labels, Limits, Notes, Query, QueryError, Run, STALE_NAN_BITS, Series, Storage, Value};
+use ioc_watch::promql::{
+    self, Labels, Limits, Notes, Query, QueryError, Run, Runs, STALE_NAN_BITS, Series, Storage, Value,
+};
 use promql_parser::label::Matchers;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -94,7 +96,7 @@ impl Storage for Loaded {
     fn select<'s>(&'s self, matchers: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
         for (labels, ticks, runs) in &self.frozen {
             if matchers.matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name))) {
-                each(Series { labels, ticks, runs });
+                each(Series { labels, ticks, runs: Runs::Kept(runs) });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Any text is refused as a query, or evaluates or fails for its data; it never panics and never takes the memory.
 #![no_main]
 
-use ioc_watch::promql::{self, Labels, Query, Run, STALE_NAN_BITS, Series, Storage};
+use ioc_watch::promql::{self, Labels, Query, Run, Runs, STALE_NAN_BITS, Series, Storage};
 use libfuzzer_sys::fuzz_target;
 use promql_parser::label::{Matcher, Matchers};
 use std::sync::LazyLock;
@@ -26,7 +26,7 @@ impl Storage for Small {
                 matchers.or_matchers.iter().any(|list| all(list, labels))
             };
             if is_wanted {
-                each(Series { labels, ticks: &self.ticks, runs });
+                each(Series { labels, ticks: &self.ticks, runs: Runs::Kept(runs) });
             }
         }
     }

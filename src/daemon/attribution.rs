@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::gather::device::inventory::{Inventory, Life, Listing};
 use crate::gather::service::{Doubts, Needs};
 use crate::incident::{Incidents, PlacedDevice};
+use crate::labels::Labels;
 use crate::metrics::{Metrics, columns};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -115,7 +116,7 @@ fn show(parts: &Parts, now: Timestamp) {
     }
 }
 
-fn owned(labels: &[Box<str>]) -> Vec<String> {
+fn owned(labels: &[&str]) -> Vec<String> {
     labels.iter().map(|label| label.to_string()).collect()
 }
 
@@ -127,8 +128,9 @@ fn is_device(kind: SubjectKind) -> bool {
 fn sites_of(metrics: &Metrics) -> HashMap<(String, String), String> {
     let table = metrics.table(columns::device::TABLE);
     let snapshot = table.snapshot();
-    let rows = (0..snapshot.rows()).map(|row| snapshot.labels(row)).filter(|labels| labels.len() == 4);
-    rows.map(|labels| ((labels[1].to_string(), labels[3].to_string()), labels[2].to_string())).collect()
+    let of = |labels: &Labels, name: &str| labels.get(name).to_owned();
+    let rows = (0..snapshot.rows()).filter_map(|row| snapshot.labels(row));
+    rows.map(|labels| ((of(labels, "kind"), of(labels, "device")), of(labels, "site"))).collect()
 }
 
 /// Notices when more devices of a site fall silent: what the site needs is then in doubt.
@@ -161,10 +163,10 @@ impl SilentSites {
             let snapshot = table.snapshot();
             for row in 0..snapshot.rows() {
                 if snapshot.value(row, columns::device::UP) == Some(0.0)
-                    && let Some(site) = snapshot.labels(row).get(2)
-                    && self.needs.contains_key(&**site)
+                    && let Some(site) = snapshot.labels(row).map(|labels| labels.get("site"))
+                    && self.needs.contains_key(site)
                 {
-                    *silent.entry(site.to_string()).or_default() += 1;
+                    *silent.entry(site.to_owned()).or_default() += 1;
                 }
             }
         }

@@ -5,11 +5,11 @@
 use crate::config::Config;
 use crate::config::devices::DeviceKind;
 use crate::config::feeds::Source;
-use crate::config::mqtt::Decode;
+use crate::config::mqtt::{Decode, Field};
 use crate::config::probes::Probe;
 use crate::config::usage::UsageRows;
 use crate::gather::device::Inventory;
-use crate::history::{Crowd, Estimate, Estimator, Need};
+use crate::history::{Crowd, Estimate, Estimator, Need, Values};
 use crate::metrics::{TableId, columns};
 use crate::rules::{Rule, RuleSet};
 use std::collections::BTreeSet;
@@ -44,6 +44,8 @@ const OWN: u64 = 1_000;
 const OF_AN_ALERT: u64 = 3;
 /// Labels of an alert or of a recorded series, about.
 const RECORDED_LABELS: usize = 8;
+/// What comes by the thousand and is 1 or 0.
+const STATES: [&str; 4] = ["ioc_device_up", "ioc_device_usable", "ioc_device_installed", "ioc_device_excused"];
 
 /// What the history may need with this configuration.
 pub fn estimate(config: &Config, inventory: &Inventory, rules: &RuleSet, needs: &[Need]) -> Estimate {
@@ -62,19 +64,32 @@ struct Crowds {
 }
 
 impl Crowds {
-    /// `known`: the values of the table's first labels. `pace` gives the shortest time between two values of a family,
-    /// `None` if it never changes.
+    /// [`Crowds::some`] of all families of the table.
     fn rows(&mut self, table: TableId, known: &[&str], count: u64, pace: impl Fn(&str) -> Option<Duration>) {
+        self.some(table, |_| true, known, count, pace);
+    }
+
+    /// The families of a table that `has` accepts. `known`: the values of the table's first labels. `pace` gives the
+    /// shortest time between two values of a family, `None` if it never changes.
+    fn some(
+        &mut self,
+        table: TableId,
+        has: impl Fn(&str) -> bool,
+        known: &[&str],
+        count: u64,
+        pace: impl Fn(&str) -> Option<Duration>,
+    ) {
         let definition = table.definition();
         let values = known.iter().copied().map(Some).chain(std::iter::repeat(None));
         let labels: Vec<(&str, Option<&str>)> = definition.labels.iter().copied().zip(values).collect();
-        for family in definition.families {
+        for family in definition.families.iter().filter(|family| has(family.name)) {
             self.estimator.add(&Crowd {
                 metric: family.name,
                 labels: labels.clone(),
                 is_open: false,
                 count,
                 every: pace(family.name),
+                values: if STATES.contains(&family.name) { Values::States } else { Values::Any },
             });
         }
     }
@@ -113,15 +128,16 @@ impl Crowds {
         let topics = config.mqtt.iter().flat_map(|broker| &broker.topics);
         let tells_status = topics.clone().any(|topic| matches!(topic.decode, Decode::Status(_)));
         let usual = config.devices.as_ref().and_then(|devices| devices.offline_after);
+        let told: BTreeSet<String> = topics.flat_map(|topic| fields(&topic.decode)).map(full_name).collect();
         for device in &inventory.devices {
             let kind = device.kind;
             let known = [&*device.agency, kind.as_str(), &*device.site, &*device.id];
             let silence = device.offline_after.unwrap_or(usual);
-            self.device(&known, kind, 1, if tells_status { None } else { silence });
+            self.device(&told, &known, kind, 1, if tells_status { None } else { silence });
         }
         // What is discovered may be either; a camera has the more families.
         let discovered = config.devices.as_ref().and_then(|devices| devices.discover_max).unwrap_or(0) as u64;
-        self.device(&[], DeviceKind::Camera, discovered, if tells_status { None } else { usual });
+        self.device(&told, &[], DeviceKind::Camera, discovered, if tells_status { None } else { usual });
         let villages: BTreeSet<(&str, &str)> =
             inventory.devices.iter().map(|device| (&*device.agency, &*device.village)).collect();
         for (agency, village) in villages {
@@ -132,9 +148,16 @@ impl Crowds {
         self.brisk(columns::broker_messages::TABLE, &[], brokers * REASONS);
     }
 
-    /// `known`: agency, kind, site, device. `silence`: how long a device must say nothing to be down; without it, it
+    /// `told`: the families of telemetry that some topic may bring. `known`: agency, kind, site, device. `silence`: how long a device must say nothing to be down; without it, it
     /// may say so itself at any time.
-    fn device(&mut self, known: &[&str], kind: DeviceKind, count: u64, silence: Option<Duration>) {
+    fn device(
+        &mut self,
+        told: &BTreeSet<String>,
+        known: &[&str],
+        kind: DeviceKind,
+        count: u64,
+        silence: Option<Duration>,
+    ) {
         let tick = self.tick;
         // It has to be silent so long to go down, and comes up with one message.
         let flap = silence.map_or(tick, |silence| silence / 2);
@@ -145,14 +168,15 @@ impl Crowds {
         });
         self.rows(columns::device_excused::TABLE, known, count, |_| Some(flap));
         self.rows(columns::device_info::TABLE, known, count, |_| None);
-        let [agency, _, site, device] = known[..] else {
-            return self.brisk(columns::camera::TABLE, &[], count);
+        let telemetry = match known[..] {
+            [agency, _, site, device] => &[agency, site, device][..],
+            _ => &[],
         };
         let table = match kind {
             DeviceKind::Camera => columns::camera::TABLE,
             DeviceKind::Hotspot => columns::hotspot::TABLE,
         };
-        self.brisk(table, &[agency, site, device], count);
+        self.some(table, |family| told.contains(family), telemetry, count, |_| Some(tick));
     }
 
     fn feeds(&mut self, config: &Config) {
@@ -211,7 +235,14 @@ impl Crowds {
             self.rows(columns::host_network::TABLE, &[&config.site.agency], INTERFACES, every);
         }
         let (metric, every) = ("the daemon's own", Some(self.tick));
-        self.estimator.add(&Crowd { metric, labels: unknown(2), is_open: true, count: OWN, every });
+        self.estimator.add(&Crowd {
+            metric,
+            labels: unknown(2),
+            is_open: true,
+            count: OWN,
+            every,
+            values: Values::Any,
+        });
     }
 
     /// What rules record. A result has at most as many series as the largest metric that its expression reads; of a
@@ -234,6 +265,7 @@ impl Crowds {
                         is_open: true,
                         count,
                         every: Some(group.interval),
+                        values: Values::Any,
                     }),
                     Rule::Alerting(_) => alerts = alerts.max(count),
                 }
@@ -241,9 +273,28 @@ impl Crowds {
         }
         let every = rules.groups.iter().map(|group| group.interval).min();
         for (metric, count) in [("ALERTS", alerts * (OF_AN_ALERT - 1)), ("ALERTS_FOR_STATE", alerts)] {
-            self.estimator.add(&Crowd { metric, labels: unknown(RECORDED_LABELS), is_open: true, count, every });
+            self.estimator.add(&Crowd {
+                metric,
+                labels: unknown(RECORDED_LABELS),
+                is_open: true,
+                count,
+                every,
+                values: Values::States,
+            });
         }
     }
+}
+
+/// What a decoder feeds.
+fn fields(decode: &Decode) -> &[Field] {
+    match decode {
+        Decode::Json { fields, .. } | Decode::Value { fields } | Decode::Sparkplug { fields, .. } => fields,
+        Decode::Status(_) => &[],
+    }
+}
+
+fn full_name(field: &Field) -> String {
+    format!("ioc_{}", field.metric)
 }
 
 /// So many labels of which nothing is known.

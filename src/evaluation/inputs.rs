@@ -343,14 +343,14 @@ impl Storage for Observed<'_> {
 mod tests {
     use super::*;
     use crate::feed::testing::Bench;
-    use crate::promql::{Labels, Run};
+    use crate::promql::{Labels, Run, Runs};
     use crate::store::micros;
 
     struct Ticks(Vec<i64>, Labels);
 
     impl Storage for Ticks {
         fn select<'s>(&'s self, _: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
-            each(Series { labels: &self.1, ticks: &self.0, runs: &[Run { from: 0, value: 1.0 }] });
+            each(Series { labels: &self.1, ticks: &self.0, runs: Runs::Kept(&[Run { from: 0, value: 1.0 }]) });
         }
     }
 
@@ -391,7 +391,7 @@ mod tests {
 
             let evaluation = config.evaluation.as_ref().unwrap();
             let history = Arc::new(History::new(&config.history));
-            history.record("test", &mut [(Labels::new([("__name__".into(), "x".into())]), 1.0)], to);
+            history.record("test", &mut [(Labels::new([("__name__", "x")]), 1.0)], to);
             let before =
                 measure(config, evaluation, (store, &ledger), Source::History(history), week, to).await.unwrap();
             let ledger = Ledger::resume(store.clone()).await.unwrap();
@@ -420,7 +420,7 @@ mod tests {
             ("one tick", vec![week], 0.0),
         ];
         for (name, minutes, expected) in rows {
-            let storage = Ticks(minutes.into_iter().map(|minute| minute * MINUTE).collect(), Labels::new([]));
+            let storage = Ticks(minutes.into_iter().map(|minute| minute * MINUTE).collect(), Labels::default());
             let observed = Observed { storage: &storage, coverage: std::cell::Cell::new(None) };
             observed.select(&Matchers::empty(), 0, week * MINUTE, &mut |_| {});
             let coverage = observed.coverage.get().unwrap();

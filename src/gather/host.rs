@@ -73,7 +73,7 @@ impl From<sysinfo::Error> for HostError {
 /// Ends the series of an earlier configuration.
 fn retain(metrics: &Metrics, agency: &Id, disks: &[PathBuf]) {
     let mounts: HashSet<String> = disks.iter().map(|path| path.display().to_string()).collect();
-    let ours = |labels: &[Box<str>]| *labels[0] == **agency;
+    let ours = |labels: &[&str]| *labels[0] == **agency;
     for table in [columns::host::TABLE, columns::host_core::TABLE, columns::host_network::TABLE] {
         metrics.table(table).retain(ours);
     }

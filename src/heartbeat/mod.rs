@@ -187,7 +187,7 @@ impl Heartbeats {
     fn show(&self) {
         let pulses = self.lock();
         let table = self.metrics.table(columns::heartbeat::TABLE);
-        let is_known = |labels: &[Box<str>]| {
+        let is_known = |labels: &[&str]| {
             let [agency, id] = labels else { return false };
             pulses.get(&**id).is_some_and(|pulse| *pulse.agency == **agency)
         };
@@ -233,7 +233,7 @@ impl Pulse {
 /// Rows that the feed has brought in this run.
 fn n_rows(metrics: &Metrics, feed: &str) -> f64 {
     let table = metrics.table(columns::feed::TABLE).snapshot();
-    let rows = (0..table.rows()).filter(|row| table.labels(*row).get(1).is_some_and(|id| **id == *feed));
+    let rows = (0..table.rows()).filter(|row| table.labels(*row).is_some_and(|labels| labels.get("feed") == feed));
     rows.filter_map(|row| table.value(row, columns::feed::ROWS)).sum()
 }
 

@@ -173,7 +173,7 @@ fn triples(count: usize) -> String {
 }
 
 fn json(labels: &Labels) -> String {
-    let map: BTreeMap<&str, &str> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let map: BTreeMap<&str, &str> = labels.iter().collect();
     serde_json::to_string(&map).unwrap_or_else(|_| "{}".to_owned())
 }
 
@@ -234,7 +234,7 @@ async fn read_series(store: &Store, book: &mut Book) -> Result<HashMap<i64, (Str
             book.garbage.push(id);
             continue;
         };
-        let labels = Labels::new(map.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())));
+        let labels = Labels::new(&map);
         // A series that was not written to its end stands there twice; the later was written whole.
         if let Some(older) = newest.insert(labels.clone(), id) {
             series.remove(&older);

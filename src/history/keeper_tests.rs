@@ -219,7 +219,7 @@ async fn a_writing_that_failed_is_done_again_and_leaves_nothing_twice() {
 async fn recorded_series_go_on_with_their_rule() {
     for Database { store, .. } in &Database::both().await {
         let reads = "max_over_time(r[1h])";
-        let labels = Labels::new([("__name__".into(), "r".into()), ("x".into(), "a\"ạ".into())]);
+        let labels = Labels::new([("__name__", "r"), ("x", "a\"ạ")]);
         let first = Life::begin(store, reads, at(0)).await;
         for minute in 0..30 {
             first.history.record("g/r", &mut [(labels.clone(), minute as f64)], at(minute * MINUTE));

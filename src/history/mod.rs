@@ -7,6 +7,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `series` | clocks, series, the index by name |
+//! | `runs` | the values of one series, packed |
 //! | `sampler` | one sweep over the metrics |
 //! | `retention` | how long a series is kept |
 //! | `estimate` | how much memory that may take |
@@ -19,13 +20,14 @@ mod estimate;
 mod keeper;
 mod remote;
 mod retention;
+mod runs;
 mod sampler;
 mod series;
 #[cfg(test)]
 mod tests;
 mod unsaved;
 
-pub use estimate::{Crowd, Estimate, Estimator, MetricEstimate};
+pub use estimate::{Crowd, Estimate, Estimator, MetricEstimate, Values};
 pub use keeper::Keeper;
 pub use remote::{Remote, RemoteError};
 pub use retention::Need;

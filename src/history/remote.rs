@@ -271,7 +271,7 @@ fn read(status: u16, body: &[u8]) -> Result<Value, RemoteError> {
 }
 
 fn labels(metric: &BTreeMap<String, String>) -> Labels {
-    Labels::new(metric.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())))
+    Labels::new(metric)
 }
 
 #[cfg(test)]

@@ -2,16 +2,15 @@
 
 use super::retention::Retention;
 use super::series::{ClockId, Store};
-use crate::metrics::{Metrics, STALE_NAN_BITS, Table, is_absent};
-use crate::promql::Labels;
+use crate::labels::{Labels, NAME, Name};
+use crate::metrics::{Metrics, Table, is_absent};
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 pub struct Sampler {
     clock: ClockId,
-    /// By table, then family, then row.
-    cells: Vec<Vec<Vec<Cell>>>,
+    /// By table.
+    seen: Vec<Seen>,
     /// The series of the crate's registry at the last tick.
     own: HashSet<u32>,
 }
@@ -26,21 +25,21 @@ pub enum Sampled {
     Already,
 }
 
-/// What a cell was at the last tick.
-#[derive(Clone, Copy)]
-struct Cell {
-    /// [`STALE_NAN_BITS`] if there was no sample, or no room for one.
-    bits: u64,
-    generation: u32,
-    /// Means nothing while there is no sample.
-    series: u32,
-}
+/// Of a cell that had no sample at the last tick, or found no room for one.
+const NONE: u32 = u32::MAX;
 
-const ABSENT: Cell = Cell { bits: STALE_NAN_BITS, generation: 0, series: 0 };
+/// What a table was at the last tick.
+#[derive(Default)]
+struct Seen {
+    /// By family, then row: the series, or [`NONE`].
+    series: Vec<Vec<u32>>,
+    /// By row.
+    generations: Vec<u32>,
+}
 
 impl Sampler {
     pub fn new(clock: ClockId) -> Sampler {
-        Sampler { clock, cells: Vec::new(), own: HashSet::new() }
+        Sampler { clock, seen: Vec::new(), own: HashSet::new() }
     }
 
     pub fn clock(&self) -> ClockId {
@@ -50,10 +49,10 @@ impl Sampler {
     pub fn sample(&mut self, store: &mut Store, retention: &Retention, metrics: &Metrics, now_ms: i64) -> Sampled {
         let rewound = store.rewind(self.clock, now_ms);
         let Some(tick) = rewound.or_else(|| store.tick(self.clock, now_ms)) else { return Sampled::Already };
-        self.cells.resize_with(metrics.tables().len(), Vec::new);
-        let target = &mut Target { store, retention, clock: self.clock, tick, is_rewound: rewound.is_some() };
-        for (table, cells) in metrics.tables().iter().zip(&mut self.cells) {
-            sweep(table, cells, target);
+        self.seen.resize_with(metrics.tables().len(), Seen::default);
+        let target = &mut Target { store, retention, clock: self.clock, tick };
+        for (table, seen) in metrics.tables().iter().zip(&mut self.seen) {
+            sweep(table, seen, target);
         }
         self.sample_own(metrics, target);
         if rewound.is_some() { Sampled::Rewound } else { Sampled::Later }
@@ -63,8 +62,7 @@ impl Sampler {
         let mut seen = HashSet::with_capacity(self.own.len());
         for family in metrics.own.gather() {
             each_own(&family, &mut |name, metric, le, value| {
-                let labels = own_labels(target.store, name, metric, le);
-                if let Some(id) = target.put(labels, value) {
+                if let Some(id) = target.put(&own_labels(name, metric, le), value) {
                     seen.insert(id);
                 }
             });
@@ -82,61 +80,58 @@ struct Target<'a> {
     retention: &'a Retention,
     clock: ClockId,
     tick: u32,
-    /// The series do not have what the cells say that they were given.
-    is_rewound: bool,
 }
 
 impl Target<'_> {
-    fn put(&mut self, labels: Labels, value: f64) -> Option<u32> {
-        let id = self.store.find_or_add(self.clock, &labels, self.retention)?;
+    fn put(&mut self, labels: &Labels, value: f64) -> Option<u32> {
+        let id = self.store.find_or_add(self.clock, labels, self.retention)?;
         self.store.push(id, self.tick, value);
         Some(id)
     }
 }
 
-fn sweep(table: &Table, cells: &mut Vec<Vec<Cell>>, target: &mut Target<'_>) {
+fn sweep(table: &Table, seen: &mut Seen, target: &mut Target<'_>) {
     let snapshot = table.snapshot();
-    cells.resize_with(table.families().len(), Vec::new);
-    for (family, cells) in cells.iter_mut().enumerate() {
-        cells.resize(snapshot.rows(), ABSENT);
+    seen.series.resize_with(table.families().len(), Vec::new);
+    grow(&mut seen.generations, snapshot.rows(), 0);
+    for (family, cells) in seen.series.iter_mut().enumerate() {
+        grow(cells, snapshot.rows(), NONE);
+        let column = snapshot.column(family);
         // Endings first: a subject that moved to another row goes on as the same series.
-        for (row, (cell, value)) in cells.iter_mut().zip(snapshot.column(family)).enumerate() {
-            let was_present = cell.bits != STALE_NAN_BITS;
-            if was_present && (is_absent(*value) || cell.generation != snapshot.generation(row)) {
-                target.store.end(cell.series, target.tick);
-                *cell = ABSENT;
+        for (row, (cell, value)) in cells.iter_mut().zip(column).enumerate() {
+            if *cell != NONE && (is_absent(*value) || seen.generations[row] != snapshot.generation(row)) {
+                target.store.end(*cell, target.tick);
+                *cell = NONE;
             }
         }
-        for (row, (cell, value)) in cells.iter_mut().zip(snapshot.column(family)).enumerate() {
-            if cell.bits == value.to_bits() && (!target.is_rewound || is_absent(*value)) {
-                continue;
-            }
-            if cell.bits != STALE_NAN_BITS {
-                target.store.push(cell.series, target.tick, *value);
-                cell.bits = value.to_bits();
-                continue;
-            }
-            let name = target.store.intern("__name__");
-            let mut pairs = vec![(name, target.store.intern(table.families()[family].name))];
-            for (name, value) in table.labels().iter().zip(snapshot.labels(row)) {
-                pairs.push((target.store.intern(name), target.store.intern(value)));
-            }
-            if let Some(series) = target.put(Labels::new(pairs), *value) {
-                *cell = Cell { bits: value.to_bits(), generation: snapshot.generation(row), series };
+        let mut name = None;
+        for (row, (cell, value)) in cells.iter_mut().zip(column).enumerate() {
+            if *cell != NONE {
+                target.store.push(*cell, target.tick, *value);
+            } else if !is_absent(*value)
+                && let Some(labels) = snapshot.labels(row)
+            {
+                let name = name.get_or_insert_with(|| Name::from(table.families()[family].name));
+                *cell = target.put(&labels.named(name), *value).unwrap_or(NONE);
             }
         }
+    }
+    for (row, generation) in seen.generations.iter_mut().enumerate() {
+        *generation = snapshot.generation(row);
     }
 }
 
-fn own_labels(store: &mut Store, name: &str, metric: &Metric, le: Option<&str>) -> Labels {
-    let mut pairs: Vec<(Arc<str>, Arc<str>)> = vec![(store.intern("__name__"), store.intern(name))];
-    for pair in metric.get_label() {
-        pairs.push((store.intern(pair.name()), store.intern(pair.value())));
+/// Makes it as long, without room for as much again.
+fn grow<T: Clone>(vector: &mut Vec<T>, length: usize, value: T) {
+    if vector.capacity() < length {
+        vector.reserve_exact(length - vector.len());
     }
-    if let Some(le) = le {
-        pairs.push((store.intern("le"), store.intern(le)));
-    }
-    Labels::new(pairs)
+    vector.resize(length, value);
+}
+
+fn own_labels(name: &str, metric: &Metric, le: Option<&str>) -> Labels {
+    let own = metric.get_label().iter().map(|pair| (pair.name(), pair.value()));
+    Labels::new([(NAME, name)].into_iter().chain(own).chain(le.map(|le| ("le", le))))
 }
 
 /// Takes name, metric, `le` and value.

@@ -1,12 +1,13 @@
 //! Clocks, series and the index by metric name. Knows neither metrics nor rules.
 
 use super::retention::Retention;
-use crate::promql::{Labels, Locator, Run, STALE_NAN_BITS, Series, value_at};
+use super::runs::Runs;
+use crate::labels::{Labels, Name};
+use crate::promql::{self, Locator, Run, STALE_NAN_BITS, Series};
 use hashbrown::HashTable;
 use promql_parser::label::{MatchOp, Matchers};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 
 /// Which clock a series' ticks are counted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,10 +23,12 @@ pub struct Store {
     /// Ids, found by their labels.
     by_labels: HashTable<u32>,
     hasher: RandomState,
-    by_name: HashMap<Arc<str>, Vec<u32>>,
-    /// Label names and values, so that equal ones are stored once.
-    strings: HashSet<Arc<str>>,
+    by_name: HashMap<Name, Vec<u32>>,
+    /// In milliseconds, each once.
+    retentions: Vec<i64>,
+    /// Bytes of all packed runs.
     runs: usize,
+    /// Bytes of all label sets; what several series share counts for each of them in part.
     labels: usize,
     /// Whether the log says already that series are refused.
     refused: bool,
@@ -39,95 +42,47 @@ struct Clock {
 
 struct Stored {
     labels: Labels,
+    runs: Runs,
     clock: ClockId,
-    /// Where its first run begins: a query that passes a series by need not fetch its runs.
-    begins: u32,
-    /// Its last run; [`NOTHING`] until the first push. `from` counts from the clock's first kept tick.
-    last: Run,
-    /// All its runs if they are several: most series stay what they are for as long as they are kept, and need no vector.
-    several: Vec<Run>,
-    retention_ms: i64,
+    /// Index into [`Store::retentions`]: few series are kept for a time of their own.
+    retention: u16,
 }
 
 /// A series as others see it.
 pub struct Remembered<'s> {
     pub labels: &'s Labels,
     pub clock: ClockId,
-    pub runs: &'s [Run],
+    pub runs: &'s Runs,
     pub retention_ms: i64,
 }
 
-/// Of a series to which nothing was pushed yet.
-const NOTHING: Run = Run { from: u32::MAX, value: f64::NAN };
-
-/// Room for so many runs is made at once.
-const ROOM: usize = 4;
-
 impl Stored {
-    fn is_empty(&self) -> bool {
-        self.last.from == NOTHING.from
-    }
-
-    /// Its runs, oldest first.
-    fn runs(&self) -> &[Run] {
-        if self.several.is_empty() && !self.is_empty() { std::slice::from_ref(&self.last) } else { &self.several }
-    }
-
-    /// Adds a run after the others.
-    fn add(&mut self, run: Run) {
-        if self.is_empty() {
-            self.begins = run.from;
-        } else {
-            if self.several.is_empty() {
-                self.several.reserve_exact(ROOM);
-                self.several.push(self.last);
-            }
-            self.several.push(run);
-        }
-        self.last = run;
-    }
-
-    /// Keeps only some of its runs, at least one.
-    fn keep(&mut self, range: std::ops::Range<usize>) {
-        let Some((first, last)) = self.runs()[range.clone()].first().zip(self.runs()[range.clone()].last()) else {
-            return;
-        };
-        (self.begins, self.last) = (first.from, *last);
-        if range.len() == 1 {
-            self.several = Vec::new();
-        } else {
-            self.several.truncate(range.end);
-            self.several.drain(..range.start);
-            self.several.shrink_to(range.len() * 3 / 2);
-        }
-    }
-
-    /// How many of its first runs nobody needs if the tick `first` is the oldest that counts.
-    fn n_outlived(&self, first: u32) -> usize {
-        self.runs().partition_point(|run| run.from <= first).saturating_sub(1)
-    }
-
     /// The tick on which it became stale, if it is.
     fn ended(&self) -> Option<u32> {
-        (self.last.value.to_bits() == STALE_NAN_BITS).then_some(self.last.from)
+        self.runs.last().filter(|last| last.value.to_bits() == STALE_NAN_BITS).map(|last| last.from)
     }
 }
 
 /// Bytes of a series without its labels and runs: itself and its places in the indices.
-const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + 5 * size_of::<u32>() + 48;
-const LABEL: usize = size_of::<(Arc<str>, Arc<str>)>();
-/// Of a label's name or value, which equal ones share.
-const STRING: usize = 64;
+const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + 8 * size_of::<u32>();
+/// Of a label in its set, about.
+const LABEL: usize = 16;
+/// Of a run that is not a short decimal, with the room that runs grow into.
+const RUN: u64 = 12;
+/// Of a run of a state.
+const STATE: u64 = 4;
+/// What is too old is forgotten once it is this part of a series.
+const SPARE: usize = 8;
 
-/// Vectors of runs grow by a quarter.
-fn run_bytes(runs: usize) -> usize {
-    runs * size_of::<Run>() * 5 / 4
+/// What one series takes with so many labels and so many runs, estimated. `are_states`: its values are a few whole numbers.
+pub fn bytes_of(labels: u64, runs: u64, are_states: bool) -> u64 {
+    let runs = if runs > 1 { runs.saturating_add(runs / SPARE as u64 + 4) } else { 0 };
+    (SERIES as u64 + labels * LABEL as u64).saturating_add(runs.saturating_mul(if are_states { STATE } else { RUN }))
 }
 
-/// What one series takes with so many labels, one of them nobody else's, and so many runs, estimated.
-pub fn bytes_of(labels: u64, runs: u64) -> u64 {
-    let runs = usize::try_from(runs).unwrap_or(usize::MAX / 64).min(usize::MAX / 64);
-    (SERIES + STRING + run_bytes(runs)) as u64 + labels * LABEL as u64
+/// Its share of the labels, which the families of a subject have in common.
+fn label_bytes(labels: &Labels) -> usize {
+    labels.bytes() / 2
 }
 
 /// The first tick that counts for a series that is kept so long before `now_ms`, else before its clock's last tick.
@@ -146,7 +101,7 @@ impl Store {
             by_labels: HashTable::new(),
             hasher: RandomState::new(),
             by_name: HashMap::new(),
-            strings: HashSet::new(),
+            retentions: Vec::new(),
             runs: 0,
             labels: 0,
             refused: false,
@@ -186,29 +141,14 @@ impl Store {
         let tick = ticks.len() as u32;
         ticks.push(now_ms);
         for stored in self.series.iter_mut().flatten().filter(|stored| stored.clock == clock) {
-            self.runs -= stored.runs().len();
-            let left = stored.runs().partition_point(|run| run.from < tick);
-            if left == 0 {
-                (stored.last, stored.several) = (NOTHING, Vec::new());
-            } else {
-                stored.keep(0..left);
-            }
+            self.runs -= stored.runs.heap();
+            stored.runs.truncate(tick);
             if stored.ended().is_none() {
-                stored.add(Run { from: tick, value: f64::from_bits(STALE_NAN_BITS) });
+                stored.runs.push(Run { from: tick, value: f64::from_bits(STALE_NAN_BITS) });
             }
-            self.runs += stored.runs().len();
+            self.runs += stored.runs.heap();
         }
         Some(tick)
-    }
-
-    /// The text, stored once.
-    pub fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.strings.get(text) {
-            return known.clone();
-        }
-        let new: Arc<str> = Arc::from(text);
-        self.strings.insert(new.clone());
-        new
     }
 
     /// The series of these labels; none if it belongs to another clock or memory is full. A new series has no sample
@@ -231,11 +171,14 @@ impl Store {
             }
             return None;
         }
-        let labels = self.interned(labels);
-        let retention_ms = retention.of(&labels);
-        self.labels += labels.len();
-        let name = self.intern(labels.name());
-        let stored = Stored { labels, clock, begins: u32::MAX, last: NOTHING, several: Vec::new(), retention_ms };
+        let name = match self.by_name.get_key_value(labels.name()) {
+            Some((name, _)) => name.clone(),
+            None => Name::from(labels.name()),
+        };
+        let labels = if labels.name().is_empty() { labels.clone() } else { labels.named(&name) };
+        let retention = self.retention(retention.of(&labels));
+        self.labels += label_bytes(&labels);
+        let stored = Stored { labels, clock, runs: Runs::new(), retention };
         let id = self.free.pop().unwrap_or_else(|| {
             if self.series.len() == self.series.capacity() {
                 // Doubling would leave as much again unused, for ever in a fleet that is complete.
@@ -253,15 +196,15 @@ impl Store {
         Some(id)
     }
 
-    /// The labels with their texts stored once; the very set if they are already.
-    fn interned(&mut self, labels: &Labels) -> Labels {
-        let is_stored = |text: &Arc<str>| self.strings.get(text).is_some_and(|stored| Arc::ptr_eq(stored, text));
-        if labels.iter().all(|(name, value)| is_stored(name) && is_stored(value)) {
-            return labels.clone();
-        }
-        let pairs: Vec<(Arc<str>, Arc<str>)> =
-            labels.iter().map(|(name, value)| (self.intern(name), self.intern(value))).collect();
-        Labels::new(pairs)
+    /// The place of a time in [`Store::retentions`].
+    fn retention(&mut self, retention_ms: i64) -> u16 {
+        let known = self.retentions.iter().position(|known| *known == retention_ms);
+        let place = known.unwrap_or_else(|| {
+            self.retentions.push(retention_ms);
+            self.retentions.len() - 1
+        });
+        // There are as many as there are ranges in rules; beyond that the longest would do.
+        u16::try_from(place).unwrap_or(u16::MAX)
     }
 
     /// The labels of a series.
@@ -272,33 +215,22 @@ impl Store {
     /// The series has this value from the tick on. Ticks come in order.
     pub fn push(&mut self, id: u32, tick: u32, value: f64) {
         let Some(stored) = self.series[id as usize].as_mut() else { return };
-        if !stored.is_empty() {
-            if stored.last.value.to_bits() == value.to_bits() {
-                return;
-            }
-            if stored.last.from == tick {
-                stored.last.value = value;
-                if let Some(last) = stored.several.last_mut() {
-                    last.value = value;
-                }
-                return;
-            }
+        if stored.runs.last().is_some_and(|last| last.value.to_bits() == value.to_bits()) {
+            return;
         }
-        if !stored.several.is_empty() && stored.several.len() == stored.several.capacity() {
+        let before = stored.runs.heap();
+        if before > 0 && stored.runs.is_full() {
             // What is too old makes room before memory does: a trimming may be long in coming.
             let ticks = &self.clocks[stored.clock.0 as usize].ticks;
-            let n_outlived = stored.n_outlived(oldest(ticks, stored.retention_ms, None));
-            let n_runs = stored.several.len();
-            if n_outlived * 8 >= n_runs {
-                stored.several.drain(..n_outlived);
-                stored.begins = stored.several.first().map_or(tick, |run| run.from);
-                self.runs -= n_outlived;
-            } else {
-                stored.several.reserve_exact((n_runs / 4).max(ROOM));
+            let first = oldest(ticks, self.retentions[usize::from(stored.retention)], None);
+            let n_outlived = stored.runs.n_outlived(first);
+            if n_outlived * SPARE >= stored.runs.iter().count() {
+                stored.runs.forget(n_outlived);
             }
         }
-        stored.add(Run { from: tick, value });
-        self.runs += 1;
+        stored.runs.push(Run { from: tick, value });
+        self.runs += stored.runs.heap();
+        self.runs -= before;
     }
 
     /// The series has no samples from the tick on.
@@ -316,8 +248,8 @@ impl Store {
         self.series.iter().flatten().map(|stored| Remembered {
             labels: &stored.labels,
             clock: stored.clock,
-            runs: stored.runs(),
-            retention_ms: stored.retention_ms,
+            runs: &stored.runs,
+            retention_ms: self.retentions[usize::from(stored.retention)],
         })
     }
 
@@ -338,14 +270,16 @@ impl Store {
     /// Memory used, estimated.
     pub fn bytes(&self) -> u64 {
         let ticks: usize = self.clocks.iter().map(|clock| clock.ticks.capacity() * size_of::<i64>()).sum();
-        let series = self.by_labels.len() * SERIES + self.labels * LABEL + run_bytes(self.runs);
-        (series + self.strings.len() * STRING + ticks) as u64
+        (self.by_labels.len() * SERIES + self.labels + self.runs + ticks) as u64
     }
 
     pub fn assign_retention(&mut self, retention: &Retention) {
-        for stored in self.series.iter_mut().flatten() {
-            stored.retention_ms = retention.of(&stored.labels);
+        let mut series = std::mem::take(&mut self.series);
+        self.retentions.clear();
+        for stored in series.iter_mut().flatten() {
+            stored.retention = self.retention(retention.of(&stored.labels));
         }
+        self.series = series;
     }
 
     /// Forgets what is older than its retention, counted from its clock's last tick; an ended series goes by the
@@ -354,30 +288,26 @@ impl Store {
     pub fn trim(&mut self) {
         let newest = self.clocks.iter().filter_map(|clock| clock.ticks.last()).max().copied().unwrap_or(0);
         let mut dropped = Vec::new();
-        let mut removed = 0;
         // By clock: the first tick that some series still needs.
         let mut needed: Vec<Option<u32>> = vec![None; self.clocks.len()];
         for (id, stored) in self.series.iter_mut().enumerate() {
             let Some(stored) = stored else { continue };
             let ticks = &self.clocks[stored.clock.0 as usize].ticks;
             let ended = stored.ended();
-            let first = oldest(ticks, stored.retention_ms, ended.map(|_| newest));
+            let retention_ms = self.retentions[usize::from(stored.retention)];
+            let first = oldest(ticks, retention_ms, ended.map(|_| newest));
             if ended.is_some_and(|tick| tick < first) {
                 dropped.push(id as u32);
                 continue;
             }
-            let n_outlived = stored.n_outlived(first);
-            if n_outlived > 0 {
-                stored.keep(n_outlived..stored.several.len());
-                removed += n_outlived;
-            }
+            self.runs -= stored.runs.heap();
+            stored.runs.forget(stored.runs.n_outlived(first));
+            self.runs += stored.runs.heap();
             let clock = &mut needed[stored.clock.0 as usize];
             *clock = Some(clock.map_or(first, |known| known.min(first)));
         }
-        self.runs -= removed;
         self.drop_series(&dropped);
         self.trim_clocks(&needed);
-        self.strings.retain(|text| Arc::strong_count(text) > 1);
         if self.bytes() < self.max_memory {
             self.refused = false;
         }
@@ -397,26 +327,26 @@ impl Store {
         }
         for stored in self.series.iter_mut().flatten() {
             let shift = shifts[stored.clock.0 as usize] as u32;
-            if shift > 0 && !stored.is_empty() {
-                let runs = stored.several.iter_mut().chain([&mut stored.last]);
-                runs.for_each(|run| run.from = run.from.saturating_sub(shift));
-                stored.begins = stored.begins.saturating_sub(shift);
+            if shift > 0 {
+                self.runs -= stored.runs.heap();
+                stored.runs.shift(shift);
+                self.runs += stored.runs.heap();
             }
         }
     }
 
     fn drop_series(&mut self, ids: &[u32]) {
-        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut names: HashSet<Name> = HashSet::new();
         for &id in ids {
             let Some(stored) = self.series[id as usize].take() else { continue };
-            self.runs -= stored.runs().len();
-            self.labels -= stored.labels.len();
+            self.runs -= stored.runs.heap();
+            self.labels -= label_bytes(&stored.labels);
             let hash = self.hasher.hash_one(&stored.labels);
             if let Ok(place) = self.by_labels.find_entry(hash, |other| *other == id) {
                 place.remove();
             }
-            if !names.contains(stored.labels.name()) {
-                names.insert(stored.labels.name().into());
+            if let Some((name, _)) = self.by_name.get_key_value(stored.labels.name()) {
+                names.insert(name.clone());
             }
             self.free.push(id);
         }
@@ -436,11 +366,15 @@ impl Store {
         self.visit(matchers, &mut |stored| {
             let ticks = &self.clocks[stored.clock.0 as usize].ticks[..];
             let (first, end) = window.locate(ticks);
-            let ended_early = stored.ended().is_some_and(|tick| tick < first);
-            if stored.begins < end && !ended_early {
-                let runs = if stored.last.from <= first { std::slice::from_ref(&stored.last) } else { stored.runs() };
-                each(Series { labels: &stored.labels, ticks, runs });
+            let Some(last) = stored.runs.last() else { return };
+            let ended_early = last.from < first && last.value.to_bits() == STALE_NAN_BITS;
+            if ended_early || stored.runs.begins() >= end {
+                return;
             }
+            let single = last.from <= first || stored.runs.is_single();
+            let runs =
+                if single { promql::Runs::One([last]) } else { promql::Runs::Made(stored.runs.iter().collect()) };
+            each(Series { labels: &stored.labels, ticks, runs });
         });
     }
 
@@ -456,16 +390,11 @@ impl Store {
         self.visit(matchers, &mut |stored| {
             let ticks = &self.clocks[stored.clock.0 as usize].ticks[..];
             let (first, end) = window.locate(ticks);
-            if first == end || stored.begins >= end {
-                return;
-            }
-            let value = if stored.last.from < end {
-                Some(stored.last.value).filter(|value| value.to_bits() != STALE_NAN_BITS)
-            } else {
-                value_at(stored.runs(), end - 1)
-            };
-            if let Some(value) = value {
-                each(&stored.labels, ticks[(end - 1) as usize], value);
+            let Some(last) = stored.runs.last().filter(|_| first < end) else { return };
+            let run =
+                if last.from < end { Some(last) } else { stored.runs.iter().take_while(|run| run.from < end).last() };
+            if let Some(run) = run.filter(|run| run.value.to_bits() != STALE_NAN_BITS) {
+                each(&stored.labels, ticks[(end - 1) as usize], run.value);
             }
         });
     }

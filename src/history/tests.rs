@@ -7,7 +7,6 @@ use crate::metrics::columns::{service, service_checks};
 use crate::promql::{self, Query, Run, STALE_NAN_BITS, SampleSeries, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 fn config() -> site::History {
@@ -25,7 +24,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    Labels::new(pairs.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))))
+    Labels::new(pairs.iter().copied())
 }
 
 fn query(history: &History, text: &str, now: Timestamp) -> Vec<(String, f64)> {
@@ -263,7 +262,7 @@ impl Storage for Expanded {
     fn select<'s>(&'s self, matchers: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
         for (labels, ticks, runs) in &self.frozen {
             if matchers.matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name))) {
-                each(Series { labels, ticks, runs });
+                each(Series { labels, ticks, runs: promql::Runs::Kept(runs) });
             }
         }
     }
@@ -355,7 +354,7 @@ fn what_is_too_old_makes_room_before_a_trimming_and_what_does_not_change_needs_n
     };
     let ((steady, _), (turning, empty)) = (series("steady"), series("turning"));
     let runs = |store: &Store, name: &str| -> Vec<Run> {
-        store.series().find(|series| series.labels.name() == name).unwrap().runs.to_vec()
+        store.series().find(|series| series.labels.name() == name).unwrap().runs.iter().collect()
     };
     for second in 0..1_000 {
         let tick = store.tick(clock, second * 15_000).unwrap();

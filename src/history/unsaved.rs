@@ -7,6 +7,7 @@
 
 use super::Inner;
 use super::codec::{hour_of, write_changes, write_ticks};
+use super::runs::Runs;
 use super::series::ClockId;
 use crate::promql::{Labels, Run};
 use base64::Engine as _;
@@ -160,7 +161,8 @@ pub(super) fn unsaved(inner: &Inner, book: &mut Book) -> Unsaved {
 }
 
 /// The hours of a series in which it changed at or after `written`, whole; all if nothing was written.
-fn changed_hours(ticks: &[i64], runs: &[Run], written: Option<i64>) -> Vec<(i64, String)> {
+fn changed_hours(ticks: &[i64], packed: &Runs, written: Option<i64>) -> Vec<(i64, String)> {
+    let runs: Vec<Run> = packed.iter().collect();
     let time = |run: &Run| ticks[run.from as usize];
     // A change at the very tick that was written last may have been replaced since.
     let first = written.map_or(0, |written| runs.partition_point(|run| time(run) < written));

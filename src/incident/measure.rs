@@ -24,16 +24,12 @@ impl Incidents {
         let unowned: BTreeMap<[String; 2], f64> = unowned.collect();
 
         let table = self.metrics.table(columns::incidents::TABLE);
-        table.retain(|labels| {
-            open.keys().any(|key| key.iter().map(String::as_str).eq(labels.iter().map(AsRef::as_ref)))
-        });
+        table.retain(|labels| open.keys().any(|key| key.iter().map(String::as_str).eq(labels.iter().copied())));
         for ([agency, area, severity], count) in &open {
             table.set(table.row(&[agency, area, severity]), columns::incidents::OPEN, *count);
         }
         let table = self.metrics.table(columns::incidents_unowned::TABLE);
-        table.retain(|labels| {
-            unowned.keys().any(|key| key.iter().map(String::as_str).eq(labels.iter().map(AsRef::as_ref)))
-        });
+        table.retain(|labels| unowned.keys().any(|key| key.iter().map(String::as_str).eq(labels.iter().copied())));
         for ([agency, area], count) in &unowned {
             table.set(table.row(&[agency, area]), columns::incidents_unowned::NOBODY, *count);
         }

@@ -1,10 +1,12 @@
 //! The two text formats of `/metrics`: Prometheus text 0.0.4 and OpenMetrics 1.0.
 
 use super::catalogue::Kind;
-use super::table::{Table, is_absent, label_text};
+use super::table::{Table, is_absent};
 use super::{Metrics, Own};
+use crate::labels::Labels;
 use prometheus::proto::{Metric, MetricType};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// Which text format a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,93 +39,182 @@ impl Format {
 }
 
 impl Metrics {
-    /// The whole page.
-    pub fn render(&self, format: Format) -> String {
-        let mut out = String::with_capacity(64 * 1024);
-        for table in self.tables() {
-            render_table(&mut out, table, format, None);
-        }
-        render_own(&mut out, &self.own, format);
-        if format == Format::OpenMetrics {
-            out.push_str("# EOF\n");
-        }
-        out
-    }
-
-    /// The page for who sees some agencies only: their series, and nothing of the daemon itself.
-    pub fn render_of(&self, format: Format, shown: &dyn Fn(&str) -> bool) -> String {
-        let mut out = String::new();
-        for table in self.tables() {
-            render_table(&mut out, table, format, Some(shown));
-        }
-        if format == Format::OpenMetrics {
-            out.push_str("# EOF\n");
-        }
-        out
+    /// The whole page at once.
+    pub fn render(self: &Arc<Metrics>, format: Format) -> String {
+        Page::new(self.clone(), format).collect()
     }
 }
 
-/// Adds samples that are no metrics of this program, in the order of their names: each a name, its labels and the value.
-pub fn append<'s, L>(page: &mut String, format: Format, samples: impl Iterator<Item = (&'s str, L, f64)>)
-where
-    L: Iterator<Item = (&'s str, &'s str)>,
-{
-    const END: &str = "# EOF\n";
-    if format == Format::OpenMetrics && page.ends_with(END) {
-        page.truncate(page.len() - END.len());
+/// Which agencies' series are shown.
+pub type Shown = Box<dyn Fn(&str) -> bool + Send>;
+
+/// The page, piece by piece: of a large fleet the whole is a hundred megabytes, and whoever reads it may be slow. A family
+/// is never divided, so what it says is of one moment.
+pub struct Page {
+    metrics: Arc<Metrics>,
+    format: Format,
+    shown: Option<Shown>,
+    others: Vec<(Labels, f64)>,
+    next: Next,
+}
+
+/// What comes next on a page.
+#[derive(Clone, Copy)]
+enum Next {
+    Family { table: usize, family: usize },
+    Own,
+    Others,
+    End,
+    Nothing,
+}
+
+/// Families are put together until a piece is as large as this, in bytes.
+const PIECE: usize = 64 << 10;
+
+impl Page {
+    pub fn new(metrics: Arc<Metrics>, format: Format) -> Page {
+        let next = Next::Family { table: 0, family: 0 };
+        Page { metrics, format, shown: None, others: Vec::new(), next }
     }
+
+    /// For who sees some agencies only: their series, and nothing of the daemon itself.
+    pub fn only(mut self, shown: Shown) -> Page {
+        self.shown = Some(shown);
+        self
+    }
+
+    /// With samples that are no metrics of this program, in the order of their names.
+    pub fn and(mut self, others: Vec<(Labels, f64)>) -> Page {
+        self.others = others;
+        self
+    }
+
+    /// Writes what comes next.
+    fn step(&mut self, out: &mut String) {
+        self.next = match self.next {
+            Next::Family { table, family } => match self.metrics.tables().get(table) {
+                Some(shown) if family < shown.families().len() => {
+                    render_family(out, shown, family, self.format, self.shown.as_ref());
+                    Next::Family { table, family: family + 1 }
+                }
+                Some(_) => Next::Family { table: table + 1, family: 0 },
+                None => Next::Own,
+            },
+            Next::Own => {
+                if self.shown.is_none() {
+                    render_own(out, &self.metrics.own, self.format);
+                }
+                Next::Others
+            }
+            Next::Others => {
+                render_others(out, &self.others, self.format);
+                Next::End
+            }
+            Next::End | Next::Nothing => {
+                if self.format == Format::OpenMetrics {
+                    out.push_str("# EOF\n");
+                }
+                Next::Nothing
+            }
+        };
+    }
+}
+
+impl Iterator for Page {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut out = String::new();
+        while out.len() < PIECE && !matches!(self.next, Next::Nothing) {
+            self.step(&mut out);
+        }
+        (!out.is_empty()).then_some(out)
+    }
+}
+
+fn render_others(out: &mut String, samples: &[(Labels, f64)], format: Format) {
     let kind = if format == Format::OpenMetrics { "unknown" } else { "untyped" };
     let mut last = "";
-    for (name, labels, value) in samples {
+    for (labels, value) in samples {
+        let name = labels.name();
         if name != last {
-            let _ = writeln!(page, "# TYPE {name} {kind}");
+            let _ = writeln!(out, "# TYPE {name} {kind}");
             last = name;
         }
-        page.push_str(name);
-        for (index, (label, value)) in labels.enumerate() {
-            page.push_str(if index == 0 { "{" } else { "," });
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(page, "{label}=\"{value}\"");
-        }
+        out.push_str(name);
+        let mut others = labels.others().peekable();
         // A series may have no label but its name.
-        page.push_str(if page.ends_with('"') { "} " } else { " " });
-        write_value(page, value);
-        page.push('\n');
-    }
-    if format == Format::OpenMetrics {
-        page.push_str(END);
+        if others.peek().is_some() {
+            out.push('{');
+            write_labels(out, others);
+            out.push('}');
+        }
+        out.push(' ');
+        write_value(out, *value);
+        out.push('\n');
     }
 }
 
-/// Whether the series of an agency are shown.
-type Shown<'a> = &'a dyn Fn(&str) -> bool;
-
-fn render_table(out: &mut String, table: &Table, format: Format, shown: Option<Shown<'_>>) {
+fn render_family(out: &mut String, table: &Table, index: usize, format: Format, shown: Option<&Shown>) {
     let snapshot = table.snapshot();
-    let agency = table.labels().iter().position(|label| *label == "agency");
-    let hidden = |row: usize| {
-        shown.is_some_and(|shown| !agency.and_then(|at| snapshot.labels(row).get(at)).is_some_and(|id| shown(id)))
+    let is_shown = |row: usize| match (shown, snapshot.labels(row)) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(shown), Some(labels)) => shown(labels.get("agency")),
     };
-    for (index, family) in table.families().iter().enumerate() {
-        let column = snapshot.column(index);
-        let is_shown = |(row, value): &(usize, &f64)| !is_absent(**value) && !hidden(*row);
-        let n_present = column.iter().enumerate().filter(is_shown).count();
-        if n_present == 0 {
-            continue;
-        }
-        header(out, family.name, family.kind.as_str(), family.help, format);
-        // Names and labels of a row are alike in length; one reservation instead of many growths.
-        out.reserve(n_present * (family.name.len() + 96));
-        for (row, &value) in column.iter().enumerate().filter(is_shown) {
-            out.push_str(family.name);
-            out.push('{');
-            out.push_str(snapshot.text(row));
-            out.push_str("} ");
-            write_value(out, value);
-            out.push('\n');
+    let family = &table.families()[index];
+    let column = snapshot.column(index);
+    let is_present = |(row, value): &(usize, &f64)| !is_absent(**value) && is_shown(*row);
+    let n_present = column.iter().enumerate().filter(is_present).count();
+    if n_present == 0 {
+        return;
+    }
+    header(out, family.name, family.kind.as_str(), family.help, format);
+    let mut values = Vec::new();
+    let mut reserved = false;
+    for (row, &value) in column.iter().enumerate().filter(is_present) {
+        let begin = out.len();
+        out.push_str(family.name);
+        out.push('{');
+        snapshot.values(row, &mut values);
+        write_labels(out, table.labels().iter().copied().zip(values.iter().copied()));
+        out.push_str("} ");
+        write_value(out, value);
+        out.push('\n');
+        if !std::mem::replace(&mut reserved, true) {
+            // Rows are alike in length; one reservation instead of many growths.
+            out.reserve(n_present * (out.len() - begin + 8));
         }
     }
-    debug_assert!(table.families().iter().all(|f| (f.kind == Kind::Counter) == f.name.ends_with("_total")));
+    debug_assert!((family.kind == Kind::Counter) == family.name.ends_with("_total"));
+}
+
+/// Renders labels as both formats write them, without braces, escaping `\`, `"` and line feeds.
+fn write_labels<'l>(out: &mut String, labels: impl Iterator<Item = (&'l str, &'l str)>) {
+    for (index, (name, value)) in labels.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(name);
+        out.push_str("=\"");
+        if value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+            escape(out, value);
+        } else {
+            out.push_str(value);
+        }
+        out.push('"');
+    }
+}
+
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
 }
 
 fn header(out: &mut String, name: &str, kind: &str, help: &str, format: Format) {
@@ -190,16 +281,12 @@ fn histogram(out: &mut String, name: &str, metric: &Metric) {
 }
 
 fn sample(out: &mut String, name: &str, metric: &Metric, le: Option<&str>, value: f64) {
-    let mut names: Vec<&str> = metric.get_label().iter().map(|pair| pair.name()).collect();
-    let mut values: Vec<&str> = metric.get_label().iter().map(|pair| pair.value()).collect();
-    if let Some(le) = le {
-        names.push("le");
-        values.push(le);
-    }
     out.push_str(name);
-    if !names.is_empty() {
+    let own = metric.get_label().iter().map(|pair| (pair.name(), pair.value()));
+    let mut labels = own.chain(le.map(|le| ("le", le))).peekable();
+    if labels.peek().is_some() {
         out.push('{');
-        out.push_str(&label_text(&names, &values));
+        write_labels(out, labels);
         out.push('}');
     }
     out.push(' ');
@@ -229,8 +316,8 @@ mod tests {
     use super::super::columns::{service, service_checks};
     use super::*;
 
-    fn filled() -> Metrics {
-        let metrics = Metrics::new();
+    fn filled() -> Arc<Metrics> {
+        let metrics = Arc::new(Metrics::new());
         let table = metrics.table(service::TABLE);
         table.set(table.row(&["tam-ky", "dvc", "portal"]), service::UP, 1.0);
         let table = metrics.table(service_checks::TABLE);
@@ -240,12 +327,13 @@ mod tests {
 
     #[test]
     fn what_others_add_stands_before_the_end_with_its_labels_escaped() {
+        let sample = |name, labels: &[(&str, &str)], value| {
+            (Labels::new(labels.iter().copied().chain([("__name__", name)])), value)
+        };
         let labels = [("a", "x\"\\\n"), ("b", "ạ")];
-        let rows: [(&str, &[(&str, &str)], f64); 3] =
-            [("r:a", &labels, 1.5), ("r:a", &[], f64::NAN), ("r:b", &[], 2.0)];
+        let rows = vec![sample("r:a", &labels, 1.5), sample("r:a", &[], f64::NAN), sample("r:b", &[], 2.0)];
         for (format, kind, end) in [(Format::Text, "untyped", ""), (Format::OpenMetrics, "unknown", "# EOF\n")] {
-            let mut page = filled().render(format);
-            append(&mut page, format, rows.iter().map(|(name, labels, value)| (*name, labels.iter().copied(), *value)));
+            let page: String = Page::new(filled(), format).and(rows.clone()).collect();
             let added = format!(
                 "\n# TYPE r:a {kind}\nr:a{{a=\"x\\\"\\\\\\n\",b=\"ạ\"}} 1.5\nr:a NaN\n# TYPE r:b {kind}\nr:b 2\n{end}"
             );

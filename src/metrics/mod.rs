@@ -10,7 +10,7 @@ mod own;
 mod table;
 
 pub use catalogue::{Column, Family, Kind, TableId, columns};
-pub use exposition::{Format, append};
+pub use exposition::{Format, Page, Shown};
 pub use own::Own;
 pub use table::{Cells, Row, STALE_NAN_BITS, Snapshot, Table, is_absent};
 

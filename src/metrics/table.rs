@@ -1,12 +1,12 @@
 //! A table of series that share label names: one row a subject, one column a family.
 //!
-//! Values stand column by column, so that a scrape and the sampler read them in one sweep, and a row's label text is
-//! rendered once. A row that is removed leaves a hole that a later subject fills under a new generation, so that a
+//! Values stand column by column, so that a scrape and the sampler read them in one sweep; a row's labels stand once. A row that is removed leaves a hole that a later subject fills under a new generation, so that a
 //! reader who remembers rows notices.
 
 use super::catalogue::{Column, Family, TableDefinition};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::labels::Labels;
+use hashbrown::HashTable;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Prometheus's staleness marker; in a cell it means "no sample". An ordinary NaN is a value.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
@@ -25,30 +25,30 @@ pub struct Row {
 
 pub struct Table {
     definition: &'static TableDefinition,
+    /// The places of the labels in the order of their names.
+    sorted: Vec<usize>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    by_labels: HashMap<Arc<[Box<str>]>, u32>,
-    rows: Vec<RowData>,
+    /// Rows, found by their labels.
+    by_labels: HashTable<u32>,
+    /// Of each row; none when it is free.
+    labels: Vec<Option<Labels>>,
+    /// Of each row.
+    generations: Vec<u32>,
     free: Vec<u32>,
-    /// One vector a family, as long as `rows`.
+    /// One vector a family, as long as there are rows.
     columns: Vec<Vec<f64>>,
-}
-
-struct RowData {
-    /// Empty when the row is free; the very ones of the index.
-    labels: Arc<[Box<str>]>,
-    /// `agency="tam-ky",service="dvc"`, escaped.
-    text: Box<str>,
-    generation: u32,
 }
 
 impl Table {
     pub(super) fn new(definition: &'static TableDefinition) -> Table {
         let columns = definition.families.iter().map(|_| Vec::new()).collect();
-        Table { definition, inner: Mutex::new(Inner { columns, ..Inner::default() }) }
+        let mut sorted: Vec<usize> = (0..definition.labels.len()).collect();
+        sorted.sort_by_key(|place| definition.labels[*place]);
+        Table { definition, sorted, inner: Mutex::new(Inner { columns, ..Inner::default() }) }
     }
 
     pub fn labels(&self) -> &'static [&'static str] {
@@ -64,30 +64,31 @@ impl Table {
     /// # Panics
     /// If the number of values is not the number of labels: a mistake in the program.
     pub fn row(&self, values: &[&str]) -> Row {
-        assert_eq!(values.len(), self.definition.labels.len(), "{:?}", self.definition.labels);
-        let key: Arc<[Box<str>]> = values.iter().map(|value| Box::from(*value)).collect();
+        let names = self.definition.labels;
+        assert_eq!(values.len(), names.len(), "{names:?}");
+        let labels = Labels::of_sorted(None, self.sorted.iter().map(|place| (names[*place], values[*place])));
         let mut inner = self.lock();
-        if let Some(&index) = inner.by_labels.get(&key) {
-            return Row { index, generation: inner.rows[index as usize].generation };
+        let Inner { by_labels, labels: all, generations, free, columns } = &mut *inner;
+        let hash = labels.hash_without_name();
+        if let Some(&index) = by_labels.find(hash, |index| all[*index as usize].as_ref() == Some(&labels)) {
+            return Row { index, generation: generations[index as usize] };
         }
-        let text = label_text(self.definition.labels, values);
-        let index = match inner.free.pop() {
+        let index = match free.pop() {
             Some(index) => {
-                let row = &mut inner.rows[index as usize];
-                row.labels = key.clone();
-                row.text = text;
+                all[index as usize] = Some(labels);
                 index
             }
             None => {
-                inner.rows.push(RowData { labels: key.clone(), text, generation: 0 });
-                for column in &mut inner.columns {
-                    column.push(f64::from_bits(STALE_NAN_BITS));
+                push(all, Some(labels));
+                push(generations, 0);
+                for column in columns {
+                    push(column, f64::from_bits(STALE_NAN_BITS));
                 }
-                (inner.rows.len() - 1) as u32
+                (all.len() - 1) as u32
             }
         };
-        inner.by_labels.insert(key, index);
-        Row { index, generation: inner.rows[index as usize].generation }
+        by_labels.insert_unique(hash, index, |index| hash_of(&all[*index as usize]));
+        Row { index, generation: generations[index as usize] }
     }
 
     /// Ends the row's series.
@@ -100,24 +101,21 @@ impl Table {
         for column in &mut inner.columns {
             column[index] = f64::from_bits(STALE_NAN_BITS);
         }
-        let data = &mut inner.rows[index];
-        data.generation = data.generation.wrapping_add(1);
-        data.text = Box::default();
-        let labels = std::mem::take(&mut data.labels);
-        inner.by_labels.remove(&labels);
+        inner.generations[index] = inner.generations[index].wrapping_add(1);
+        let hash = hash_of(&inner.labels[index].take());
+        if let Ok(entry) = inner.by_labels.find_entry(hash, |other| *other == row.index) {
+            entry.remove();
+        }
         inner.free.push(row.index);
     }
 
-    /// Ends the series of the rows whose label values `keep` refuses.
-    pub fn retain(&self, keep: impl Fn(&[Box<str>]) -> bool) {
+    /// Ends the series of the rows whose label values (in the order of [`Table::labels`]) `keep` refuses.
+    pub fn retain(&self, keep: impl Fn(&[&str]) -> bool) {
         let gone: Vec<Row> = {
-            let inner = self.lock();
-            inner
-                .by_labels
-                .iter()
-                .filter(|(labels, _)| !keep(labels))
-                .map(|(_, &index)| Row { index, generation: inner.rows[index as usize].generation })
-                .collect()
+            let snapshot = self.snapshot();
+            let mut values = Vec::new();
+            let gone = (0..snapshot.rows()).filter(|row| snapshot.values(*row, &mut values) && !keep(&values));
+            gone.map(|row| Row { index: row as u32, generation: snapshot.generation(row) }).collect()
         };
         for row in gone {
             self.remove(row);
@@ -157,7 +155,7 @@ impl Table {
 
     /// Locks the table for one sweep over its cells.
     pub fn snapshot(&self) -> Snapshot<'_> {
-        Snapshot { inner: self.lock() }
+        Snapshot { table: self, inner: self.lock() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -168,10 +166,21 @@ impl Table {
 
 impl Inner {
     fn is_current(&self, row: Row) -> bool {
-        self.rows
-            .get(row.index as usize)
-            .is_some_and(|data| data.generation == row.generation && !data.labels.is_empty())
+        let index = row.index as usize;
+        self.generations.get(index) == Some(&row.generation) && self.labels[index].is_some()
     }
+}
+
+fn hash_of(labels: &Option<Labels>) -> u64 {
+    labels.as_ref().map_or(0, Labels::hash_without_name)
+}
+
+/// Adds to what comes by the thousand: doubling would leave as much again unused, for ever in a fleet that is complete.
+fn push<T>(vector: &mut Vec<T>, value: T) {
+    if vector.len() == vector.capacity() {
+        vector.reserve_exact((vector.len() / 8).max(4));
+    }
+    vector.push(value);
 }
 
 /// The cells of one row, under the table's lock.
@@ -197,27 +206,38 @@ impl Cells<'_> {
 
 /// A table held still. Rows that are free have no labels and only absent cells.
 pub struct Snapshot<'a> {
+    table: &'a Table,
     inner: MutexGuard<'a, Inner>,
 }
 
 impl Snapshot<'_> {
     /// Rows, free ones included.
     pub fn rows(&self) -> usize {
-        self.inner.rows.len()
+        self.inner.labels.len()
     }
 
     pub fn generation(&self, row: usize) -> u32 {
-        self.inner.rows[row].generation
+        self.inner.generations[row]
     }
 
-    /// Label values in the order of [`Table::labels`]; empty if the row is free.
-    pub fn labels(&self, row: usize) -> &[Box<str>] {
-        &self.inner.rows[row].labels
+    /// None if the row is free.
+    pub fn labels(&self, row: usize) -> Option<&Labels> {
+        self.inner.labels[row].as_ref()
     }
 
-    /// The labels as exposition text, without braces.
-    pub fn text(&self, row: usize) -> &str {
-        &self.inner.rows[row].text
+    /// Puts the label values in the order of [`Table::labels`]; false if the row is free.
+    pub fn values<'s>(&'s self, row: usize, values: &mut Vec<&'s str>) -> bool {
+        values.clear();
+        let Some(labels) = self.labels(row) else { return false };
+        values.resize(self.table.sorted.len(), "");
+        let mut others = labels.others().peekable();
+        // Both in the order of the names; what has no value is not there.
+        for place in &self.table.sorted {
+            if let Some((_, value)) = others.next_if(|(name, _)| *name == self.table.definition.labels[*place]) {
+                values[*place] = value;
+            }
+        }
+        true
     }
 
     /// One cell.
@@ -232,32 +252,9 @@ impl Snapshot<'_> {
     }
 }
 
-/// Renders labels as both exposition formats write them, escaping `\`, `"` and line feeds.
-pub(super) fn label_text<'a>(names: &[&str], values: impl IntoIterator<Item = &'a &'a str>) -> Box<str> {
-    let mut text = String::new();
-    for (name, value) in names.iter().zip(values) {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(name);
-        text.push_str("=\"");
-        for c in value.chars() {
-            match c {
-                '\\' => text.push_str("\\\\"),
-                '"' => text.push_str("\\\""),
-                '\n' => text.push_str("\\n"),
-                c => text.push(c),
-            }
-        }
-        text.push('"');
-    }
-    text.into_boxed_str()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Metrics, columns::service};
-    use super::label_text;
 
     #[test]
     fn a_removed_row_ends_its_series_and_its_place_is_taken_under_a_new_generation() {
@@ -272,11 +269,5 @@ mod tests {
         assert_ne!(new.generation, old.generation);
         table.set(old, service::UP, 0.0);
         assert_eq!(table.get(new, service::UP), None);
-    }
-
-    #[test]
-    fn label_values_are_escaped() {
-        let text = label_text(&["a", "b"], &["x\"y", "c\\d\ne"]);
-        assert_eq!(&*text, r#"a="x\"y",b="c\\d\ne""#);
     }
 }

@@ -29,7 +29,7 @@ pub fn evaluate<'s>(
         (Aggregation::CountValues, Some(Data::String(label))) => {
             for element in &mut elements {
                 element.labels = element.visible_labels().with(&label, &number::format(element.value)).into();
-                if label == super::labels::NAME || element.name == Name::Gone {
+                if label == crate::labels::NAME || element.name == Name::Gone {
                     element.name = Name::Kept;
                 }
             }

@@ -4,8 +4,8 @@ use super::QueryError;
 use super::element::{Element, Name};
 use super::eval::{Data, Evaluation};
 use super::keys::{Index, Key};
-use super::labels::NAME;
 use super::node::{Arithmetic, Binary, Cardinality, Comparison, Matching, Operator};
+use crate::labels::NAME;
 
 pub fn evaluate<'s>(evaluation: &Evaluation<'s>, binary: &Binary, at_ms: i64) -> Result<Data<'s>, QueryError> {
     let left = evaluation.data(&binary.left, at_ms)?;

@@ -1,7 +1,8 @@
 //! The results of many steps, turned round into series of runs.
 
 use super::element::{Element, Name, same_labelset};
-use super::{Labels, QueryError, Run, STALE_NAN_BITS, is_stale};
+use super::{QueryError, Run, STALE_NAN_BITS, is_stale};
+use crate::labels::Labels;
 use std::collections::HashMap;
 
 /// Results of steps as series of runs.

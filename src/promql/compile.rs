@@ -1,9 +1,9 @@
 //! From text to the tree that is evaluated. Everything that is not supported is refused here, by name.
 
 use super::functions::{self, Function};
-use super::labels::NAME;
 use super::node::*;
 use super::{QueryError, places, text};
+use crate::labels::NAME;
 use promql_parser::label::{MatchOp, Matcher, Matchers};
 use promql_parser::parser::{self, Expr, token};
 use std::sync::Arc;

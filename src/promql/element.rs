@@ -1,7 +1,7 @@
 //! The elements of instant vectors.
 
 use super::QueryError;
-use super::labels::{Labels, NAME};
+use crate::labels::{Labels, NAME};
 use std::ops::Deref;
 
 /// What became of an element's `__name__`, which its labels may still hold.

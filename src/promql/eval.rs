@@ -332,7 +332,7 @@ impl<'s> Evaluation<'s> {
         for series in series {
             let (first, end) = locator.locate(series.ticks);
             if first < end
-                && let Some(value) = value_at(series.runs, end - 1)
+                && let Some(value) = value_at(&series.runs, end - 1)
             {
                 each(series.labels, series.ticks[(end - 1) as usize], value);
             }
@@ -362,20 +362,20 @@ impl<'s> Evaluation<'s> {
         match node {
             Node::Range { selector, .. } => {
                 let mut locator = Locator::new(from_ms, to_ms);
-                let mut visit = |series: Series<'s>| {
-                    if let Some(view) = RangeView::new(series.ticks, series.runs, locator.locate(series.ticks)) {
+                let mut visit = |series: &Series<'s>| {
+                    if let Some(view) = RangeView::new(series.ticks, &series.runs, locator.locate(series.ticks)) {
                         self.touch(view.cost())?;
                         each(Tags::Stored(series.labels), Name::Kept, view);
                     }
                     Ok(())
                 };
                 if !self.once[selector.id] {
-                    return self.series(selector).iter().try_for_each(|series| visit(*series));
+                    return self.series(selector).iter().try_for_each(visit);
                 }
                 let mut outcome = Ok(());
                 self.storage.select(&selector.matchers, from_ms, to_ms, &mut |series| {
                     if outcome.is_ok() {
-                        outcome = visit(series);
+                        outcome = visit(&series);
                     }
                 });
                 outcome?;

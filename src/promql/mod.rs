@@ -22,7 +22,6 @@ mod element;
 mod eval;
 mod functions;
 mod keys;
-mod labels;
 mod node;
 mod notes;
 mod number;
@@ -30,14 +29,15 @@ mod places;
 mod text;
 mod view;
 
+pub use crate::labels::Labels;
 pub use compile::Query;
 pub use eval::{instant, instant_within, noted_instant, noted_range, range, range_within};
-pub use labels::Labels;
 pub use notes::Notes;
 pub use number::format as format_value;
 pub use view::{Locator, value_at};
 
 use promql_parser::label::Matchers;
+use std::ops::Deref;
 use std::time::Instant;
 
 /// Prometheus's staleness marker. As the value of a [`Run`] it means "no sample"; an ordinary NaN is a value.
@@ -89,28 +89,48 @@ pub struct Run {
 
 /// One series as the storage has it: a step function over a tick clock. Every tick of a run is a sample; ticks before
 /// the first run are none.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Series<'a> {
     pub labels: &'a Labels,
     /// Times of the ticks in milliseconds since 1970 UTC, ascending. Fastest if many series share one slice.
     pub ticks: &'a [i64],
     /// Ascending by `from`.
-    pub runs: &'a [Run],
+    pub runs: Runs<'a>,
+}
+
+/// The runs of a series, as its storage has them at hand.
+#[derive(Clone)]
+pub enum Runs<'a> {
+    One([Run; 1]),
+    Kept(&'a [Run]),
+    /// Made for this query.
+    Made(Vec<Run>),
+}
+
+impl Deref for Runs<'_> {
+    type Target = [Run];
+
+    fn deref(&self) -> &[Run] {
+        match self {
+            Runs::One(run) => run,
+            Runs::Kept(runs) => runs,
+            Runs::Made(runs) => runs,
+        }
+    }
 }
 
 impl Series<'_> {
     /// Whether it has a sample in `(from_ms, to_ms]`.
     pub fn has_samples(&self, from_ms: i64, to_ms: i64) -> bool {
         let ticks = Locator::new(from_ms, to_ms).locate(self.ticks);
-        view::RangeView::new(self.ticks, self.runs, ticks).is_some_and(|view| view.segments().next().is_some())
+        view::RangeView::new(self.ticks, &self.runs, ticks).is_some_and(|view| view.segments().next().is_some())
     }
 }
 
 /// What a query reads from.
 pub trait Storage {
     /// Calls `each` with every series that matches and may have samples in `(from_ms, to_ms]`; runs of other times may be
-    /// left out. What it is given stays borrowed for the whole evaluation, so that a range query selects once and not
-    /// once a step.
+    /// left out. What it is given lasts for the whole evaluation, so that a range query selects once and not once a step.
     fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>));
 
     /// Calls `each` with labels, time and value of the last sample in `(from_ms, to_ms]` of every series that matches,
@@ -126,7 +146,7 @@ pub trait Storage {
         self.select(matchers, from_ms, to_ms, &mut |series| {
             let (first, end) = locator.locate(series.ticks);
             if first < end
-                && let Some(value) = value_at(series.runs, end - 1)
+                && let Some(value) = value_at(&series.runs, end - 1)
             {
                 each(series.labels, series.ticks[(end - 1) as usize], value);
             }

@@ -308,7 +308,7 @@ mod tests {
         /// One step, handed on; the state after it and whether it was to be stored.
         fn step(&mut self, second: i64, holds: bool) -> (Option<State>, bool) {
             if holds {
-                let hit = Hit { series: Labels::new([]), annotations: None, value: 1.0 };
+                let hit = Hit { series: Labels::default(), annotations: None, value: 1.0 };
                 place(&mut self.active, labels(), at(second)).hit = Some(hit);
             }
             let present = self.present;

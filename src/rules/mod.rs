@@ -176,7 +176,7 @@ impl Engine for crate::history::History {
 
 /// A label set as the ruler's [`Labels`].
 fn to_labels(set: &LabelSet) -> Labels {
-    Labels::new(set.iter().map(|(name, value)| (name.into(), value.into())))
+    Labels::new(set)
 }
 
 fn to_map(labels: &Labels) -> BTreeMap<String, String> {

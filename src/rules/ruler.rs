@@ -340,7 +340,7 @@ fn record(rule: &RecordingRule, engine: &dyn Engine, now: Timestamp) -> Result<V
 pub(super) fn vector(query: &Query, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
     match engine.instant(query, now).map_err(|error| error.to_string())? {
         Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
-        Value::Scalar(value) => Ok(vec![(Labels::new([]), value)]),
+        Value::Scalar(value) => Ok(vec![(Labels::default(), value)]),
         Value::String(_) | Value::Matrix(_) => Err("the result is not a vector or scalar".to_owned()),
     }
 }

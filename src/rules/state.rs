@@ -212,7 +212,7 @@ mod tests {
     fn engine(values: &[Option<f64>]) -> Memory {
         let memory = Memory::default();
         let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "dvc")];
-        memory.add(Labels::new(pairs.map(|(name, value)| (name.into(), value.into()))), values, (0, 15_000));
+        memory.add(Labels::new(pairs), values, (0, 15_000));
         memory
     }
 
@@ -356,7 +356,7 @@ mod tests {
             let memory = engine(&[Some(0.0); 60]);
             let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "late")];
             let values: Vec<Option<f64>> = (0..60).map(|tick| (tick > 2).then_some(0.0)).collect();
-            memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &values, (0, 15_000));
+            memory.add(Labels::new(pairs), &values, (0, 15_000));
             // "late" begins to wait, and its 30 s pass while nobody answers.
             assert_eq!(shown(&ruler.evaluate(0, &memory, at(45))), []);
             for second in [60, 75, 90] {
@@ -385,7 +385,7 @@ mod tests {
             ruler.evaluate(0, &memory, at(second));
         }
         let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", "other")];
-        memory.add(Labels::new(pairs.map(|(n, v)| (n.into(), v.into()))), &[Some(0.0); 9], (0, 15_000));
+        memory.add(Labels::new(pairs), &[Some(0.0); 9], (0, 15_000));
         let outcome = ruler.evaluate(0, &memory, at(45));
         assert_eq!(outcome.failures[0].message, "2 series exceed the limit of 1");
         assert_eq!(ruler.firing("Down").len(), 1);

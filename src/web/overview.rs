@@ -186,14 +186,14 @@ fn devices(metrics: &Metrics, view: &mut impl FnMut(&str, &mut dyn FnMut(&mut Ag
 pub(super) fn rows(
     metrics: &Metrics,
     table: crate::metrics::TableId,
-    mut each: impl FnMut(&[Box<str>], &dyn Fn(Column) -> Option<f64>),
+    mut each: impl FnMut(&[&str], &dyn Fn(Column) -> Option<f64>),
 ) {
     let table = metrics.table(table);
     let snapshot = table.snapshot();
+    let mut labels = Vec::new();
     for row in 0..snapshot.rows() {
-        let labels = snapshot.labels(row);
-        if !labels.is_empty() {
-            each(labels, &|column| snapshot.value(row, column));
+        if snapshot.values(row, &mut labels) {
+            each(&labels, &|column| snapshot.value(row, column));
         }
     }
 }

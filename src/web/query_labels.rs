@@ -11,7 +11,6 @@ use axum::extract::{Path, State};
 use prometheus::proto::MetricType;
 use promql_parser::label::Matchers;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Of one answer; more are cut off, and the answer says so.
@@ -51,7 +50,7 @@ pub(super) async fn names(
     texts(&state, identity, &form, |labels, found| {
         for (name, _) in labels.iter() {
             if !found.contains(name) {
-                found.insert(name.clone());
+                found.insert(name.to_owned());
             }
         }
     })
@@ -69,9 +68,9 @@ pub(super) async fn values(
         return Err(Failure::bad_data("invalid label name: \"\""));
     }
     texts(&state, identity, &form, move |labels, found| {
-        let value = labels.iter().find(|(candidate, _)| **candidate == *name).map(|(_, value)| value);
+        let value = labels.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
         if let Some(value) = value.filter(|value| !found.contains(*value)) {
-            found.insert(value.clone());
+            found.insert(value.to_owned());
         }
     })
     .await
@@ -82,7 +81,7 @@ async fn texts(
     state: &AppState,
     identity: Identity,
     form: &Form,
-    mut collect: impl FnMut(&Labels, &mut BTreeSet<Arc<str>>) + Send + 'static,
+    mut collect: impl FnMut(&Labels, &mut BTreeSet<String>) + Send + 'static,
 ) -> Result<Answer, Failure> {
     let limit = form.limit()?.unwrap_or(MAX_SERIES).min(MAX_SERIES);
     let (mut selectors, interval) = (form.selectors()?, form.interval()?);
@@ -92,7 +91,7 @@ async fn texts(
     read(state, identity, MAX_TIME, move |visible, _| {
         let mut found = BTreeSet::new();
         each(visible, &selectors, interval, &mut |labels| collect(labels, &mut found));
-        let mut found: Vec<Arc<str>> = found.into_iter().collect();
+        let mut found: Vec<String> = found.into_iter().collect();
         let is_truncated = truncate(&mut found, limit);
         let mut json = Json::default();
         json.texts(&found);

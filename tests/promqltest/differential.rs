@@ -23,7 +23,7 @@
 
 use crate::support::prometheus::Prometheus;
 use crate::support::{encode, get};
-use ioc_watch::promql::{self, Labels, Query, Run, Series, Storage, Value};
+use ioc_watch::promql::{self, Labels, Query, Run, Runs, Series, Storage, Value};
 use promql_parser::label::Matchers;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -44,7 +44,7 @@ impl Storage for Data {
     fn select<'s>(&'s self, matchers: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
         for (labels, ticks, runs) in &self.0 {
             if matchers.matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name))) {
-                each(Series { labels, ticks, runs });
+                each(Series { labels, ticks, runs: Runs::Kept(runs) });
             }
         }
     }
@@ -109,7 +109,7 @@ fn series(seed: u64) -> Data {
 }
 
 fn one(labels: &[(&str, &str)], mut value: impl FnMut(i64) -> Option<f64>) -> (Labels, Vec<i64>, Vec<Run>) {
-    let labels = Labels::new(labels.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+    let labels = Labels::new(labels.iter().copied());
     let (mut ticks, mut runs): (Vec<i64>, Vec<Run>) = (Vec::new(), Vec::new());
     for tick in 0..TICKS {
         if let Some(value) = value(tick) {

@@ -10,7 +10,7 @@ use ioc_watch::config::Secret;
 use ioc_watch::config::site;
 use ioc_watch::history::Remote;
 use ioc_watch::metrics::Metrics;
-use ioc_watch::promql::{self, Labels, Query, Run, Series, Storage, Value};
+use ioc_watch::promql::{self, Labels, Query, Run, Runs, Series, Storage, Value};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ impl Storage for Data {
     fn select<'s>(&'s self, matchers: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
         for (labels, ticks, runs) in &self.0 {
             if matchers.matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name))) {
-                each(Series { labels, ticks, runs });
+                each(Series { labels, ticks, runs: Runs::Kept(runs) });
             }
         }
     }
@@ -54,7 +54,7 @@ fn data(start: i64) -> (Data, Vec<(String, Vec<(i64, f64)>)>) {
                 })
                 .collect();
             let pairs = [("__name__", name), ("agency", agency), ("service", service)];
-            let labels = Labels::new(pairs.map(|(name, value)| (name.into(), value.into())));
+            let labels = Labels::new(pairs);
             let runs = samples.iter().enumerate().map(|(from, (_, value))| Run { from: from as u32, value: *value });
             held.push((labels, samples.iter().map(|(time, _)| *time).collect(), runs.collect()));
             told.push((format!("{name}{{agency=\"{agency}\",service=\"{service}\"}}"), samples));

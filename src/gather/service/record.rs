@@ -167,7 +167,7 @@ pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, services: &[Service], n
         .iter()
         .flat_map(|s| step_names(&s.probe).map(|step| [s.agency.as_str(), s.id.as_str(), s.kind.as_str(), step]))
         .collect();
-    let is_step = |labels: &[Box<str>]| steps.contains(&[&*labels[0], &*labels[1], &*labels[2], &*labels[3]]);
+    let is_step = |labels: &[&str]| steps.contains(&[&*labels[0], &*labels[1], &*labels[2], &*labels[3]]);
     metrics.table(columns::service_step::TABLE).retain(is_step);
     let ids: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
     ledger.retain(now, |subject| subject.kind != SubjectKind::Service || ids.contains(&*subject.id));

@@ -3,8 +3,8 @@
 use super::super::QueryError;
 use super::super::element::{Element, Name};
 use super::super::eval::Evaluation;
-use super::super::labels::NAME;
 use super::distinct;
+use crate::labels::NAME;
 
 /// `strings`: destination, replacement, source, regular expression.
 pub fn replace<'s>(

@@ -7,16 +7,15 @@ mod math;
 mod over_time;
 mod rate;
 
+use super::QueryError;
 use super::element::{Element, Name, Tags, same_labelset};
 use super::eval::{Data, Evaluation, Window};
-use super::labels::Labels;
 use super::node::{Kind, Node, Places, Selector};
 use super::view::RangeView;
-use super::{QueryError, labels::NAME};
+use crate::labels::{Labels, NAME};
 use promql_parser::label::MatchOp;
 use promql_parser::parser;
 use promql_parser::parser::value::ValueType;
-use std::sync::Arc;
 
 #[derive(Clone, Copy)]
 pub enum Function {
@@ -291,14 +290,14 @@ fn absent_over_time<'s>(
 fn absent_element<'s>(node: &Node) -> Element<'s> {
     let (Node::Select(selector) | Node::Range { selector, .. }) = node else { return plain(1.0) };
     let matchers = selector.matchers.matchers.iter().filter(|matcher| matcher.name != NAME);
-    let mut pairs: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     for matcher in matchers {
         if matches!(matcher.op, MatchOp::Equal) && !seen.contains(&matcher.name.as_str()) {
-            pairs.push((Arc::from(matcher.name.as_str()), Arc::from(matcher.value.as_str())));
+            pairs.push((&matcher.name, &matcher.value));
             seen.push(&matcher.name);
         } else {
-            pairs.retain(|(name, _)| **name != *matcher.name);
+            pairs.retain(|(name, _)| *name != matcher.name);
         }
     }
     Element { labels: Labels::new(pairs).into(), ..plain(1.0) }

@@ -1,6 +1,6 @@
 //! What unit tests evaluate on: the input series and what the rules record, in memory.
 
-use crate::promql::{self, Labels, Query, QueryError, Run, STALE_NAN_BITS, Series, Storage, Value};
+use crate::promql::{self, Labels, Query, QueryError, Run, Runs, STALE_NAN_BITS, Series, Storage, Value};
 use crate::rules::Engine;
 use jiff::Timestamp;
 use promql_parser::label::{Matcher, Matchers};
@@ -98,7 +98,7 @@ impl Storage for Inner {
             if matches {
                 let until = self.until_ms.unwrap_or(i64::MAX);
                 let ticks = &stored.ticks[..stored.ticks.partition_point(|tick| *tick <= until)];
-                each(Series { labels: &stored.labels, ticks, runs: &stored.runs });
+                each(Series { labels: &stored.labels, ticks, runs: Runs::Kept(&stored.runs) });
             }
         }
     }

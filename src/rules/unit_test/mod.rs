@@ -219,7 +219,7 @@ impl Run<'_> {
         let at = Timestamp::from_millisecond(self.test.start_ms.saturating_add(expected.at_ms)).unwrap_or_default();
         match self.test.memory.instant(&query, at).map_err(|error| error.to_string())? {
             Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
-            Value::Scalar(value) => Ok(vec![(Labels::new([]), value)]),
+            Value::Scalar(value) => Ok(vec![(Labels::default(), value)]),
             Value::String(_) | Value::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),
         }
     }

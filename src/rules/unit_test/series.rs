@@ -18,20 +18,20 @@ static VALUE: LazyLock<Regex> = LazyLock::new(|| {
 pub(super) fn labels(text: &str) -> Result<Labels, String> {
     let text = text.trim();
     if text.is_empty() || text == "{}" {
-        return Ok(Labels::new([]));
+        return Ok(Labels::default());
     }
     let Ok(Expr::VectorSelector(selector)) = parser::parse(text) else {
         return Err(format!("{text:?} is not a series such as up{{job=\"a\"}}"));
     };
     let mut pairs = Vec::new();
     if let Some(name) = &selector.name {
-        pairs.push(("__name__".into(), name.as_str().into()));
+        pairs.push(("__name__", name.as_str()));
     }
     for matcher in &selector.matchers.matchers {
         if !matches!(matcher.op, MatchOp::Equal) {
             return Err(format!("{text:?}: a series has only labels with ="));
         }
-        pairs.push((matcher.name.as_str().into(), matcher.value.as_str().into()));
+        pairs.push((matcher.name.as_str(), matcher.value.as_str()));
     }
     Ok(Labels::new(pairs))
 }

@@ -1,0 +1,278 @@
+//! Label sets, as metrics, history and queries share them: every name and value of a set stands in one text.
+//!
+//! A fleet has hundreds of thousands of series, and most of what a series takes is its labels. So the set without the
+//! metric's name is one allocation, which all families of a subject share.
+
+mod packed;
+
+pub use packed::{Mixer, Pairs, pack};
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
+/// The label that holds the metric's name.
+pub const NAME: &str = "__name__";
+
+/// The name of a metric. Cheap to clone; one word, because every series has one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<Box<str>>);
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Name {
+        Name(Arc::new(name.into()))
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+/// A label set, sorted by name, without empty values; `__name__` is a label like any other. Cheap to clone.
+#[derive(Clone)]
+pub struct Labels {
+    name: Option<Name>,
+    rest: Arc<Rest>,
+}
+
+/// All labels but the name.
+struct Rest {
+    /// What vector matching asks for most.
+    hash: u64,
+    text: Box<str>,
+}
+
+static NO_REST: LazyLock<Arc<Rest>> = LazyLock::new(|| Arc::new(Rest::of(String::new())));
+
+impl Rest {
+    fn of(text: String) -> Rest {
+        let mut hasher = Mixer::default();
+        hasher.text(&text);
+        Rest { hash: hasher.finish(), text: text.into_boxed_str() }
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Labels {
+        Labels { name: None, rest: NO_REST.clone() }
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Labels) -> bool {
+        let same_rest = Arc::ptr_eq(&self.rest, &other.rest)
+            || (self.rest.hash == other.rest.hash && self.rest.text == other.rest.text);
+        same_rest && self.name == other.name
+    }
+}
+
+impl Eq for Labels {}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.rest.hash);
+        self.name().hash(state);
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Labels) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Labels) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl Labels {
+    /// Sorts; drops empty values; of two labels with one name the last wins.
+    pub fn new<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+        let pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        let sorted: BTreeMap<&str, &str> = pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        let name = sorted.get(NAME).filter(|name| !name.is_empty()).map(|name| Name::from(*name));
+        Labels::of_sorted(name, sorted.into_iter().filter(|(name, _)| *name != NAME))
+    }
+
+    /// `pairs` come in the order of their names, each once, without `__name__`; those without a value are dropped.
+    pub fn of_sorted<'t>(name: Option<Name>, pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Labels {
+        let mut text = String::new();
+        for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
+            pack(&mut text, name);
+            pack(&mut text, value);
+        }
+        let rest = if text.is_empty() { NO_REST.clone() } else { Arc::new(Rest::of(text)) };
+        Labels { name, rest }
+    }
+
+    /// Under the name of a metric.
+    pub fn named(&self, name: &Name) -> Labels {
+        Labels { name: Some(name.clone()), rest: self.rest.clone() }
+    }
+
+    /// Without the metric's name.
+    pub fn without_name(&self) -> Labels {
+        Labels { name: None, rest: self.rest.clone() }
+    }
+
+    /// A hash of all labels but the name.
+    pub fn hash_without_name(&self) -> u64 {
+        self.rest.hash
+    }
+
+    /// The label's value; "" if it is not there, which PromQL does not tell apart.
+    pub fn get(&self, name: &str) -> &str {
+        // Label sets are short; a linear scan beats a binary search.
+        let found = self.others().find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
+        found.unwrap_or_else(|| if name == NAME { self.name() } else { "" })
+    }
+
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("")
+    }
+
+    /// All labels but the name, in order.
+    pub fn others(&self) -> Pairs<'_> {
+        Pairs::of(&self.rest.text)
+    }
+
+    /// All labels, in order.
+    pub fn iter(&self) -> Iter<'_> {
+        let mut others = self.others();
+        Iter { next: others.next(), others, name: self.name.as_deref() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.rest.text.is_empty()
+    }
+
+    /// The labels that `keep` accepts by name; shares the set if it accepts all.
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Labels {
+        let name = self.name.clone().filter(|_| keep(NAME));
+        if self.others().all(|(name, _)| keep(name)) {
+            return Labels { name, rest: self.rest.clone() };
+        }
+        // A filter keeps the order.
+        Labels::of_sorted(name, self.others().filter(|(name, _)| keep(name)))
+    }
+
+    /// With `name` set to `value`; an empty value removes it.
+    pub fn with(&self, name: &str, value: &str) -> Labels {
+        if self.get(name) == value {
+            return self.clone();
+        }
+        if name == NAME {
+            return Labels {
+                name: Some(value).filter(|value| !value.is_empty()).map(Name::from),
+                rest: self.rest.clone(),
+            };
+        }
+        let mut pairs: Vec<(&str, &str)> = self.others().filter(|(candidate, _)| *candidate != name).collect();
+        let place = pairs.partition_point(|(candidate, _)| *candidate < name);
+        pairs.insert(place, (name, value));
+        Labels::of_sorted(self.name.clone(), pairs.into_iter())
+    }
+
+    /// Bytes of the set without its name, which others may share.
+    pub fn bytes(&self) -> usize {
+        /// Two counts, and what an allocator adds twice.
+        const AROUND: usize = 2 * size_of::<usize>() + size_of::<Rest>() + 24;
+        AROUND + self.rest.text.len()
+    }
+}
+
+/// The labels of a set in order, the name in its place.
+#[derive(Clone)]
+pub struct Iter<'l> {
+    /// Of `others`, taken already.
+    next: Option<(&'l str, &'l str)>,
+    others: Pairs<'l>,
+    name: Option<&'l str>,
+}
+
+impl<'l> Iterator for Iter<'l> {
+    type Item = (&'l str, &'l str);
+
+    fn next(&mut self) -> Option<(&'l str, &'l str)> {
+        if let Some(name) = self.name
+            // What comes before it is rare: a label that begins with an upper-case letter.
+            && self.next.is_none_or(|(next, _)| NAME < next)
+        {
+            self.name = None;
+            return Some((NAME, name));
+        }
+        std::mem::replace(&mut self.next, self.others.next())
+    }
+}
+
+impl fmt::Display for Labels {
+    /// As Prometheus writes it: `name{a="b", c="d"}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        if self.rest.text.is_empty() && self.name.is_some() {
+            return Ok(());
+        }
+        f.write_str("{")?;
+        for (index, (name, value)) in self.others().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}{name}={value:?}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_label_keeps_the_order_and_empty_removes() {
+        let set = Labels::new([("a", "1"), ("c", "3")]);
+        assert_eq!(set.with("b", "2"), Labels::new([("a", "1"), ("b", "2"), ("c", "3")]));
+        assert_eq!(set.with("a", ""), Labels::new([("c", "3")]));
+        assert_eq!(set.filter(|name| name != "c"), Labels::new([("a", "1")]));
+        assert_eq!(Labels::new([("__name__", "up"), ("a", "x\"y")]).to_string(), r#"up{a="x\"y"}"#);
+        assert_eq!(Labels::default(), Labels::new([("a", "")]));
+    }
+
+    #[test]
+    fn the_name_stands_in_its_place() {
+        let set = Labels::new([("a", "1"), (NAME, "up"), ("Z", "2"), ("b", "")]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [("Z", "2"), (NAME, "up"), ("a", "1")]);
+        assert_eq!((set.len(), set.name(), set.get(NAME), set.get("b")), (3, "up", "up", ""));
+        let bare = set.without_name();
+        assert_eq!(bare, Labels::new([("a", "1"), ("Z", "2")]));
+        assert_eq!(bare.named(&Name::from("up")), set);
+        assert_eq!(bare.with(NAME, "up"), set);
+        assert_eq!(set.filter(|name| name != NAME), bare);
+        assert_eq!(bare.hash_without_name(), set.hash_without_name());
+        assert!(Labels::new([("a", "1"), (NAME, "a")]) < Labels::new([("a", "1"), (NAME, "b")]));
+        assert!(Labels::new([("a", "2"), (NAME, "a")]) < Labels::new([("a", "1"), (NAME, "b")]));
+    }
+}
