@@ -4,7 +4,7 @@
 //! The metrics themselves are made before the first figure, so that only what remembers them is counted.
 
 use ioc_watch::config::site;
-use ioc_watch::history::{Crowd, Estimator, History};
+use ioc_watch::history::{Crowd, Estimator, History, Values};
 use ioc_watch::metrics::{Metrics, columns::device};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -42,7 +42,14 @@ fn main() {
         let mut estimator = Estimator::new(&config, &[]);
         let labels = ["agency", "kind", "site", "device"].map(|label| (label, None)).to_vec();
         let every = u32::try_from(changes_every).ok().map(|ticks| config.tick * ticks);
-        let crowd = Crowd { metric: "ioc_device_up", labels, is_open: false, count: DEVICES as u64, every };
+        let crowd = Crowd {
+            metric: "ioc_device_up",
+            labels,
+            is_open: false,
+            count: DEVICES as u64,
+            every,
+            values: Values::States,
+        };
         estimator.add(&crowd);
         let estimated = estimator.finish().total();
         let each = |bytes: u64| bytes / DEVICES as u64;

@@ -171,19 +171,19 @@ impl Fleet {
         {
             // agency, site, device
             self.metrics.table(table).retain(|labels| {
-                listing(&labels[2]).is_some_and(|d| d.kind == kind && *d.agency == *labels[0] && *d.site == *labels[1])
+                listing(labels[2]).is_some_and(|d| d.kind == kind && *d.agency == *labels[0] && *d.site == *labels[1])
             });
         }
         // agency, kind, site, device[, village, name]
         for table in [columns::device::TABLE, columns::device_info::TABLE] {
             self.metrics.table(table).retain(|labels| {
-                listing(&labels[3])
-                    .is_some_and(|d| *d.agency == *labels[0] && d.kind.as_str() == &*labels[1] && *d.site == *labels[2])
+                listing(labels[3])
+                    .is_some_and(|d| *d.agency == *labels[0] && d.kind.as_str() == labels[1] && *d.site == *labels[2])
             });
         }
         let villages: HashSet<(&str, &str)> =
             inner.units.iter().filter_map(|unit| Some((&*unit.listing.agency, unit.village()?))).collect();
-        self.metrics.table(columns::village::TABLE).retain(|labels| villages.contains(&(&*labels[0], &*labels[1])));
+        self.metrics.table(columns::village::TABLE).retain(|labels| villages.contains(&(labels[0], labels[1])));
         self.ledger.retain(now.wall, |subject| {
             !matches!(subject.kind, SubjectKind::Camera | SubjectKind::Hotspot)
                 || listing(&subject.id)
