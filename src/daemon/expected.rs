@@ -9,10 +9,11 @@ use crate::config::mqtt::{Decode, Field};
 use crate::config::probes::Probe;
 use crate::config::usage::UsageRows;
 use crate::gather::device::Inventory;
+use crate::gather::device::inventory::Listing;
 use crate::history::{Crowd, Estimate, Estimator, Need, Values};
 use crate::metrics::{TableId, columns};
-use crate::rules::{Rule, RuleSet};
-use std::collections::BTreeSet;
+use crate::rules::{Rule, RuleSet, may_carry};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 /// Phases of a check, and results of one.
@@ -54,7 +55,7 @@ pub fn estimate(config: &Config, inventory: &Inventory, rules: &RuleSet, needs: 
     crowds.devices(config, inventory);
     crowds.feeds(config);
     crowds.site(config);
-    crowds.rules(rules);
+    crowds.rules(rules, places(inventory));
     crowds.estimator.finish()
 }
 
@@ -245,9 +246,13 @@ impl Crowds {
         });
     }
 
-    /// What rules record. A result has at most as many series as the largest metric that its expression reads; of a
-    /// subject one alert at a time is counted.
-    fn rules(&mut self, rules: &RuleSet) {
+    /// What rules record. A result has at most as many series as the largest metric that its expression reads, or as there are
+    /// places of devices if it does not tell these apart; of a subject one alert at a time is counted.
+    fn rules(&mut self, rules: &RuleSet, places: u64) {
+        let tables = [columns::device::TABLE, columns::device_info::TABLE, columns::device_excused::TABLE];
+        let tables = tables.into_iter().chain([columns::camera::TABLE, columns::hotspot::TABLE]);
+        let families = tables.flat_map(|table| table.definition().families);
+        let mut of_devices: BTreeSet<String> = families.map(|family| family.name.to_owned()).collect();
         let mut alerts = 0;
         for group in &rules.groups {
             for rule in &group.rules {
@@ -255,9 +260,19 @@ impl Crowds {
                     Rule::Recording(rule) => (&rule.query, rule.limit as u64),
                     Rule::Alerting(rule) => (&rule.query, rule.limit as u64),
                 };
-                let selectors = query.lookback();
-                let read = selectors.iter().map(|(matchers, _)| self.estimator.count(matchers)).max();
-                let count = read.unwrap_or(1).max(1).min(if limit > 0 { limit } else { u64::MAX });
+                let tells_devices = may_carry(query.text(), "device");
+                let needs = Need::of(query, "");
+                let read = needs.iter().map(|need| {
+                    let count = self.estimator.count(&need.matchers);
+                    let is_of_devices = need.metric().is_some_and(|metric| of_devices.contains(metric));
+                    if is_of_devices && !tells_devices { count.min(places) } else { count }
+                });
+                let count = read.max().unwrap_or(1).max(1).min(if limit > 0 { limit } else { u64::MAX });
+                if let Rule::Recording(rule) = rule
+                    && tells_devices
+                {
+                    of_devices.insert(rule.name.clone());
+                }
                 match rule {
                     Rule::Recording(rule) => self.estimator.add(&Crowd {
                         metric: &rule.name,
@@ -283,6 +298,12 @@ impl Crowds {
             });
         }
     }
+}
+
+/// How many agencies, sites and villages with devices of either kind there are.
+fn places(inventory: &Inventory) -> u64 {
+    let place = |device: &Listing| (device.agency.clone(), device.kind, device.site.clone(), device.village.clone());
+    inventory.devices.iter().map(|device| place(device)).collect::<HashSet<_>>().len() as u64
 }
 
 /// What a decoder feeds.

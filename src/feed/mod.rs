@@ -298,9 +298,9 @@ pub fn retain(metrics: &Metrics, pushes: &push::Pushes, config: &Config) {
     let logs = config.usage.iter().map(UsageSource::feed_id);
     let ids: std::collections::HashSet<&str> = feeds.iter().map(|feed| feed.id.as_str()).chain(logs).collect();
     pushes.retain(|id| feeds.iter().any(|feed| feed.id == id && matches!(feed.source, Source::Push)));
-    metrics.table(tables::feed::TABLE).retain(|labels| ids.contains(&*labels[1]));
-    metrics.table(tables::feed_failures::TABLE).retain(|labels| ids.contains(&*labels[1]));
-    metrics.table(tables::feed_rejected::TABLE).retain(|labels| ids.contains(&*labels[1]));
+    metrics.table(tables::feed::TABLE).retain(|labels| ids.contains(labels[1]));
+    metrics.table(tables::feed_failures::TABLE).retain(|labels| ids.contains(labels[1]));
+    metrics.table(tables::feed_rejected::TABLE).retain(|labels| ids.contains(labels[1]));
 }
 
 /// Starts a feed's counters.

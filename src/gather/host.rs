@@ -77,7 +77,7 @@ fn retain(metrics: &Metrics, agency: &Id, disks: &[PathBuf]) {
     for table in [columns::host::TABLE, columns::host_core::TABLE, columns::host_network::TABLE] {
         metrics.table(table).retain(ours);
     }
-    metrics.table(columns::host_disk::TABLE).retain(|labels| ours(labels) && mounts.contains(&*labels[1]));
+    metrics.table(columns::host_disk::TABLE).retain(|labels| ours(labels) && mounts.contains(labels[1]));
 }
 
 /// What is read quickly.
@@ -130,7 +130,7 @@ impl Machine {
         names.sort();
         names.truncate(INTERFACES_MAX);
         let table = metrics.table(host_network::TABLE);
-        table.retain(|labels| names.binary_search_by(|name| name.as_str().cmp(&labels[1])).is_ok());
+        table.retain(|labels| names.binary_search_by(|name| name.as_str().cmp(labels[1])).is_ok());
         for (name, data) in self.networks.iter() {
             let name = name.to_string_lossy();
             if names.binary_search_by(|listed| listed.as_str().cmp(&name)).is_err() {

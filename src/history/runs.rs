@@ -120,7 +120,7 @@ impl Runs {
         }
         let mut change = [0; LONGEST];
         let (length, scale) = encode(last, self.scale, run, &mut change);
-        let mut head = Head::read(&self.bytes).unwrap_or_else(|| {
+        let mut head = Head::read(&self.bytes).unwrap_or({
             // The first change says how it is kept.
             Head { used: Head::SIZE as u32, from: last.from, scale: NO_SCALE, value: last.value }
         });

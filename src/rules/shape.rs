@@ -58,7 +58,7 @@ fn strip_binary(mut binary: BinaryExpr) -> Expr {
 }
 
 /// Whether the results may carry the label; false only where they surely do not.
-pub(super) fn may_carry(text: &str, label: &str) -> bool {
+pub fn may_carry(text: &str, label: &str) -> bool {
     parser::parse(text).map_or(true, |expression| carries(&expression, label))
 }
 

@@ -68,7 +68,7 @@ fn mismatches(state: &AppState, reader: &Reader, agency: &str) -> Vec<Value> {
     overview::rows(state.metrics(), payment_mismatch::TABLE, |labels, value| {
         let open = value(payment_mismatch::OPEN).filter(|open| *open > 0.0 && *labels[0] == *agency);
         let Some(open) = open else { return };
-        let kind = Kind::parse(&labels[1]).map_or(&*labels[1], |kind| kind.title(reader.language)).to_owned();
+        let kind = Kind::parse(labels[1]).map_or(labels[1], |kind| kind.title(reader.language)).to_owned();
         let amount = format::dong(value(payment_mismatch::AMOUNT).unwrap_or_default() as i64, reader.language);
         shown.push(context! { kind, open => format::integer(open as i64, reader.language), amount });
     });
@@ -85,7 +85,7 @@ fn applications(state: &AppState, reader: &Reader, agency: &str) -> Vec<Value> {
         let (unused, limit) = (value(app::UNUSED), value(app::UNUSED_LIMIT));
         let is_unused = unused.zip(limit).is_some_and(|(unused, limit)| unused >= limit);
         shown.push(context! {
-            app => &*labels[1], users => value(app::ACTIVE_USERS).map(number),
+            app => labels[1], users => value(app::ACTIVE_USERS).map(number),
             unused => unused.filter(|days| *days >= 1.0).map(number), is_unused,
         });
     });
@@ -146,7 +146,7 @@ fn dossiers(state: &AppState, reader: &Reader, agency: &str) -> Vec<Value> {
         let count = |column| value(column).map(|count| format::integer(count as i64, reader.language));
         let longest = value(dossier_standing::LONGEST_OVERDUE).filter(|seconds| *seconds >= 60.0);
         shown.push(context! {
-            app => &*labels[1],
+            app => labels[1],
             open => count(dossier_standing::OPEN), due_soon => count(dossier_standing::DUE_SOON),
             overdue => count(dossier_standing::OVERDUE), without_apology => count(dossier_standing::WITHOUT_APOLOGY),
             without_receipt => count(dossier_standing::WITHOUT_RECEIPT),
@@ -184,7 +184,7 @@ fn targets(state: &AppState, config: &Config, reader: &Reader, agency: &str) -> 
         let end = value(target::END).and_then(|end| jiff::Timestamp::from_second(end as i64 - 1).ok());
         let projected = value(target::PROJECTED);
         shown.push(context! {
-            name => named(&labels[1], &labels[2]),
+            name => named(labels[1], labels[2]),
             rate => format::rate(done as i64, goal as i64, language),
             end => end.map(|end| format::date(end.to_zoned_datetime(config.site.timezone.clone()).date())),
             days_left => value(target::DAYS_LEFT).map(|days| format::decimal(days, 1, language)),

@@ -86,20 +86,20 @@ pub fn all(state: &AppState, identity: &Identity, language: Language, now: Times
     let metrics = state.metrics();
     devices(metrics, &mut view);
     rows(metrics, columns::payment_mismatch::TABLE, |labels, value| {
-        view(&labels[0], &mut |view| {
+        view(labels[0], &mut |view| {
             view.mismatches += value(columns::payment_mismatch::OPEN).unwrap_or(0.0);
             view.mismatch_dong += value(columns::payment_mismatch::AMOUNT).unwrap_or(0.0);
         });
     });
     rows(metrics, columns::incidents::TABLE, |labels, value| {
         let open = value(columns::incidents::OPEN).unwrap_or(0.0);
-        view(&labels[0], &mut |view| {
+        view(labels[0], &mut |view| {
             view.incidents += open;
             view.critical |= open > 0.0 && &*labels[2] == "critical";
         });
     });
     rows(metrics, columns::agency_score::TABLE, |labels, value| {
-        view(&labels[0], &mut |view| view.score = value(columns::agency_score::SCORE));
+        view(labels[0], &mut |view| view.score = value(columns::agency_score::SCORE));
     });
     for view in &mut views {
         view.colour = view.light();
@@ -137,7 +137,7 @@ impl AgencyView {
 pub fn services(state: &AppState, config: &Config, language: Language, now: Timestamp) -> Vec<(String, ServiceView)> {
     let mut expiry: HashMap<String, f64> = HashMap::new();
     rows(state.metrics(), columns::service_tls::TABLE, |labels, value| {
-        if &*labels[3] == "leaf"
+        if labels[3] == "leaf"
             && let Some(at) = value(columns::service_tls::EXPIRY)
         {
             expiry.insert(labels[1].to_string(), (at - now.as_second() as f64) / 86_400.0);
@@ -170,7 +170,7 @@ fn devices(metrics: &Metrics, view: &mut impl FnMut(&str, &mut dyn FnMut(&mut Ag
             return;
         }
         let (up, usable) = (value(columns::device::UP), value(columns::device::USABLE));
-        view(&labels[0], &mut |view| {
+        view(labels[0], &mut |view| {
             let is_camera = &*labels[1] == DeviceKind::Camera.as_str();
             let devices = if is_camera { &mut view.cameras } else { &mut view.hotspots };
             devices.installed += 1;

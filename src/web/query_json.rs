@@ -50,7 +50,7 @@ impl Json {
     }
 
     pub fn labels(&mut self, labels: &Labels) {
-        self.map(labels.iter().map(|(name, value)| (name, value)));
+        self.map(labels.iter());
     }
 
     /// Seconds with milliseconds where there are any.

@@ -35,7 +35,7 @@ pub(super) async fn refresh(place: &Place) -> Result<(), StoreError> {
             });
         }
     }
-    table.retain(|labels| agencies.contains(&&*labels[0]));
+    table.retain(|labels| agencies.contains(&labels[0]));
     let table = place.metrics.table(records::TABLE);
     let sql = "SELECT agency, side, status, records FROM payment_record_totals";
     for row in sqlx::query(sql).fetch_all(place.store.reader()).await.doing(DOING)? {
@@ -46,7 +46,7 @@ pub(super) async fn refresh(place: &Place) -> Result<(), StoreError> {
             table.set(table.row(&[&agency, &side, &status]), records::RECORDS, count as f64);
         }
     }
-    table.retain(|labels| agencies.contains(&&*labels[0]));
+    table.retain(|labels| agencies.contains(&labels[0]));
     Ok(())
 }
 

@@ -67,7 +67,7 @@ impl DependencySeries {
 pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, targets: &Targets, now: Timestamp) {
     let keys: HashSet<[&str; 3]> =
         targets.dependencies.iter().map(|d| [targets.owner(d), d.id.as_str(), d.cause.as_str()]).collect();
-    metrics.table(columns::dependency::TABLE).retain(|labels| keys.contains(&[&*labels[0], &*labels[1], &*labels[2]]));
+    metrics.table(columns::dependency::TABLE).retain(|labels| keys.contains(&[labels[0], labels[1], labels[2]]));
     let ids: HashSet<&str> = targets.dependencies.iter().map(|dependency| dependency.id.as_str()).collect();
     ledger.retain(now, |subject| subject.kind != SubjectKind::Dependency || ids.contains(&*subject.id));
 }

@@ -161,13 +161,13 @@ pub(super) fn retain(metrics: &Metrics, ledger: &Ledger, services: &[Service], n
         columns::service_tls::TABLE,
     ];
     for table in tables {
-        metrics.table(table).retain(|labels| keys.contains(&[&*labels[0], &*labels[1], &*labels[2]]));
+        metrics.table(table).retain(|labels| keys.contains(&[labels[0], labels[1], labels[2]]));
     }
     let steps: HashSet<[&str; 4]> = services
         .iter()
         .flat_map(|s| step_names(&s.probe).map(|step| [s.agency.as_str(), s.id.as_str(), s.kind.as_str(), step]))
         .collect();
-    let is_step = |labels: &[&str]| steps.contains(&[&*labels[0], &*labels[1], &*labels[2], &*labels[3]]);
+    let is_step = |labels: &[&str]| steps.contains(&[labels[0], labels[1], labels[2], labels[3]]);
     metrics.table(columns::service_step::TABLE).retain(is_step);
     let ids: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
     ledger.retain(now, |subject| subject.kind != SubjectKind::Service || ids.contains(&*subject.id));

@@ -81,7 +81,7 @@ async fn events(place: &Place, sources: &[UsageSource]) -> Result<(), StoreError
             table.set(table.row(&[&agency, &name, &event]), app_events::EVENTS, number(&row, "total")?);
         }
     }
-    table.retain(|labels| is_ours(&labels[0], &labels[1]));
+    table.retain(|labels| is_ours(labels[0], labels[1]));
     Ok(())
 }
 
@@ -111,8 +111,8 @@ async fn lines(place: &Place, sources: &[UsageSource]) -> Result<(), StoreError>
             by_result.set(by_result.row(&[agency, &app, &result]), access_log::LINES, total);
         }
     }
-    by_result.retain(|labels| logs.contains(&*labels[1]));
-    by_file.retain(|labels| logs.contains(&*labels[1]));
+    by_result.retain(|labels| logs.contains(labels[1]));
+    by_file.retain(|labels| logs.contains(labels[1]));
     Ok(())
 }
 
@@ -127,7 +127,7 @@ async fn dossier_totals(place: &Place) -> Result<(), StoreError> {
             table.set(table.row(&labels), dossier_columns::DOSSIERS, number(&row, "total")?);
         }
     }
-    table.retain(|labels| place.org.agency(&labels[0]).is_some());
+    table.retain(|labels| place.org.agency(labels[0]).is_some());
     Ok(())
 }
 
