@@ -74,9 +74,7 @@ impl Default for Labels {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Labels) -> bool {
-        let same_rest = Arc::ptr_eq(&self.rest, &other.rest)
-            || (self.rest.hash == other.rest.hash && self.rest.text == other.rest.text);
-        same_rest && self.name == other.name
+        self.same_without_name(other) && self.name == other.name
     }
 }
 
@@ -178,19 +176,31 @@ impl Labels {
 
     /// With `name` set to `value`; an empty value removes it.
     pub fn with(&self, name: &str, value: &str) -> Labels {
-        if self.get(name) == value {
-            return self.clone();
+        self.with_all(std::iter::once((name, value)))
+    }
+
+    /// [`Labels::with`] of several at once.
+    pub fn with_all<'t>(&'t self, changes: impl Iterator<Item = (&'t str, &'t str)>) -> Labels {
+        let mut name = self.name.clone();
+        let mut pairs: Option<Vec<(&str, &str)>> = None;
+        for (label, value) in changes {
+            if label == NAME {
+                name = Some(value).filter(|value| !value.is_empty()).map(Name::from);
+            } else if pairs.is_some() || self.get(label) != value {
+                let pairs = pairs.get_or_insert_with(|| self.others().collect());
+                pairs.retain(|(candidate, _)| *candidate != label);
+                pairs.insert(pairs.partition_point(|(candidate, _)| *candidate < label), (label, value));
+            }
         }
-        if name == NAME {
-            return Labels {
-                name: Some(value).filter(|value| !value.is_empty()).map(Name::from),
-                rest: self.rest.clone(),
-            };
+        match pairs {
+            Some(pairs) => Labels::of_sorted(name, pairs.into_iter()),
+            None => Labels { name, rest: self.rest.clone() },
         }
-        let mut pairs: Vec<(&str, &str)> = self.others().filter(|(candidate, _)| *candidate != name).collect();
-        let place = pairs.partition_point(|(candidate, _)| *candidate < name);
-        pairs.insert(place, (name, value));
-        Labels::of_sorted(self.name.clone(), pairs.into_iter())
+    }
+
+    /// Whether all labels but the name are the same.
+    pub fn same_without_name(&self, other: &Labels) -> bool {
+        Arc::ptr_eq(&self.rest, &other.rest) || (self.rest.hash == other.rest.hash && self.rest.text == other.rest.text)
     }
 
     /// Bytes of the set without its name, which others may share.
@@ -256,6 +266,8 @@ mod tests {
         let set = Labels::new([("a", "1"), ("c", "3")]);
         assert_eq!(set.with("b", "2"), Labels::new([("a", "1"), ("b", "2"), ("c", "3")]));
         assert_eq!(set.with("a", ""), Labels::new([("c", "3")]));
+        let changes = [("d", "4"), ("c", ""), (NAME, "up"), ("b", "2"), ("a", "1")];
+        assert_eq!(set.with_all(changes.into_iter()), Labels::new([("a", "1"), ("b", "2"), (NAME, "up"), ("d", "4")]));
         assert_eq!(set.filter(|name| name != "c"), Labels::new([("a", "1")]));
         assert_eq!(Labels::new([("__name__", "up"), ("a", "x\"y")]).to_string(), r#"up{a="x\"y"}"#);
         assert_eq!(Labels::default(), Labels::new([("a", "")]));

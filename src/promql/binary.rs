@@ -281,7 +281,8 @@ fn result_labels(binary: &Binary, element: &mut Element<'_>, one: &Element<'_>) 
             element.labels = element.labels.filter(|name| has(name) == matching.on).into();
         }
     }
-    for label in &matching.include {
-        element.labels = element.labels.with(label, one.get(label)).into();
+    if !matching.include.is_empty() {
+        let included = matching.include.iter().map(|label| (label.as_str(), one.get(label)));
+        element.labels = element.labels.with_all(included).into();
     }
 }

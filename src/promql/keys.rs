@@ -29,6 +29,7 @@ impl<L: AsRef<str>> Key<'_, L> {
     pub fn same(&self, a: &Element<'_>, b: &Element<'_>) -> bool {
         match self {
             Key::Only(names) => names.iter().all(|name| a.get(name.as_ref()) == b.get(name.as_ref())),
+            Key::Except([]) => a.labels.same_without_name(&b.labels),
             Key::Except(_) => {
                 let a = a.labels.iter().filter(|(name, _)| self.has(name));
                 a.eq(b.labels.iter().filter(|(name, _)| self.has(name)))

@@ -12,10 +12,14 @@
 
 use super::to_labels;
 use crate::alert::LabelSet;
-use crate::promql::Labels;
+use crate::labels::{Labels, Name};
 use jiff::Timestamp;
 use std::collections::hash_map::{Entry, HashMap};
+use std::sync::LazyLock;
 use std::time::Duration;
+
+static ALERTS: LazyLock<Name> = LazyLock::new(|| Name::from("ALERTS"));
+static ALERTS_FOR_STATE: LazyLock<Name> = LazyLock::new(|| Name::from("ALERTS_FOR_STATE"));
 
 pub(super) type LabelMap = std::collections::BTreeMap<String, String>;
 /// The alerts of one rule by their labels; boxed, since a table has up to twice as many places as it has entries.
@@ -223,8 +227,8 @@ impl Active {
             Some((state, alerts, for_state)) if state == self.state => (alerts, for_state),
             _ => {
                 let labels = to_labels(labels);
-                let alerts = labels.with("__name__", "ALERTS").with("alertstate", self.state.as_str());
-                (alerts, labels.with("__name__", "ALERTS_FOR_STATE"))
+                let alerts = labels.named(&ALERTS).with("alertstate", self.state.as_str());
+                (alerts, labels.named(&ALERTS_FOR_STATE))
             }
         };
         Some([(alerts, 1.0), (for_state, self.active_at.as_second() as f64)])

@@ -8,10 +8,11 @@ use super::alerting::{self, Active, Alerts, LabelMap, Setting, State};
 use super::expand::{Expander, Remembered, Surroundings};
 use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet, to_map};
 use crate::alert::{Alert, LabelSet};
-use crate::promql::{Labels, Query, Value};
+use crate::labels::{Labels, Name};
+use crate::promql::{Query, Value};
 use jiff::Timestamp;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -318,12 +319,13 @@ impl Ruler {
 
 fn record(rule: &RecordingRule, engine: &dyn Engine, now: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
     let samples = vector(&rule.query, engine, now)?;
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::with_capacity(samples.len());
     let mut recorded = Vec::with_capacity(samples.len());
+    let name = Name::from(rule.name.as_str());
     for (labels, value) in samples {
-        let mut labels = labels.with("__name__", &rule.name);
-        for (name, value) in &rule.labels {
-            labels = labels.with(name, value);
+        let mut labels = labels.named(&name);
+        if !rule.labels.is_empty() {
+            labels = labels.with_all(rule.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         }
         if !seen.insert(labels.clone()) {
             return Err("two results have the same labels after the rule's labels are applied".to_owned());
