@@ -70,12 +70,12 @@ impl LabelSet {
 
     pub fn get(&self, name: &str) -> Option<&str> {
         // Label sets are short.
-        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+        self.iter().find(name)
     }
 
     /// By name.
     pub fn iter(&self) -> Pairs<'_> {
-        Pairs::of(&self.text)
+        Pairs::of(self.text.as_bytes())
     }
 
     pub fn len(&self) -> usize {

@@ -14,6 +14,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
+use triomphe::ThinArc;
 
 /// The label that holds the metric's name.
 pub const NAME: &str = "__name__";
@@ -46,24 +47,18 @@ impl Borrow<str> for Name {
 #[derive(Clone)]
 pub struct Labels {
     name: Option<Name>,
-    rest: Arc<Rest>,
+    rest: Rest,
 }
 
-/// All labels but the name.
-struct Rest {
-    /// What vector matching asks for most.
-    hash: u64,
-    text: Box<str>,
-}
+/// All labels but the name, packed, after their hash, which vector matching asks for most.
+type Rest = ThinArc<u64, u8>;
 
-static NO_REST: LazyLock<Arc<Rest>> = LazyLock::new(|| Arc::new(Rest::of(String::new())));
+static NO_REST: LazyLock<Rest> = LazyLock::new(|| rest(""));
 
-impl Rest {
-    fn of(text: String) -> Rest {
-        let mut hasher = Mixer::default();
-        hasher.text(&text);
-        Rest { hash: hasher.finish(), text: text.into_boxed_str() }
-    }
+fn rest(packed: &str) -> Rest {
+    let mut hasher = Mixer::default();
+    hasher.text(packed);
+    ThinArc::from_header_and_slice(hasher.finish(), packed.as_bytes())
 }
 
 impl Default for Labels {
@@ -82,7 +77,7 @@ impl Eq for Labels {}
 
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.rest.hash);
+        state.write_u64(self.hash_without_name());
         self.name().hash(state);
     }
 }
@@ -115,7 +110,7 @@ impl Labels {
             pack(&mut text, name);
             pack(&mut text, value);
         }
-        let rest = if text.is_empty() { NO_REST.clone() } else { Arc::new(Rest::of(text)) };
+        let rest = if text.is_empty() { NO_REST.clone() } else { rest(&text) };
         Labels { name, rest }
     }
 
@@ -131,23 +126,26 @@ impl Labels {
 
     /// A hash of all labels but the name.
     pub fn hash_without_name(&self) -> u64 {
-        self.rest.hash
+        self.rest.header.header
     }
 
     /// The label's value; "" if it is not there, which PromQL does not tell apart.
     pub fn get(&self, name: &str) -> &str {
         // Label sets are short; a linear scan beats a binary search.
-        let found = self.others().find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
-        found.unwrap_or_else(|| if name == NAME { self.name() } else { "" })
+        self.others().find(name).unwrap_or_else(|| if name == NAME { self.name() } else { "" })
     }
 
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("")
     }
 
+    fn packed(&self) -> &[u8] {
+        &self.rest.slice
+    }
+
     /// All labels but the name, in order.
     pub fn others(&self) -> Pairs<'_> {
-        Pairs::of(&self.rest.text)
+        Pairs::of(self.packed())
     }
 
     /// All labels, in order.
@@ -161,7 +159,7 @@ impl Labels {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.name.is_none() && self.rest.text.is_empty()
+        self.name.is_none() && self.packed().is_empty()
     }
 
     /// The labels that `keep` accepts by name; shares the set if it accepts all.
@@ -200,14 +198,15 @@ impl Labels {
 
     /// Whether all labels but the name are the same.
     pub fn same_without_name(&self, other: &Labels) -> bool {
-        Arc::ptr_eq(&self.rest, &other.rest) || (self.rest.hash == other.rest.hash && self.rest.text == other.rest.text)
+        let (own, others) = (self.packed(), other.packed());
+        std::ptr::eq(own, others) || (self.hash_without_name() == other.hash_without_name() && own == others)
     }
 
     /// Bytes of the set without its name, which others may share.
     pub fn bytes(&self) -> usize {
-        /// Two counts, and what an allocator adds twice.
-        const AROUND: usize = 2 * size_of::<usize>() + size_of::<Rest>() + 24;
-        AROUND + self.rest.text.len()
+        /// The count, the hash and the length, and what an allocator adds.
+        const AROUND: usize = 3 * size_of::<usize>() + 8;
+        AROUND + self.packed().len()
     }
 }
 
@@ -239,7 +238,7 @@ impl fmt::Display for Labels {
     /// As Prometheus writes it: `name{a="b", c="d"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        if self.rest.text.is_empty() && self.name.is_some() {
+        if self.packed().is_empty() && self.name.is_some() {
             return Ok(());
         }
         f.write_str("{")?;

@@ -20,36 +20,52 @@ pub fn pack(out: &mut String, text: &str) {
 /// Names and values that were [`pack`]ed one after the other.
 #[derive(Clone)]
 pub struct Pairs<'s> {
-    rest: &'s str,
+    rest: &'s [u8],
 }
 
 impl<'s> Pairs<'s> {
-    pub fn of(packed: &'s str) -> Pairs<'s> {
+    /// `packed`: the bytes of the text.
+    pub fn of(packed: &'s [u8]) -> Pairs<'s> {
         Pairs { rest: packed }
     }
 
-    fn text(&mut self) -> Option<&'s str> {
-        let bytes = self.rest.as_bytes();
+    /// The value of a name, from here on.
+    pub fn find(mut self, name: &str) -> Option<&'s str> {
+        loop {
+            let is_it = self.bytes()? == name.as_bytes();
+            let value = self.bytes()?;
+            if is_it {
+                return Some(text(value));
+            }
+        }
+    }
+
+    fn bytes(&mut self) -> Option<&'s [u8]> {
         let (mut length, mut at) = (0, 0);
         loop {
-            let byte = *bytes.get(at)?;
+            let byte = *self.rest.get(at)?;
             length |= usize::from(byte & SIX_BITS) << (6 * at);
             at += 1;
             if byte & MORE == 0 {
                 break;
             }
         }
-        let (text, rest) = self.rest[at..].split_at(length);
+        let (bytes, rest) = self.rest[at..].split_at_checked(length)?;
         self.rest = rest;
-        Some(text)
+        Some(bytes)
     }
+}
+
+/// Part of a text that was packed.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 impl<'s> Iterator for Pairs<'s> {
     type Item = (&'s str, &'s str);
 
     fn next(&mut self) -> Option<(&'s str, &'s str)> {
-        Some((self.text()?, self.text()?))
+        Some((text(self.bytes()?), text(self.bytes()?)))
     }
 }
 
