@@ -90,7 +90,9 @@ pub(super) fn splice(written: &[Piece], new: Pieces, settled_us: i64) -> Pieces 
             _ => pieces.push(Piece { from_us, until_us, ..piece.clone() }),
         }
     };
-    let cut_us = settled_us.max(base_us);
+    // Of what lies before the first stretch that is still held, the rows know more than `new`.
+    let held_us = new.first().map_or(i64::MIN, |piece| piece.from_us);
+    let cut_us = settled_us.max(base_us).max(held_us);
     let clip =
         |until_us: Option<i64>, limit_us: i64| Some(until_us.map_or(limit_us, |until_us| until_us.min(limit_us)));
     for piece in written.iter().filter(|piece| piece.from_us < cut_us) {
@@ -167,6 +169,16 @@ mod tests {
             assert_eq!((track.stretches.spilled(), track.written.spilled()), (left > 1, left > 1));
             assert_eq!(track.stretches[0].from_us, track.written[0].from_us);
         }
+    }
+
+    #[test]
+    fn a_row_that_began_before_the_first_stretch_that_is_held_keeps_its_beginning() {
+        use State::{Down, Up};
+        let written = [piece(10, None, Up)];
+        let new = [piece(11, Some(12), Up), piece(12, None, Down)].into_iter().collect();
+        let rows = splice(&written, new, 10);
+        let rows: Vec<_> = rows.iter().map(|row| (row.from_us, row.until_us, row.verdict.sight.state)).collect();
+        assert_eq!(rows, [(10, Some(12), Up), (12, None, Down)]);
     }
 
     #[test]
