@@ -1,7 +1,7 @@
 //! The two text formats of `/metrics`: Prometheus text 0.0.4 and OpenMetrics 1.0.
 
 use super::catalogue::Kind;
-use super::table::{Table, is_absent};
+use super::table::{Snapshot, Table, is_absent};
 use super::{Metrics, Own};
 use crate::labels::Labels;
 use prometheus::proto::{Metric, MetricType};
@@ -70,6 +70,8 @@ enum Next {
 
 /// Families are put together until a piece is as large as this, in bytes.
 const PIECE: usize = 64 << 10;
+/// A table with more rows is rendered family by family; the labels of the others are written out once for all families.
+const MANY: usize = 20_000;
 
 impl Page {
     pub fn new(metrics: Arc<Metrics>, format: Format) -> Page {
@@ -93,11 +95,20 @@ impl Page {
     fn step(&mut self, out: &mut String) {
         self.next = match self.next {
             Next::Family { table, family } => match self.metrics.tables().get(table) {
-                Some(shown) if family < shown.families().len() => {
-                    render_family(out, shown, family, self.format, self.shown.as_ref());
-                    Next::Family { table, family: family + 1 }
+                Some(rows) => {
+                    let snapshot = rows.snapshot();
+                    let n_families = rows.families().len();
+                    let until = if snapshot.rows() > MANY { n_families.min(family + 1) } else { n_families };
+                    let texts = (until - family > 1).then(|| Texts::of(rows, &snapshot));
+                    for family in family..until {
+                        let render = Render { table: rows, snapshot: &snapshot, texts: texts.as_ref() };
+                        render.family(out, family, self.format, self.shown.as_ref());
+                    }
+                    match until < n_families {
+                        true => Next::Family { table, family: until },
+                        false => Next::Family { table: table + 1, family: 0 },
+                    }
                 }
-                Some(_) => Next::Family { table: table + 1, family: 0 },
                 None => Next::Own,
             },
             Next::Own => {
@@ -155,38 +166,78 @@ fn render_others(out: &mut String, samples: &[(Labels, f64)], format: Format) {
     }
 }
 
-fn render_family(out: &mut String, table: &Table, index: usize, format: Format, shown: Option<&Shown>) {
-    let snapshot = table.snapshot();
-    let is_shown = |row: usize| match (shown, snapshot.labels(row)) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(shown), Some(labels)) => shown(labels.get("agency")),
-    };
-    let family = &table.families()[index];
-    let column = snapshot.column(index);
-    let is_present = |(row, value): &(usize, &f64)| !is_absent(**value) && is_shown(*row);
-    let n_present = column.iter().enumerate().filter(is_present).count();
-    if n_present == 0 {
-        return;
-    }
-    header(out, family.name, family.kind.as_str(), family.help, format);
-    let mut values = Vec::new();
-    let mut reserved = false;
-    for (row, &value) in column.iter().enumerate().filter(is_present) {
-        let begin = out.len();
-        out.push_str(family.name);
-        out.push('{');
-        snapshot.values(row, &mut values);
-        write_labels(out, table.labels().iter().copied().zip(values.iter().copied()));
-        out.push_str("} ");
-        write_value(out, value);
-        out.push('\n');
-        if !std::mem::replace(&mut reserved, true) {
-            // Rows are alike in length; one reservation instead of many growths.
-            out.reserve(n_present * (out.len() - begin + 8));
+/// The labels of every row as both formats write them.
+struct Texts {
+    all: String,
+    /// Where each row's end.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn of(table: &Table, snapshot: &Snapshot<'_>) -> Texts {
+        let mut texts = Texts { all: String::new(), ends: Vec::with_capacity(snapshot.rows()) };
+        let mut values = Vec::new();
+        for row in 0..snapshot.rows() {
+            if snapshot.values(row, &mut values) {
+                write_labels(&mut texts.all, table.labels().iter().copied().zip(values.iter().copied()));
+            }
+            texts.ends.push(texts.all.len());
         }
+        texts
     }
-    debug_assert!((family.kind == Kind::Counter) == family.name.ends_with("_total"));
+
+    fn of_row(&self, row: usize) -> &str {
+        let begin = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.all[begin..self.ends[row]]
+    }
+}
+
+/// A table at one moment.
+struct Render<'t> {
+    table: &'t Table,
+    snapshot: &'t Snapshot<'t>,
+    texts: Option<&'t Texts>,
+}
+
+impl Render<'_> {
+    fn family(&self, out: &mut String, index: usize, format: Format, shown: Option<&Shown>) {
+        let Render { table, snapshot, texts } = self;
+        let is_shown = |row: usize| match (shown, snapshot.labels(row)) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(shown), Some(labels)) => shown(labels.get("agency")),
+        };
+        let family = &table.families()[index];
+        let column = snapshot.column(index);
+        let is_present = |(row, value): &(usize, &f64)| !is_absent(**value) && is_shown(*row);
+        let n_present = column.iter().enumerate().filter(is_present).count();
+        if n_present == 0 {
+            return;
+        }
+        header(out, family.name, family.kind.as_str(), family.help, format);
+        let mut values = Vec::new();
+        let mut reserved = false;
+        for (row, &value) in column.iter().enumerate().filter(is_present) {
+            let begin = out.len();
+            out.push_str(family.name);
+            out.push('{');
+            match texts {
+                Some(texts) => out.push_str(texts.of_row(row)),
+                None => {
+                    snapshot.values(row, &mut values);
+                    write_labels(out, table.labels().iter().copied().zip(values.iter().copied()));
+                }
+            }
+            out.push_str("} ");
+            write_value(out, value);
+            out.push('\n');
+            if !std::mem::replace(&mut reserved, true) {
+                // Rows are alike in length; one reservation instead of many growths.
+                out.reserve(n_present * (out.len() - begin + 8));
+            }
+        }
+        debug_assert!((family.kind == Kind::Counter) == family.name.ends_with("_total"));
+    }
 }
 
 /// Renders labels as both formats write them, without braces, escaping `\`, `"` and line feeds.
@@ -358,6 +409,27 @@ mod tests {
         let page = filled().render(Format::OpenMetrics);
         assert!(page.contains("# TYPE ioc_service_checks counter\nioc_service_checks_total{"));
         assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_large_table_is_rendered_in_pieces_that_make_the_same_page() {
+        let page = |n_rows: usize| {
+            let metrics = Metrics::new();
+            let table = metrics.table(service::TABLE);
+            let rows = (0..n_rows).map(|number| table.row(&["tam-ky", &format!("s{number}"), "portal"]));
+            for (number, row) in rows.collect::<Vec<_>>().into_iter().enumerate() {
+                table.set(row, service::UP, number as f64);
+                if number >= 3 {
+                    table.remove(row);
+                }
+            }
+            let page: String = Page::new(Arc::new(metrics), Format::Text).collect();
+            let services = page.lines().filter(|line| line.starts_with("ioc_service_"));
+            services.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (small, large) = (page(3), page(MANY + 3));
+        assert_eq!(small[2], "ioc_service_up{agency=\"tam-ky\",service=\"s2\",kind=\"portal\"} 2");
+        assert_eq!(small, large);
     }
 
     #[test]
