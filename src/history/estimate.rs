@@ -87,14 +87,14 @@ impl Estimator {
             known.map_or((!crowd.is_open).then_some(""), |(_, value)| *value)
         });
         let kept = Duration::from_millis(u64::try_from(kept_ms).unwrap_or(0));
+        let runs = crowd.every.map_or(1, |every| periods(kept, every.max(self.tick)));
+        // The families of a subject share its labels; what is recorded has its own.
+        let n_labels = crowd.labels.len() as u64;
+        let n_labels = if crowd.is_open { n_labels } else { n_labels / 2 };
+        let each = series::bytes_of(n_labels + 1, runs, crowd.values == Values::States);
+        let bytes = crowd.count.saturating_mul(each);
         // What has just been left behind waits for the next trimming.
         let span = kept.saturating_add(self.tick * TRIM_EVERY);
-        let runs = crowd.every.map_or(1, |every| periods(span, every.max(self.tick)));
-        let bytes = crowd.count.saturating_mul(series::bytes_of(
-            crowd.labels.len() as u64 + 1,
-            runs,
-            crowd.values == Values::States,
-        ));
         // All series of the sampler share one clock, which is as long as the longest of them needs.
         self.clocks = self.clocks.max(periods(span, self.tick).saturating_mul(TIME));
         let reader = reader.to_owned();
