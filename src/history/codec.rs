@@ -14,7 +14,7 @@ const WHOLE: u64 = 1;
 const REAL: u64 = 2;
 
 /// Whole numbers up to here are the same as `f64` and as `i64`.
-const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+pub const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// The hour since 1970 in which a time lies.
 pub fn hour_of(time_ms: i64) -> i64 {
@@ -57,7 +57,7 @@ pub fn write_changes(hour: i64, changes: &[(i64, f64)]) -> Vec<u8> {
         } else if is_whole {
             write_number(&mut bytes, distance | WHOLE);
             let whole = *value as i64;
-            write_number(&mut bytes, ((whole << 1) ^ (whole >> 63)) as u64);
+            write_number(&mut bytes, fold(whole));
         } else {
             write_number(&mut bytes, distance | REAL);
             bytes.extend_from_slice(&value.to_bits().to_le_bytes());
@@ -77,7 +77,7 @@ pub fn read_changes(hour: i64, mut bytes: &[u8]) -> Option<Vec<(i64, f64)>> {
             STALE => f64::from_bits(STALE_NAN_BITS),
             WHOLE => {
                 let folded = read_number(&mut bytes)?;
-                ((folded >> 1) as i64 ^ -((folded & 1) as i64)) as f64
+                unfold(folded) as f64
             }
             REAL => {
                 let (real, rest) = bytes.split_first_chunk::<8>()?;
@@ -105,7 +105,17 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-fn read_number(bytes: &mut &[u8]) -> Option<u64> {
+/// Small numbers of either sign become small ones.
+pub fn fold(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+pub fn unfold(folded: u64) -> i64 {
+    (folded >> 1) as i64 ^ -((folded & 1) as i64)
+}
+
+/// Takes a number from the front; `None` if it is damaged.
+pub fn read_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

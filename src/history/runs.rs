@@ -6,6 +6,7 @@
 //!
 //! The last run stands apart, for whoever asks for the newest value; a series with one run has nothing else.
 
+use super::codec::{LARGEST_WHOLE, fold, read_number, unfold};
 use crate::promql::{Run, STALE_NAN_BITS};
 
 /// The runs of a series, ascending; none until the first push. Knows no times: runs begin at ticks.
@@ -23,8 +24,6 @@ const NOTHING: u32 = u32::MAX;
 const NO_SCALE: u8 = u8::MAX;
 /// Powers of ten that [`f64`] has exactly, as far as they are of use.
 const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-/// Whole numbers up to here are the same as `f64` and as `i64`.
-const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 /// A change takes at most so much: gap and kind, nine bytes of a number.
 const LONGEST: usize = 6 + 10;
 
@@ -160,18 +159,17 @@ impl Runs {
         if n_runs == 0 {
             return;
         }
-        let mut runs = self.iter();
-        let Some(first) = runs.nth(n_runs) else { return self.keep_last() };
-        if first.from == self.last_from {
-            return self.keep_last();
-        }
-        // `runs` has looked at the run after `first` already, so its place is found anew.
         let mut walk = Walk::of(&head, &self.bytes);
         for _ in 0..n_runs {
-            walk.step();
+            if !walk.bytes.is_empty() {
+                walk.step();
+            }
         }
-        let (scale, begin) = (walk.scale, head.used as usize - walk.bytes.len());
-        let length = head.used as usize - begin;
+        let (first, scale, length) = (walk.run, walk.scale, walk.bytes.len());
+        if length == 0 {
+            return self.keep_last();
+        }
+        let begin = head.used as usize - length;
         self.bytes.copy_within(begin..begin + length, Head::SIZE);
         let used = Head::SIZE + length;
         Head { used: used as u32, from: first.from, scale, value: first.value }.write(&mut self.bytes);
@@ -275,15 +273,6 @@ fn units_of(value: f64, scale: u8) -> i64 {
     if scale == NO_SCALE { 0 } else { decimal(value, scale).unwrap_or(0) }
 }
 
-/// Small numbers of either sign become small ones.
-fn fold(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
-}
-
-fn unfold(folded: u64) -> i64 {
-    (folded >> 1) as i64 ^ -((folded & 1) as i64)
-}
-
 struct Out<'o> {
     bytes: &'o mut [u8; LONGEST],
     used: usize,
@@ -384,16 +373,7 @@ impl<'r> Walk<'r> {
     }
 
     fn number(&mut self) -> u64 {
-        let (mut number, mut shift) = (0, 0);
-        while let Some((&byte, rest)) = self.bytes.split_first() {
-            self.bytes = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        number
+        read_number(&mut self.bytes).unwrap_or(0)
     }
 }
 

@@ -64,7 +64,9 @@ impl Stored {
 }
 
 /// Bytes of a series without its labels and runs: itself and its places in the indices.
-const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + u32::BITS as usize;
+const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + PLACES;
+/// Of its id and hash in the indices, with the room that these keep.
+const PLACES: usize = 32;
 /// Of a label in its set, about.
 const LABEL: usize = 16;
 /// Of a run that is not a short decimal, with the room that runs grow into.

@@ -1,7 +1,8 @@
 //! A table of series that share label names: one row a subject, one column a family.
 //!
-//! Values stand column by column, so that a scrape and the sampler read them in one sweep; a row's labels stand once. A row that is removed leaves a hole that a later subject fills under a new generation, so that a
-//! reader who remembers rows notices.
+//! Values stand column by column, so that a scrape and the sampler read them in one sweep; a row's labels stand once. A row
+//! that is removed leaves a hole that a later subject fills under a new generation, so that a reader who remembers rows
+//! notices.
 
 use super::catalogue::{Column, Family, TableDefinition};
 use crate::labels::Labels;
