@@ -2,6 +2,7 @@
 
 use super::catalogue::Kind;
 use super::table::{Snapshot, Table, is_absent};
+use super::texts::{Texts, write_labels};
 use super::{Metrics, Own};
 use crate::labels::Labels;
 use prometheus::proto::{Metric, MetricType};
@@ -70,7 +71,7 @@ enum Next {
 
 /// Families are put together until a piece is as large as this, in bytes.
 const PIECE: usize = 64 << 10;
-/// A table with more rows is rendered family by family; the labels of the others are written out once for all families.
+/// A table with more rows is rendered family by family; of the others the text of the labels is kept.
 const MANY: usize = 20_000;
 
 impl Page {
@@ -96,12 +97,12 @@ impl Page {
         self.next = match self.next {
             Next::Family { table, family } => match self.metrics.tables().get(table) {
                 Some(rows) => {
-                    let snapshot = rows.snapshot();
+                    let mut snapshot = rows.snapshot();
                     let n_families = rows.families().len();
                     let until = if snapshot.rows() > MANY { n_families.min(family + 1) } else { n_families };
-                    let texts = (until - family > 1).then(|| Texts::of(rows, &snapshot));
+                    let texts = if snapshot.rows() > MANY { None } else { snapshot.texts() };
                     for family in family..until {
-                        let render = Render { table: rows, snapshot: &snapshot, texts: texts.as_ref() };
+                        let render = Render { table: rows, snapshot: &snapshot, texts: texts.as_deref() };
                         render.family(out, family, self.format, self.shown.as_ref());
                     }
                     match until < n_families {
@@ -166,32 +167,6 @@ fn render_others(out: &mut String, samples: &[(Labels, f64)], format: Format) {
     }
 }
 
-/// The labels of every row as both formats write them.
-struct Texts {
-    all: String,
-    /// Where each row's end.
-    ends: Vec<usize>,
-}
-
-impl Texts {
-    fn of(table: &Table, snapshot: &Snapshot<'_>) -> Texts {
-        let mut texts = Texts { all: String::new(), ends: Vec::with_capacity(snapshot.rows()) };
-        let mut values = Vec::new();
-        for row in 0..snapshot.rows() {
-            if snapshot.values(row, &mut values) {
-                write_labels(&mut texts.all, table.labels().iter().copied().zip(values.iter().copied()));
-            }
-            texts.ends.push(texts.all.len());
-        }
-        texts
-    }
-
-    fn of_row(&self, row: usize) -> &str {
-        let begin = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.all[begin..self.ends[row]]
-    }
-}
-
 /// A table at one moment.
 struct Render<'t> {
     table: &'t Table,
@@ -237,34 +212,6 @@ impl Render<'_> {
             }
         }
         debug_assert!((family.kind == Kind::Counter) == family.name.ends_with("_total"));
-    }
-}
-
-/// Renders labels as both formats write them, without braces, escaping `\`, `"` and line feeds.
-fn write_labels<'l>(out: &mut String, labels: impl Iterator<Item = (&'l str, &'l str)>) {
-    for (index, (name, value)) in labels.enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        out.push_str(name);
-        out.push_str("=\"");
-        if value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
-            escape(out, value);
-        } else {
-            out.push_str(value);
-        }
-        out.push('"');
-    }
-}
-
-fn escape(out: &mut String, value: &str) {
-    for c in value.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod catalogue;
 mod exposition;
 mod own;
 mod table;
+mod texts;
 
 pub use catalogue::{Column, Family, Kind, TableId, columns};
 pub use exposition::{Format, Page, Shown};

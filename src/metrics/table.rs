@@ -5,9 +5,10 @@
 //! notices.
 
 use super::catalogue::{Column, Family, TableDefinition};
+use super::texts::Texts;
 use crate::labels::Labels;
 use hashbrown::HashTable;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Prometheus's staleness marker; in a cell it means "no sample". An ordinary NaN is a value.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
@@ -42,6 +43,8 @@ struct Inner {
     free: Vec<u32>,
     /// One vector a family, as long as there are rows.
     columns: Vec<Vec<f64>>,
+    /// Of all rows; none until somebody asks for them, and after a row came or went.
+    texts: Option<Arc<Texts>>,
 }
 
 impl Table {
@@ -69,11 +72,12 @@ impl Table {
         assert_eq!(values.len(), names.len(), "{names:?}");
         let labels = Labels::of_sorted(None, self.sorted.iter().map(|place| (names[*place], values[*place])));
         let mut inner = self.lock();
-        let Inner { by_labels, labels: all, generations, free, columns } = &mut *inner;
+        let Inner { by_labels, labels: all, generations, free, columns, texts } = &mut *inner;
         let hash = labels.hash_without_name();
         if let Some(&index) = by_labels.find(hash, |index| all[*index as usize].as_ref() == Some(&labels)) {
             return Row { index, generation: generations[index as usize] };
         }
+        *texts = None;
         let index = match free.pop() {
             Some(index) => {
                 all[index as usize] = Some(labels);
@@ -103,6 +107,7 @@ impl Table {
             column[index] = f64::from_bits(STALE_NAN_BITS);
         }
         inner.generations[index] = inner.generations[index].wrapping_add(1);
+        inner.texts = None;
         let hash = hash_of(&inner.labels[index].take());
         if let Ok(entry) = inner.by_labels.find_entry(hash, |other| *other == row.index) {
             entry.remove();
@@ -245,6 +250,15 @@ impl Snapshot<'_> {
     pub fn value(&self, row: usize, column: Column) -> Option<f64> {
         let value = self.inner.columns[column.0][row];
         (!is_absent(value)).then_some(value)
+    }
+
+    /// The labels of all rows as a page shows them, kept until a row comes or goes. None if there is far too much of them.
+    pub fn texts(&mut self) -> Option<Arc<Texts>> {
+        if self.inner.texts.is_none() {
+            let texts = Texts::of(self.table, self).map(Arc::new);
+            self.inner.texts = texts;
+        }
+        self.inner.texts.clone()
     }
 
     /// The values of the n-th family, absent ones included; see [`is_absent`].
