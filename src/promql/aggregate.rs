@@ -104,7 +104,7 @@ fn groups<'s, L: AsRef<str>, S>(
     let mut grouper = Grouper::new(key);
     let mut groups: Vec<(Element<'s>, S)> = Vec::new();
     for element in elements {
-        let group = grouper.group(element, |group| &groups[group as usize].0) as usize;
+        let group = grouper.group(element) as usize;
         if group == groups.len() {
             groups.push((element.clone(), start()));
         }
@@ -138,7 +138,7 @@ fn select<'s, L: AsRef<str>>(
     let mut grouper = Grouper::new(key);
     let mut members: Vec<Vec<&Element<'s>>> = Vec::new();
     for element in &elements {
-        let group = grouper.group(element, |group| members[group as usize][0]) as usize;
+        let group = grouper.group(element) as usize;
         if group == members.len() {
             members.push(Vec::new());
         }

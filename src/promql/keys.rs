@@ -1,7 +1,7 @@
 //! Grouping of elements by some of their labels, without making a label set for each.
 
 use super::element::{Element, Name};
-use crate::labels::{Labels, Mixer, NAME};
+use crate::labels::{Labels, Mixer, NAME, pack};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -33,6 +33,19 @@ impl<L: AsRef<str>> Key<'_, L> {
             Key::Except(_) => {
                 let a = a.labels.iter().filter(|(name, _)| self.has(name));
                 a.eq(b.labels.iter().filter(|(name, _)| self.has(name)))
+            }
+        }
+    }
+
+    /// Adds what tells the element apart.
+    fn pack(&self, element: &Element<'_>, out: &mut String) {
+        match self {
+            Key::Only(names) => names.iter().for_each(|name| pack(out, element.get(name.as_ref()))),
+            Key::Except(_) => {
+                for (name, value) in element.labels.iter().filter(|(name, _)| self.has(name)) {
+                    pack(out, name);
+                    pack(out, value);
+                }
             }
         }
     }
@@ -86,19 +99,37 @@ impl Index {
 pub struct Grouper<'k, L> {
     key: Key<'k, L>,
     index: Index,
+    /// What tells the groups apart, packed, one after the other, and where each ends.
+    keys: String,
+    ends: Vec<usize>,
+    /// The key of an element.
+    packed: String,
 }
 
 impl<'k, L: AsRef<str>> Grouper<'k, L> {
     pub fn new(key: Key<'k, L>) -> Grouper<'k, L> {
-        Grouper { key, index: Index::with_capacity(64) }
+        let (keys, packed) = (String::new(), String::new());
+        Grouper { key, index: Index::with_capacity(64), keys, ends: Vec::new(), packed }
     }
 
-    /// The group of the element; `representative` gives any element of a group met before. A number not given before is
-    /// a new group.
-    pub fn group<'e, 's: 'e>(&mut self, element: &Element<'_>, representative: impl Fn(u32) -> &'e Element<'s>) -> u32 {
-        let hash = self.key.hash(element);
-        let found = self.index.find(hash, |group| self.key.same(representative(group), element));
-        found.unwrap_or_else(|| self.index.insert(hash))
+    /// The group of the element. A number not given before is a new group.
+    pub fn group(&mut self, element: &Element<'_>) -> u32 {
+        let Grouper { key, index, keys, ends, packed } = self;
+        packed.clear();
+        key.pack(element, packed);
+        let mut hasher = Mixer::default();
+        hasher.text(packed);
+        let hash = hasher.finish();
+        let found = index.find(hash, |group| {
+            let group = group as usize;
+            let begin = group.checked_sub(1).map_or(0, |before| ends[before]);
+            keys[begin..ends[group]] == **packed
+        });
+        found.unwrap_or_else(|| {
+            keys.push_str(packed);
+            ends.push(keys.len());
+            index.insert(hash)
+        })
     }
 
     /// The labels of the element's group.
