@@ -1,6 +1,5 @@
 //! Connections to the SMTP server: one mail at a time is handed over while the server is quick, more once it takes its time.
-//! One connection more announces the next mail meanwhile: the server knows its sender and recipient by the time it may
-//! have the rest.
+//! One connection more gives it the next mail meanwhile, but for the end of it.
 //!
 //! A kill repeats at most what the server has whole and is not yet noted. So it is one mail, until that has held up the
 //! others for [`PATIENCE`], or one after the other takes so long that all would take too long.
@@ -20,10 +19,15 @@ const MOST: usize = 500;
 /// Connections that servers commonly allow one client (Postfix: 50); so many are opened at once, others only if it bears
 /// those.
 const COMMON: usize = 50;
+/// When one mail has held up the others for so long, more of them are given to the server but for their ends: they lose no
+/// time once it is known to be slow.
+const DOUBT: Duration = Duration::from_millis(100);
 /// So long one mail may hold up all others, be the server ever so slow.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// So long several mails may hold up the others.
 const PATIENCE_WITH_MANY: Duration = Duration::from_millis(50);
+/// How often it is looked whether a mail holds up others.
+const LOOK: Duration = Duration::from_millis(50);
 /// A server that takes less over a mail is quick: more at a time would only be more that a kill may repeat.
 const QUICK: Duration = Duration::from_millis(50);
 /// What waits ought to go within this time.
@@ -38,8 +42,11 @@ pub struct Lanes {
     email: Email,
     idle: Vec<Link>,
     width: Width,
-    /// It took the last mail, so it is worth while to announce another beside the one that it takes in.
-    takes_mails: bool,
+    /// How many mails may be given to the server but for their ends, beside those that it may have whole. 0: it did not take
+    /// the last, so it is not worth while.
+    ahead: usize,
+    /// How long the others had been held up when it was last looked.
+    looked: Duration,
     /// Mails under way over a connection that stands.
     connected: Arc<AtomicUsize>,
     /// When it last seemed to allow no more connections.
@@ -96,7 +103,8 @@ impl Lanes {
             email: email.clone(),
             idle: vec![Link::new(email)?],
             width: Width::ONE,
-            takes_mails: false,
+            ahead: 0,
+            looked: Duration::ZERO,
             connected: Arc::default(),
             refused: None,
         })
@@ -107,21 +115,40 @@ impl Lanes {
         self.width.now
     }
 
-    /// How many mails may be under way: those, and one that is announced if the server takes mails at all.
+    /// How many mails may be under way: those, and the ones ahead of them.
     pub fn connections(&self) -> usize {
-        (self.width.now + usize::from(self.takes_mails)).min(self.width.most)
+        (self.width.now + self.ahead).min(self.width.most)
     }
 
-    /// How long the server may leave all that it has unanswered until others go beside them.
-    pub fn patience(&self) -> Duration {
-        if self.width.now == 1 { PATIENCE } else { PATIENCE_WITH_MANY }
+    /// When to look next at what the server leaves unanswered, counted from when the others began to wait.
+    pub fn next_look(&self) -> Duration {
+        self.looked + LOOK
     }
 
-    /// The server has had so many mails `whole` for that long. One that is not there at all gets no more connections.
-    pub fn lose_patience(&mut self, whole: usize) {
-        if self.connected.load(Ordering::Relaxed) >= whole {
-            self.width = self.width.wider();
+    /// The server has had so many mails `whole` for that long. Says whether the others begin to wait anew. A server that is
+    /// not there at all gets no more connections.
+    pub fn look(&mut self, whole: usize, held_up: Duration) -> bool {
+        self.looked = held_up;
+        let connected = self.connected.load(Ordering::Relaxed);
+        if connected < whole {
+            return false;
         }
+        let patience = if self.width.now == 1 { PATIENCE } else { PATIENCE_WITH_MANY };
+        if held_up >= patience {
+            self.width = self.width.wider();
+            self.answered();
+            return true;
+        }
+        // Not before it has borne those.
+        if held_up >= DOUBT && connected > self.ahead {
+            self.ahead = more(self.ahead).min(self.width.most);
+        }
+        false
+    }
+
+    /// The others need not wait any longer, or begin to wait anew.
+    pub fn answered(&mut self) {
+        self.looked = Duration::ZERO;
     }
 
     /// Announces a mail to the server once it is polled. What is under way longer than `finish` after `stop` is left.
@@ -170,10 +197,10 @@ impl Lanes {
     /// Learns how many mails may go at a time from what became of one. So many `waiting` are known of, and so many
     /// `others` are under way.
     pub fn learn(&mut self, handed: &Handed, waiting: usize, others: usize) {
-        self.takes_mails = match &handed.outcome {
-            Some(Ok(())) => true,
-            Some(Err(DeliveryError::Unreachable(_) | DeliveryError::Temporary(_))) => false,
-            Some(Err(_)) | None => self.takes_mails,
+        self.ahead = match &handed.outcome {
+            Some(Ok(())) => 1,
+            Some(Err(DeliveryError::Unreachable(_) | DeliveryError::Temporary(_))) => 0,
+            Some(Err(_)) | None => self.ahead,
         };
         let most = self.width.most;
         self.width = match &handed.outcome {
@@ -199,6 +226,8 @@ impl Lanes {
     /// remembered.
     pub fn rest(&mut self) {
         self.width = Width { now: 1, run: 0, ..self.width };
+        self.ahead = self.ahead.min(1);
+        self.answered();
         let kept = self.connections().min(self.idle.len());
         self.idle.drain(kept..).for_each(close);
     }
@@ -207,6 +236,11 @@ impl Lanes {
     pub async fn close(&mut self) {
         futures_util::future::join_all(self.idle.iter_mut().map(Link::close)).await;
     }
+}
+
+/// How many connections come after so many.
+fn more(connections: usize) -> usize {
+    if connections < COMMON { COMMON } else { connections * 4 }
 }
 
 /// Says goodbye without being waited for.
@@ -235,8 +269,7 @@ impl Width {
 
     /// It answers nothing.
     fn wider(self) -> Width {
-        let now = if self.now < COMMON { COMMON } else { self.now * 2 };
-        Width { now: now.min(self.most), ..self }
+        Width { now: more(self.now).min(self.most), ..self }
     }
 
     /// The server let one down. With others under way: so many connections it allows. Alone: it is away, which says
@@ -277,7 +310,7 @@ mod tests {
     #[test]
     fn a_server_that_answers_nothing_gets_what_is_common_and_then_more() {
         let widths = std::iter::successors(Some(Width::ONE), |width| Some(width.wider()));
-        assert_eq!(widths.take(7).map(|width| width.now).collect::<Vec<_>>(), [1, 50, 100, 200, 400, 500, 500]);
+        assert_eq!(widths.take(5).map(|width| width.now).collect::<Vec<_>>(), [1, 50, 200, 500, 500]);
         assert_eq!(Width { most: 3, ..Width::ONE }.wider().now, 3, "if it allows them");
     }
 

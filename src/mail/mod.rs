@@ -10,6 +10,7 @@ mod address;
 pub mod bounce;
 mod dkim;
 mod failure;
+mod gate;
 mod held;
 mod lanes;
 mod limit;

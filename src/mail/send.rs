@@ -1,8 +1,8 @@
 //! The task that hands the outbox to the SMTP server.
 //!
 //! One mail after the other, each noted as sent before the server has the next one whole: a kill repeats at most the one
-//! in flight. While the server takes a mail in, and while that is noted, a second connection tells it of the next one's
-//! sender and recipient. A server that takes its time over each of many mails gets several at once (see `lanes.rs`), of which a
+//! in flight. While the server takes a mail in, and while that is noted, a second connection gives it the next one but for
+//! the end (see `gate.rs`). A server that takes its time over each of many mails gets several at once (see `lanes.rs`), of which a
 //! kill repeats those in flight.
 //!
 //! Three kinds of failure. A recipient for whom the server takes nothing now (greylisting, a full mailbox): the mail
@@ -168,7 +168,7 @@ impl Sender {
                 self.begin(round).await?;
             }
             let is_held_up = !round.waiting.is_empty() || !round.announced.is_empty();
-            let patience = self.lanes.patience().saturating_sub(round.waiting_since.elapsed());
+            let next_look = self.lanes.next_look().saturating_sub(round.waiting_since.elapsed());
             tokio::select! {
                 // What was answered while this process stood still is no reason for impatience.
                 biased;
@@ -177,9 +177,10 @@ impl Sender {
                     round.has_more = true;
                     continue;
                 }
-                () = tokio::time::sleep(patience), if is_held_up && !round.whole.is_empty() => {
-                    self.lanes.lose_patience(round.whole.len());
-                    round.waiting_since = Instant::now();
+                () = tokio::time::sleep(next_look), if is_held_up && !round.whole.is_empty() => {
+                    if self.lanes.look(round.whole.len(), round.waiting_since.elapsed()) {
+                        round.waiting_since = Instant::now();
+                    }
                     continue;
                 }
             }
@@ -241,6 +242,7 @@ impl Sender {
                 round.whole.insert(id);
                 // Not before: noting what was sent may have taken long, which is not the server's fault.
                 round.waiting_since = Instant::now();
+                self.lanes.answered();
             }
         }
         Ok(())

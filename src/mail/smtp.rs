@@ -4,6 +4,7 @@
 //! content, or us. When to try again is decided in `send.rs`.
 
 use super::dkim;
+use super::gate::{Gate, Gated};
 use super::message::Outgoing;
 use crate::config::email::{Email, Security};
 use lettre::Address;
@@ -58,12 +59,19 @@ impl fmt::Display for DeliveryError {
     }
 }
 
+/// A connection that stands.
+struct Connection {
+    smtp: AsyncSmtpConnection,
+    /// None with TLS from the beginning, which lettre makes over a connection of its own only.
+    gate: Option<Gate>,
+}
+
 /// The way to the SMTP server.
 pub struct Link {
     email: Email,
     tls: Option<TlsParameters>,
     hello: ClientId,
-    connection: Option<AsyncSmtpConnection>,
+    connection: Option<Connection>,
     used: Instant,
 }
 
@@ -81,7 +89,7 @@ impl Link {
     pub async fn connect(&mut self) -> Result<(), DeliveryError> {
         if let Some(connection) = &mut self.connection
             && self.used.elapsed() >= IDLE
-            && answer(TIMEOUT, connection.command(Noop)).await.is_err()
+            && answer(TIMEOUT, connection.smtp.command(Noop)).await.is_err()
         {
             self.connection = None;
         }
@@ -92,7 +100,7 @@ impl Link {
     }
 
     /// Hands one mail to the server. `Ok(true)` means that the server has taken responsibility for it, which it cannot
-    /// before `may_have_it` says true: until then it knows only sender and recipient. If that says false: `Ok(false)`.
+    /// before `may_have_it` says true: until then the end of the mail is held back. If that says false: `Ok(false)`.
     pub async fn deliver(
         &mut self,
         mail: &Outgoing,
@@ -120,7 +128,7 @@ impl Link {
             Ok(false) | Err(DeliveryError::Unreachable(_)) => {}
             Err(_) => {
                 // Forget the half-made envelope, so that the next mail does not inherit it.
-                if answer(TIMEOUT, connection.command(Rset)).await.is_ok() {
+                if answer(TIMEOUT, connection.smtp.command(Rset)).await.is_ok() {
                     self.connection = Some(connection);
                 }
             }
@@ -131,15 +139,26 @@ impl Link {
     /// Says goodbye.
     pub async fn close(&mut self) {
         if let Some(mut connection) = self.connection.take() {
-            let _ = tokio::time::timeout(Duration::from_secs(1), connection.quit()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), connection.smtp.quit()).await;
         }
     }
 
-    async fn open(&self) -> Result<AsyncSmtpConnection, DeliveryError> {
-        let server = (self.email.host.as_str(), self.email.port);
-        let at_once = if self.email.security == Security::Tls { self.tls.clone() } else { None };
-        let connecting = AsyncSmtpConnection::connect_tokio1(server, Some(TIMEOUT), &self.hello, at_once, None);
-        let mut connection = answer(TIMEOUT, connecting).await.map_err(unreachable)?;
+    async fn open(&self) -> Result<Connection, DeliveryError> {
+        let (host, port) = (self.email.host.as_str(), self.email.port);
+        let (mut connection, gate) = if self.email.security == Security::Tls {
+            let tls = self.tls.clone();
+            let connecting = AsyncSmtpConnection::connect_tokio1((host, port), Some(TIMEOUT), &self.hello, tls, None);
+            (answer(TIMEOUT, connecting).await.map_err(unreachable)?, None)
+        } else {
+            let broken = |text| unreachable(Failure::Broken(text));
+            let connecting = tokio::time::timeout(TIMEOUT, Gated::connect(host, port)).await;
+            let gated = connecting
+                .map_err(|_| broken(format!("no connection within {} s", TIMEOUT.as_secs())))?
+                .map_err(|error| broken(format!("connecting: {error}")))?;
+            let gate = gated.gate();
+            let greeted = AsyncSmtpConnection::connect_with_transport(Box::new(gated), &self.hello);
+            (answer(TIMEOUT, greeted).await.map_err(unreachable)?, Some(gate))
+        };
         if let (Security::StartTls, Some(tls)) = (self.email.security, self.tls.clone()) {
             // Fails if the server does not offer it: never sent in the clear.
             answer(TIMEOUT, connection.starttls(tls, &self.hello)).await.map_err(unreachable)?;
@@ -148,17 +167,18 @@ impl Link {
             let credentials = Credentials::new(username.clone(), password.expose().to_string());
             answer(TIMEOUT, connection.auth(DEFAULT_MECHANISMS, &credentials)).await.map_err(unreachable)?;
         }
-        Ok(connection)
+        Ok(Connection { smtp: connection, gate })
     }
 }
 
 async fn dialogue(
-    connection: &mut AsyncSmtpConnection,
+    connection: &mut Connection,
     sender: Address,
     recipient: Address,
     may_have_it: impl Future<Output = bool>,
     content: &Content,
 ) -> Result<bool, DeliveryError> {
+    let Connection { smtp: connection, gate } = connection;
     // A server that refuses us as sender says nothing about the recipient: that is for us to repair, and to try again.
     answer(TIMEOUT, connection.command(Mail::new(Some(sender), vec![]))).await.map_err(|failure| match failure {
         Failure::Never(text) => DeliveryError::Temporary(text),
@@ -169,10 +189,24 @@ async fn dialogue(
         other => of_mail(other),
     })?;
     answer(TIMEOUT, connection.command(Data)).await.map_err(of_mail)?;
-    if !may_have_it.await {
-        return Ok(false);
+    let mut sending = std::pin::pin!(connection.command(content));
+    match gate {
+        Some(gate) => {
+            gate.close();
+            let may_have_it = tokio::select! {
+                may_have_it = may_have_it => may_have_it,
+                // It waits for an answer only after the end, which is held back.
+                _ = &mut sending => return Err(DeliveryError::Unreachable("the server hung up".into())),
+            };
+            if !may_have_it {
+                return Ok(false);
+            }
+            gate.open();
+        }
+        None if !may_have_it.await => return Ok(false),
+        None => {}
     }
-    answer(CONTENT_TIMEOUT, connection.command(content)).await.map_err(of_mail)?;
+    answer(CONTENT_TIMEOUT, sending).await.map_err(of_mail)?;
     Ok(true)
 }
 
@@ -231,8 +265,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     super::message::shorten(&super::address::masked_in(&super::message::one_line(&text)), 300)
 }
 
-/// A message as it goes over the wire: dots doubled, with the final dot, in one piece. (In two writes the second would
-/// wait for the acknowledgement of the first.)
+/// A message as it goes over the wire: dots doubled, with the final dot, in one piece.
 struct Content(String);
 
 impl Content {
