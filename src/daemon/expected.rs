@@ -12,7 +12,7 @@ use crate::gather::device::Inventory;
 use crate::gather::device::inventory::Listing;
 use crate::history::{Crowd, Estimate, Estimator, Need, Values};
 use crate::metrics::{TableId, columns};
-use crate::rules::{Rule, RuleSet, may_carry};
+use crate::rules::{Rule, RuleSet, may_carry_where};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -41,11 +41,10 @@ const INTERFACES: u64 = 16;
 const INCIDENTS: u64 = 21;
 /// Series of the daemon itself: some 60 families, those with buckets among them.
 const OWN: u64 = 1_000;
-/// Series of an alert: `ALERTS` while it is pending and while it fires, and `ALERTS_FOR_STATE`.
-const OF_AN_ALERT: u64 = 3;
 /// Labels of an alert or of a recorded series, about.
 const RECORDED_LABELS: usize = 8;
 /// What comes by the thousand and is 1 or 0.
+const LAST_SEEN: &str = "ioc_device_last_seen_timestamp_seconds";
 const STATES: [&str; 4] = ["ioc_device_up", "ioc_device_usable", "ioc_device_installed", "ioc_device_excused"];
 
 /// What the history may need with this configuration.
@@ -90,7 +89,11 @@ impl Crowds {
                 is_open: false,
                 count,
                 every: pace(family.name),
-                values: if STATES.contains(&family.name) { Values::States } else { Values::Any },
+                values: match family.name {
+                    LAST_SEEN => Values::Times,
+                    name if STATES.contains(&name) => Values::States,
+                    _ => Values::Any,
+                },
             });
         }
     }
@@ -253,14 +256,18 @@ impl Crowds {
         let tables = tables.into_iter().chain([columns::camera::TABLE, columns::hotspot::TABLE]);
         let families = tables.flat_map(|table| table.definition().families);
         let mut of_devices: BTreeSet<String> = families.map(|family| family.name.to_owned()).collect();
-        let mut alerts = 0;
+        let mut recorded: HashSet<String> = HashSet::new();
+        // Of the rule that may have most alerts, and how long these are pending at least.
+        let (mut alerts, mut hold) = (0, Duration::ZERO);
         for group in &rules.groups {
             for rule in &group.rules {
                 let (query, limit) = match rule {
                     Rule::Recording(rule) => (&rule.query, rule.limit as u64),
                     Rule::Alerting(rule) => (&rule.query, rule.limit as u64),
                 };
-                let tells_devices = may_carry(query.text(), "device");
+                // What was recorded before without that label does not bring it.
+                let may_have_it = |metric: &str| of_devices.contains(metric) || !recorded.contains(metric);
+                let tells_devices = may_carry_where(query.text(), "device", &may_have_it);
                 let needs = Need::of(query, "");
                 let read = needs.iter().map(|need| {
                     let count = self.estimator.count(&need.matchers);
@@ -268,10 +275,11 @@ impl Crowds {
                     if is_of_devices && !tells_devices { count.min(places) } else { count }
                 });
                 let count = read.max().unwrap_or(1).max(1).min(if limit > 0 { limit } else { u64::MAX });
-                if let Rule::Recording(rule) = rule
-                    && tells_devices
-                {
-                    of_devices.insert(rule.name.clone());
+                if let Rule::Recording(rule) = rule {
+                    recorded.insert(rule.name.clone());
+                    if tells_devices {
+                        of_devices.insert(rule.name.clone());
+                    }
                 }
                 match rule {
                     Rule::Recording(rule) => self.estimator.add(&Crowd {
@@ -282,19 +290,27 @@ impl Crowds {
                         every: Some(group.interval),
                         values: Values::Any,
                     }),
-                    Rule::Alerting(_) => alerts = alerts.max(count),
+                    Rule::Alerting(rule) if count > alerts => (alerts, hold) = (count, rule.hold),
+                    Rule::Alerting(rule) if count == alerts => hold = hold.min(rule.hold),
+                    Rule::Alerting(_) => {}
                 }
             }
         }
         let every = rules.groups.iter().map(|group| group.interval).min();
-        for (metric, count) in [("ALERTS", alerts * (OF_AN_ALERT - 1)), ("ALERTS_FOR_STATE", alerts)] {
+        // It may be pending now and then not at every evaluation, but fires only after it was pending for long enough.
+        let fires = every.map(|every| every + hold);
+        for (metric, every, values) in [
+            ("ALERTS", every, Values::States),
+            ("ALERTS", fires, Values::States),
+            ("ALERTS_FOR_STATE", every, Values::Times),
+        ] {
             self.estimator.add(&Crowd {
                 metric,
                 labels: unknown(RECORDED_LABELS),
                 is_open: true,
-                count,
+                count: alerts,
                 every,
-                values: Values::States,
+                values,
             });
         }
     }

@@ -28,6 +28,8 @@ pub struct Crowd<'c> {
 pub enum Values {
     /// A few whole numbers; there and not there.
     States,
+    /// Of our own clock, in seconds to the microsecond.
+    Times,
     Any,
 }
 
@@ -91,7 +93,7 @@ impl Estimator {
         // The families of a subject share its labels; what is recorded has its own.
         let n_labels = crowd.labels.len() as u64;
         let n_labels = if crowd.is_open { n_labels } else { n_labels / 2 };
-        let each = series::bytes_of(n_labels + 1, runs, crowd.values == Values::States);
+        let each = series::bytes_of(n_labels + 1, runs, crowd.values);
         let bytes = crowd.count.saturating_mul(each);
         // What has just been left behind waits for the next trimming.
         let span = kept.saturating_add(self.tick * TRIM_EVERY);

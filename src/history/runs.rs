@@ -16,6 +16,8 @@ pub struct Runs {
     last_from: u32,
     /// How many digits after the decimal point the last value is kept with; [`NO_SCALE`] if it is not kept so.
     scale: u8,
+    /// What its owner likes to remember; it takes no room of its own.
+    pub mark: u16,
     /// Nothing if there are less than two runs. Else a [`Head`], and the runs after the first; the rest is room.
     bytes: Box<[u8]>,
 }
@@ -69,7 +71,18 @@ mod kind {
 
 impl Runs {
     pub fn new() -> Runs {
-        Runs { last_value: f64::NAN, last_from: NOTHING, scale: NO_SCALE, bytes: Box::default() }
+        Runs::marked(0)
+    }
+
+    pub fn marked(mark: u16) -> Runs {
+        Runs { last_value: f64::NAN, last_from: NOTHING, scale: NO_SCALE, mark, bytes: Box::default() }
+    }
+
+    /// Other runs in their place, under the same mark.
+    fn replace(&mut self, runs: impl IntoIterator<Item = Run>) {
+        let mut packed = Runs::marked(self.mark);
+        runs.into_iter().for_each(|run| packed.push(run));
+        *self = packed;
     }
 
     pub fn last(&self) -> Option<Run> {
@@ -127,7 +140,7 @@ impl Runs {
         if used + length > self.bytes.len() {
             let mut bytes = Vec::new();
             // Doubling would leave as much again unused, for ever in a fleet that is complete.
-            bytes.reserve_exact(round_up(used + length + used / 4));
+            bytes.reserve_exact(round_up(used + length + used / 8));
             bytes.extend_from_slice(&self.bytes[..used.min(self.bytes.len())]);
             bytes.resize(bytes.capacity(), 0);
             self.bytes = bytes.into_boxed_slice();
@@ -142,7 +155,7 @@ impl Runs {
         let mut runs: Vec<Run> = self.iter().collect();
         runs.pop();
         runs.push(run);
-        *self = runs.into_iter().collect();
+        self.replace(runs);
     }
 
     /// How many of the first runs nobody needs if the tick `first` is the oldest that counts.
@@ -186,7 +199,8 @@ impl Runs {
     /// Keeps the runs that begin before the tick.
     pub fn truncate(&mut self, tick: u32) {
         if self.last_from != NOTHING && self.last_from >= tick {
-            *self = self.iter().take_while(|run| run.from < tick).collect();
+            let kept: Vec<Run> = self.iter().take_while(|run| run.from < tick).collect();
+            self.replace(kept);
         }
     }
 
@@ -204,7 +218,8 @@ impl Runs {
             }
             Some(_) => {
                 let shifted = |run: Run| Run { from: run.from.saturating_sub(ticks), ..run };
-                *self = self.iter().map(shifted).collect();
+                let runs: Vec<Run> = self.iter().map(shifted).collect();
+                self.replace(runs);
             }
             None => self.last_from = self.last_from.saturating_sub(ticks),
         }
@@ -214,7 +229,7 @@ impl Runs {
 impl FromIterator<Run> for Runs {
     fn from_iter<I: IntoIterator<Item = Run>>(runs: I) -> Runs {
         let mut packed = Runs::new();
-        runs.into_iter().for_each(|run| packed.push(run));
+        packed.replace(runs);
         packed
     }
 }

@@ -95,8 +95,8 @@ fn sweep(table: &Table, seen: &mut Seen, target: &mut Target<'_>) {
     seen.series.resize_with(table.families().len(), Vec::new);
     grow(&mut seen.generations, snapshot.rows(), 0);
     for (family, cells) in seen.series.iter_mut().enumerate() {
-        grow(cells, snapshot.rows(), NONE);
         let column = snapshot.column(family);
+        grow(cells, column.len(), NONE);
         // Endings first: a subject that moved to another row goes on as the same series.
         for (row, (cell, value)) in cells.iter_mut().zip(column).enumerate() {
             if *cell != NONE && (is_absent(*value) || seen.generations[row] != snapshot.generation(row)) {

@@ -1,5 +1,6 @@
 //! Clocks, series and the index by metric name. Knows neither metrics nor rules.
 
+use super::estimate::Values;
 use super::retention::Retention;
 use super::runs::Runs;
 use crate::labels::{Labels, Name};
@@ -24,8 +25,8 @@ pub struct Store {
     by_labels: HashTable<u32>,
     hasher: RandomState,
     by_name: HashMap<Name, Vec<u32>>,
-    /// In milliseconds, each once.
-    retentions: Vec<i64>,
+    /// Each once.
+    lives: Vec<Life>,
     /// Bytes of all packed runs.
     runs: usize,
     /// Bytes of all label sets; what several series share counts for each of them in part.
@@ -42,10 +43,16 @@ struct Clock {
 
 struct Stored {
     labels: Labels,
+    /// Marked with the index of its [`Life`].
     runs: Runs,
+}
+
+/// What many series have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Life {
     clock: ClockId,
-    /// Index into [`Store::retentions`]: few series are kept for a time of their own.
-    retention: u16,
+    /// In milliseconds.
+    retention_ms: i64,
 }
 
 /// A series as others see it.
@@ -57,6 +64,11 @@ pub struct Remembered<'s> {
 }
 
 impl Stored {
+    /// `lives`: of the store.
+    fn life(&self, lives: &[Life]) -> Life {
+        lives[usize::from(self.runs.mark)]
+    }
+
     /// The tick on which it became stale, if it is.
     fn ended(&self) -> Option<u32> {
         self.runs.last().filter(|last| last.value.to_bits() == STALE_NAN_BITS).map(|last| last.from)
@@ -71,15 +83,21 @@ const PLACES: usize = 32;
 const LABEL: usize = 16;
 /// Of a run that is not a short decimal, with the room that runs grow into.
 const RUN: u64 = 12;
-/// Of a run of a state.
+/// Of a run of a state, and of a time that our own clock gave.
 const STATE: u64 = 4;
+const TIME: u64 = 7;
 /// What is too old is forgotten once it is this part of a series.
 const SPARE: usize = 8;
 
-/// What one series takes with so many labels and so many runs, estimated. `are_states`: its values are a few whole numbers.
-pub fn bytes_of(labels: u64, runs: u64, are_states: bool) -> u64 {
+/// What one series takes with so many labels and so many runs, estimated.
+pub fn bytes_of(labels: u64, runs: u64, values: Values) -> u64 {
     let runs = if runs > 1 { runs.saturating_add(runs / SPARE as u64 + 4) } else { 0 };
-    (SERIES as u64 + labels * LABEL as u64).saturating_add(runs.saturating_mul(if are_states { STATE } else { RUN }))
+    let each = match values {
+        Values::States => STATE,
+        Values::Times => TIME,
+        Values::Any => RUN,
+    };
+    (SERIES as u64 + labels * LABEL as u64).saturating_add(runs.saturating_mul(each))
 }
 
 /// Its share of the labels, which the families of a subject have in common.
@@ -103,7 +121,7 @@ impl Store {
             by_labels: HashTable::new(),
             hasher: RandomState::new(),
             by_name: HashMap::new(),
-            retentions: Vec::new(),
+            lives: Vec::new(),
             runs: 0,
             labels: 0,
             refused: false,
@@ -142,7 +160,8 @@ impl Store {
         ticks.truncate(ticks.partition_point(|tick| *tick < now_ms));
         let tick = ticks.len() as u32;
         ticks.push(now_ms);
-        for stored in self.series.iter_mut().flatten().filter(|stored| stored.clock == clock) {
+        let lives = &self.lives;
+        for stored in self.series.iter_mut().flatten().filter(|stored| stored.life(lives).clock == clock) {
             self.runs -= stored.runs.heap();
             stored.runs.truncate(tick);
             if stored.ended().is_none() {
@@ -160,7 +179,7 @@ impl Store {
         let is_same = |id: &u32| self.series[*id as usize].as_ref().is_some_and(|stored| stored.labels == *labels);
         if let Some(&id) = self.by_labels.find(hash, is_same) {
             let stored = self.series[id as usize].as_ref()?;
-            if stored.clock == clock {
+            if stored.life(&self.lives).clock == clock {
                 return Some(id);
             }
             stored.ended()?;
@@ -178,9 +197,9 @@ impl Store {
             None => Name::from(labels.name()),
         };
         let labels = if labels.name().is_empty() { labels.clone() } else { labels.named(&name) };
-        let retention = self.retention(retention.of(&labels));
+        let life = self.life(Life { clock, retention_ms: retention.of(&labels) })?;
         self.labels += label_bytes(&labels);
-        let stored = Stored { labels, clock, runs: Runs::new(), retention };
+        let stored = Stored { labels, runs: Runs::marked(life) };
         let id = self.free.pop().unwrap_or_else(|| {
             if self.series.len() == self.series.capacity() {
                 // Doubling would leave as much again unused, for ever in a fleet that is complete.
@@ -198,15 +217,15 @@ impl Store {
         Some(id)
     }
 
-    /// The place of a time in [`Store::retentions`].
-    fn retention(&mut self, retention_ms: i64) -> u16 {
-        let known = self.retentions.iter().position(|known| *known == retention_ms);
-        let place = known.unwrap_or_else(|| {
-            self.retentions.push(retention_ms);
-            self.retentions.len() - 1
-        });
-        // There are as many as there are ranges in rules; beyond that the longest would do.
-        u16::try_from(place).unwrap_or(u16::MAX)
+    /// The index of a life, made if it is not there; none if there are too many, which are as many as groups of rules by
+    /// ranges in them.
+    fn life(&mut self, life: Life) -> Option<u16> {
+        let known = self.lives.iter().position(|known| *known == life);
+        let place = u16::try_from(known.unwrap_or(self.lives.len())).ok()?;
+        if known.is_none() {
+            self.lives.push(life);
+        }
+        Some(place)
     }
 
     /// The labels of a series.
@@ -223,8 +242,8 @@ impl Store {
         let before = stored.runs.heap();
         if before > 0 && stored.runs.is_full() {
             // What is too old makes room before memory does: a trimming may be long in coming.
-            let ticks = &self.clocks[stored.clock.0 as usize].ticks;
-            let first = oldest(ticks, self.retentions[usize::from(stored.retention)], None);
+            let life = stored.life(&self.lives);
+            let first = oldest(&self.clocks[life.clock.0 as usize].ticks, life.retention_ms, None);
             let n_outlived = stored.runs.n_outlived(first);
             if n_outlived * SPARE >= stored.runs.iter().count() {
                 stored.runs.forget(n_outlived);
@@ -247,18 +266,16 @@ impl Store {
 
     /// Every series.
     pub fn series(&self) -> impl Iterator<Item = Remembered<'_>> {
-        self.series.iter().flatten().map(|stored| Remembered {
-            labels: &stored.labels,
-            clock: stored.clock,
-            runs: &stored.runs,
-            retention_ms: self.retentions[usize::from(stored.retention)],
+        self.series.iter().flatten().map(|stored| {
+            let Life { clock, retention_ms } = stored.life(&self.lives);
+            Remembered { labels: &stored.labels, clock, runs: &stored.runs, retention_ms }
         })
     }
 
     /// No series of the clock has samples from the tick on.
     pub fn end_all(&mut self, clock: ClockId, tick: u32) {
         for id in 0..self.series.len() as u32 {
-            if self.series[id as usize].as_ref().is_some_and(|stored| stored.clock == clock) {
+            if self.series[id as usize].as_ref().is_some_and(|stored| stored.life(&self.lives).clock == clock) {
                 self.end(id, tick);
             }
         }
@@ -277,9 +294,13 @@ impl Store {
 
     pub fn assign_retention(&mut self, retention: &Retention) {
         let mut series = std::mem::take(&mut self.series);
-        self.retentions.clear();
+        let lives = std::mem::take(&mut self.lives);
         for stored in series.iter_mut().flatten() {
-            stored.retention = self.retention(retention.of(&stored.labels));
+            let clock = stored.life(&lives).clock;
+            // There are fewer now than a `u16` counts, or there would not have been as many before.
+            if let Some(life) = self.life(Life { clock, retention_ms: retention.of(&stored.labels) }) {
+                stored.runs.mark = life;
+            }
         }
         self.series = series;
     }
@@ -294,9 +315,9 @@ impl Store {
         let mut needed: Vec<Option<u32>> = vec![None; self.clocks.len()];
         for (id, stored) in self.series.iter_mut().enumerate() {
             let Some(stored) = stored else { continue };
-            let ticks = &self.clocks[stored.clock.0 as usize].ticks;
+            let Life { clock, retention_ms } = stored.life(&self.lives);
+            let ticks = &self.clocks[clock.0 as usize].ticks;
             let ended = stored.ended();
-            let retention_ms = self.retentions[usize::from(stored.retention)];
             let first = oldest(ticks, retention_ms, ended.map(|_| newest));
             if ended.is_some_and(|tick| tick < first) {
                 dropped.push(id as u32);
@@ -305,8 +326,8 @@ impl Store {
             self.runs -= stored.runs.heap();
             stored.runs.forget(stored.runs.n_outlived(first));
             self.runs += stored.runs.heap();
-            let clock = &mut needed[stored.clock.0 as usize];
-            *clock = Some(clock.map_or(first, |known| known.min(first)));
+            let needed = &mut needed[clock.0 as usize];
+            *needed = Some(needed.map_or(first, |known| known.min(first)));
         }
         self.drop_series(&dropped);
         self.trim_clocks(&needed);
@@ -328,7 +349,7 @@ impl Store {
             clock.ticks.shrink_to(clock.ticks.len() * 2);
         }
         for stored in self.series.iter_mut().flatten() {
-            let shift = shifts[stored.clock.0 as usize] as u32;
+            let shift = shifts[stored.life(&self.lives).clock.0 as usize] as u32;
             if shift > 0 {
                 self.runs -= stored.runs.heap();
                 stored.runs.shift(shift);
@@ -366,7 +387,7 @@ impl Store {
     pub fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
         let mut window = Locator::new(from_ms, to_ms);
         self.visit(matchers, &mut |stored| {
-            let ticks = &self.clocks[stored.clock.0 as usize].ticks[..];
+            let ticks = self.ticks(stored.life(&self.lives).clock);
             let (first, end) = window.locate(ticks);
             let Some(last) = stored.runs.last() else { return };
             let ended_early = last.from < first && last.value.to_bits() == STALE_NAN_BITS;
@@ -390,7 +411,7 @@ impl Store {
     ) {
         let mut window = Locator::new(from_ms, to_ms);
         self.visit(matchers, &mut |stored| {
-            let ticks = &self.clocks[stored.clock.0 as usize].ticks[..];
+            let ticks = self.ticks(stored.life(&self.lives).clock);
             let (first, end) = window.locate(ticks);
             let Some(last) = stored.runs.last().filter(|_| first < end) else { return };
             let run =

@@ -41,7 +41,7 @@ struct Inner {
     /// Of each row.
     generations: Vec<u32>,
     free: Vec<u32>,
-    /// One vector a family, as long as there are rows.
+    /// One vector a family. Beyond its end no row has a sample: most devices tell few of what they could.
     columns: Vec<Vec<f64>>,
     /// Of all rows; none until somebody asks for them, and after a row came or went.
     texts: Option<Arc<Texts>>,
@@ -72,7 +72,7 @@ impl Table {
         assert_eq!(values.len(), names.len(), "{names:?}");
         let labels = Labels::of_sorted(None, self.sorted.iter().map(|place| (names[*place], values[*place])));
         let mut inner = self.lock();
-        let Inner { by_labels, labels: all, generations, free, columns, texts } = &mut *inner;
+        let Inner { by_labels, labels: all, generations, free, texts, .. } = &mut *inner;
         let hash = labels.hash_without_name();
         if let Some(&index) = by_labels.find(hash, |index| all[*index as usize].as_ref() == Some(&labels)) {
             return Row { index, generation: generations[index as usize] };
@@ -86,9 +86,6 @@ impl Table {
             None => {
                 push(all, Some(labels));
                 push(generations, 0);
-                for column in columns {
-                    push(column, f64::from_bits(STALE_NAN_BITS));
-                }
                 (all.len() - 1) as u32
             }
         };
@@ -103,8 +100,8 @@ impl Table {
             return;
         }
         let index = row.index as usize;
-        for column in &mut inner.columns {
-            column[index] = f64::from_bits(STALE_NAN_BITS);
+        for cell in inner.columns.iter_mut().filter_map(|column| column.get_mut(index)) {
+            *cell = f64::from_bits(STALE_NAN_BITS);
         }
         inner.generations[index] = inner.generations[index].wrapping_add(1);
         inner.texts = None;
@@ -136,7 +133,8 @@ impl Table {
     pub fn update(&self, row: Row, change: impl FnOnce(&mut Cells<'_>)) {
         let mut inner = self.lock();
         if inner.is_current(row) {
-            change(&mut Cells { columns: &mut inner.columns, index: row.index as usize });
+            let rows = inner.labels.len();
+            change(&mut Cells { columns: &mut inner.columns, index: row.index as usize, rows });
         }
     }
 
@@ -155,8 +153,7 @@ impl Table {
 
     pub fn get(&self, row: Row, column: Column) -> Option<f64> {
         let inner = self.lock();
-        let value = inner.is_current(row).then(|| inner.columns[column.0][row.index as usize])?;
-        (!is_absent(value)).then_some(value)
+        if inner.is_current(row) { at(&inner.columns, column, row.index as usize) } else { None }
     }
 
     /// Locks the table for one sweep over its cells.
@@ -189,20 +186,35 @@ fn push<T>(vector: &mut Vec<T>, value: T) {
     vector.push(value);
 }
 
+/// What a row has of a family.
+fn at(columns: &[Vec<f64>], column: Column, row: usize) -> Option<f64> {
+    columns[column.0].get(row).copied().filter(|value| !is_absent(*value))
+}
+
 /// The cells of one row, under the table's lock.
 pub struct Cells<'a> {
     columns: &'a mut [Vec<f64>],
     index: usize,
+    /// Of the table.
+    rows: usize,
 }
 
 impl Cells<'_> {
     pub fn get(&self, column: Column) -> Option<f64> {
-        let value = self.columns[column.0][self.index];
-        (!is_absent(value)).then_some(value)
+        at(self.columns, column, self.index)
     }
 
     pub fn set(&mut self, column: Column, value: f64) {
-        self.columns[column.0][self.index] = value;
+        let column = &mut self.columns[column.0];
+        if column.len() <= self.index {
+            if is_absent(value) {
+                return;
+            }
+            // Others will have it, too.
+            column.reserve_exact(self.rows - column.len() + if column.is_empty() { 0 } else { self.rows / 8 });
+            column.resize(self.rows, f64::from_bits(STALE_NAN_BITS));
+        }
+        column[self.index] = value;
     }
 
     pub fn clear(&mut self, column: Column) {
@@ -248,8 +260,7 @@ impl Snapshot<'_> {
 
     /// One cell.
     pub fn value(&self, row: usize, column: Column) -> Option<f64> {
-        let value = self.inner.columns[column.0][row];
-        (!is_absent(value)).then_some(value)
+        at(&self.inner.columns, column, row)
     }
 
     /// The labels of all rows as a page shows them, kept until a row comes or goes. None if there is far too much of them.
@@ -261,7 +272,7 @@ impl Snapshot<'_> {
         self.inner.texts.clone()
     }
 
-    /// The values of the n-th family, absent ones included; see [`is_absent`].
+    /// The values of the n-th family, absent ones included (see [`is_absent`]); rows beyond its end have none.
     pub fn column(&self, family: usize) -> &[f64] {
         &self.inner.columns[family]
     }

@@ -31,7 +31,7 @@ pub use duration::parse_duration;
 use load::load_plain;
 pub use load::{SHIPPED, builtin, load, load_text};
 pub use ruler::{Failure, Outcome, Ruler};
-pub use shape::may_carry;
+pub use shape::may_carry_where;
 pub use state::Changes;
 pub use view::{AlertView, GroupView, Health, RuleKind, RuleView, RulesBoard};
 

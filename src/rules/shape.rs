@@ -4,7 +4,7 @@ use crate::promql::Query;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::token::{T_BOTTOMK, T_LOR, T_TOPK};
 use promql_parser::parser::value::ValueType;
-use promql_parser::parser::{self, BinaryExpr, Expr, LabelModifier, VectorMatchCardinality};
+use promql_parser::parser::{self, BinaryExpr, Expr, LabelModifier, VectorMatchCardinality, VectorSelector};
 
 /// The query whose result tells whether a subject's data are there at all: comparisons give their left side, `and` and
 /// `unless` too, `absent(x)` gives x. `ioc_service_up == 0 unless …` becomes `ioc_service_up`: a service that is in it
@@ -59,60 +59,82 @@ fn strip_binary(mut binary: BinaryExpr) -> Expr {
 
 /// Whether the results may carry the label; false only where they surely do not.
 pub fn may_carry(text: &str, label: &str) -> bool {
-    parser::parse(text).map_or(true, |expression| carries(&expression, label))
+    may_carry_where(text, label, &|_| true)
 }
 
-fn carries(expression: &Expr, label: &str) -> bool {
-    let has = |labels: &promql_parser::label::Labels| labels.labels.iter().any(|name| name == label);
-    match expression {
-        Expr::Aggregate(aggregate) => match &aggregate.modifier {
-            _ if matches!(aggregate.op.id(), T_TOPK | T_BOTTOMK) => carries(&aggregate.expr, label),
-            None => false,
-            Some(LabelModifier::Include(labels)) => has(labels) && carries(&aggregate.expr, label),
-            Some(LabelModifier::Exclude(labels)) => !has(labels) && carries(&aggregate.expr, label),
-        },
-        Expr::Binary(binary) => binary_carries(binary, label, &has),
-        Expr::Paren(paren) => carries(&paren.expr, label),
-        Expr::Unary(unary) => carries(&unary.expr, label),
-        Expr::Subquery(subquery) => carries(&subquery.expr, label),
-        Expr::NumberLiteral(_) | Expr::StringLiteral(_) => false,
-        Expr::Call(call) => match call.func.name {
-            "label_replace" | "label_join" => true,
-            "absent" | "absent_over_time" => match call.args.args.first().map(|argument| &**argument) {
-                Some(Expr::VectorSelector(selector)) => has_equal(&selector.matchers, label),
-                Some(Expr::MatrixSelector(matrix)) => has_equal(&matrix.vs.matchers, label),
-                _ => false,
+/// As [`may_carry`], if only the metrics that `have` says have the label.
+pub fn may_carry_where(text: &str, label: &str, have: &dyn Fn(&str) -> bool) -> bool {
+    parser::parse(text).map_or(true, |expression| Carried { label, have }.by(&expression))
+}
+
+/// A label, and the metrics that have it.
+struct Carried<'a> {
+    label: &'a str,
+    have: &'a dyn Fn(&str) -> bool,
+}
+
+impl Carried<'_> {
+    fn by(&self, expression: &Expr) -> bool {
+        match expression {
+            Expr::Aggregate(aggregate) => match &aggregate.modifier {
+                _ if matches!(aggregate.op.id(), T_TOPK | T_BOTTOMK) => self.by(&aggregate.expr),
+                None => false,
+                Some(LabelModifier::Include(labels)) => self.among(labels) && self.by(&aggregate.expr),
+                Some(LabelModifier::Exclude(labels)) => !self.among(labels) && self.by(&aggregate.expr),
             },
-            _ => call.args.args.iter().any(|argument| carries(argument, label)),
-        },
-        Expr::VectorSelector(_) | Expr::MatrixSelector(_) | Expr::Extension(_) => true,
+            Expr::Binary(binary) => self.by_binary(binary),
+            Expr::Paren(paren) => self.by(&paren.expr),
+            Expr::Unary(unary) => self.by(&unary.expr),
+            Expr::Subquery(subquery) => self.by(&subquery.expr),
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) => false,
+            Expr::Call(call) => match call.func.name {
+                "label_replace" | "label_join" => true,
+                "absent" | "absent_over_time" => match call.args.args.first().map(|argument| &**argument) {
+                    Some(Expr::VectorSelector(selector)) => has_equal(&selector.matchers, self.label),
+                    Some(Expr::MatrixSelector(matrix)) => has_equal(&matrix.vs.matchers, self.label),
+                    _ => false,
+                },
+                _ => call.args.args.iter().any(|argument| self.by(argument)),
+            },
+            Expr::VectorSelector(selector) => self.by_selector(selector),
+            Expr::MatrixSelector(matrix) => self.by_selector(&matrix.vs),
+            Expr::Extension(_) => true,
+        }
+    }
+
+    fn by_selector(&self, selector: &VectorSelector) -> bool {
+        selector.name.as_deref().is_none_or(self.have)
+    }
+
+    fn by_binary(&self, binary: &BinaryExpr) -> bool {
+        let left = || self.by(&binary.lhs);
+        let right = || self.by(&binary.rhs);
+        if binary.lhs.value_type() == ValueType::Scalar {
+            return right();
+        }
+        if binary.rhs.value_type() == ValueType::Scalar {
+            return left();
+        }
+        let Some(modifier) = &binary.modifier else { return left() || binary.op.id() == T_LOR && right() };
+        match &modifier.card {
+            VectorMatchCardinality::ManyToMany => left() || binary.op.id() == T_LOR && right(),
+            VectorMatchCardinality::ManyToOne(labels) => left() || self.among(labels),
+            VectorMatchCardinality::OneToMany(labels) => right() || self.among(labels),
+            VectorMatchCardinality::OneToOne => match &modifier.matching {
+                Some(LabelModifier::Include(labels)) => self.among(labels) && left(),
+                Some(LabelModifier::Exclude(labels)) => !self.among(labels) && left(),
+                None => left(),
+            },
+        }
+    }
+
+    fn among(&self, labels: &promql_parser::label::Labels) -> bool {
+        labels.labels.iter().any(|name| name == self.label)
     }
 }
 
 fn has_equal(matchers: &promql_parser::label::Matchers, label: &str) -> bool {
     matchers.matchers.iter().any(|matcher| matcher.name == label && matches!(matcher.op, MatchOp::Equal))
-}
-
-fn binary_carries(binary: &BinaryExpr, label: &str, has: &dyn Fn(&promql_parser::label::Labels) -> bool) -> bool {
-    let left = || carries(&binary.lhs, label);
-    let right = || carries(&binary.rhs, label);
-    if binary.lhs.value_type() == ValueType::Scalar {
-        return right();
-    }
-    if binary.rhs.value_type() == ValueType::Scalar {
-        return left();
-    }
-    let Some(modifier) = &binary.modifier else { return left() || binary.op.id() == T_LOR && right() };
-    match &modifier.card {
-        VectorMatchCardinality::ManyToMany => left() || binary.op.id() == T_LOR && right(),
-        VectorMatchCardinality::ManyToOne(labels) => left() || has(labels),
-        VectorMatchCardinality::OneToMany(labels) => right() || has(labels),
-        VectorMatchCardinality::OneToOne => match &modifier.matching {
-            Some(LabelModifier::Include(labels)) => has(labels) && left(),
-            Some(LabelModifier::Exclude(labels)) => !has(labels) && left(),
-            None => left(),
-        },
-    }
 }
 
 #[cfg(test)]
@@ -156,6 +178,15 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(may_carry(text, "agency"), expected, "{text}");
+        }
+        let of_sites = |metric: &str| !metric.starts_with("site:");
+        let rows = [
+            ("site:a >= 3 and site:a / site:b > 0.5", false),
+            ("count by (x) (a) or site:b * 0", false),
+            ("site:a or a", true),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(may_carry_where(text, "agency", &of_sites), expected, "{text}");
         }
     }
 }
