@@ -284,6 +284,12 @@ impl Desk {
         subject_of(incident, LINE, |alert, room| shorten(&self.summary(alert, language), room))
     }
 
+    /// Gives the incident its headline, in the site's language and in English.
+    pub fn entitle(&self, incident: &mut Incident) {
+        incident.subject = self.headline(incident, self.site.language);
+        incident.subject_en = self.headline(incident, Language::En);
+    }
+
     /// The same, as long as a mail's subject may be.
     fn subject(&self, incident: &Incident, language: Language) -> String {
         subject_of(incident, SUBJECT, |alert, room| {

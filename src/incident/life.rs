@@ -68,6 +68,8 @@ pub struct Incident {
     pub severity: Severity,
     /// In one line and the site's language: what the first mail was about, and before it, what came first.
     pub subject: String,
+    /// The same in English, whatever the site's language.
+    pub subject_en: String,
     pub opened: Timestamp,
     /// When the last of its alerts ended; `None` while one fires.
     pub resolved: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl Incident {
             area,
             severity: Severity::Info,
             subject: String::new(),
+            subject_en: String::new(),
             opened: now,
             resolved: None,
             changed: None,
@@ -119,6 +122,7 @@ impl Incident {
             area: self.area,
             severity: self.severity,
             subject: self.subject.clone(),
+            subject_en: self.subject_en.clone(),
             opened: self.opened,
             resolved: self.resolved,
             changed: self.changed,

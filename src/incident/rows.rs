@@ -94,7 +94,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
     let last: Option<i64> = sqlx::query_scalar("SELECT MAX(id) FROM incidents").fetch_one(pool).await.doing(DOING)?;
     loaded.next_id = last.unwrap_or(RECORDED) + 1;
     let incidents = sqlx::query(
-        "SELECT id, group_key, agency, area, severity, subject, opened_us, resolved_us, changed_us, first_mail_us, \
+        "SELECT id, group_key, agency, area, severity, subject, subject_en, opened_us, resolved_us, changed_us, first_mail_us, \
          last_mail_us, mails, told, escalation, flaps, (SELECT MAX(seq) FROM incident_timeline t WHERE t.incident = incidents.id) AS seq \
          FROM incidents WHERE closed_us IS NULL ORDER BY id",
     );
@@ -151,6 +151,7 @@ fn read_open(row: &AnyRow) -> Result<Option<Open>, sqlx::Error> {
         area,
         severity,
         subject: row.try_get("subject")?,
+        subject_en: row.try_get("subject_en")?,
         opened: from_micros(row.try_get("opened_us")?),
         resolved: time("resolved_us")?,
         changed: time("changed_us")?,

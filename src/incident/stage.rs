@@ -346,7 +346,7 @@ impl Incidents {
         let is_closed = events.contains(&Event::Closed);
         if incident.subject.is_empty() {
             // What nobody is mailed about has a name, too.
-            incident.subject = settings.desk.headline(&incident, settings.desk.site.language);
+            settings.desk.entitle(&mut incident);
         }
         let mut open = Open { incident: Arc::new(incident), ..open };
         let mut entries = Vec::new();

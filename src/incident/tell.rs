@@ -110,7 +110,7 @@ impl Incidents {
     ) -> Vec<Entry> {
         let language = settings.desk.site.language;
         if open.told.is_empty() {
-            Arc::make_mut(&mut open.incident).subject = settings.desk.headline(&open.incident, language);
+            settings.desk.entitle(Arc::make_mut(&mut open.incident));
         }
         let mut evidence = settings.evidence_lines(&open.incident, now).await;
         if let Some(excuser) = self.excuser.as_ref().filter(|_| telling.news != Some(News::Resolved)) {

@@ -108,13 +108,13 @@ impl Writes {
 }
 
 async fn write_incidents(tx: &mut Tx, incidents: &[Row]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 19;
+    const COLUMNS: usize = 20;
     for chunk in incidents.chunks(rows_at_once(COLUMNS)) {
         let sql = format!(
-            "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, resolved_us, closed_us, \
+            "INSERT INTO incidents (id, group_key, agency, area, severity, subject, subject_en, opened_us, resolved_us, closed_us, \
              changed_us, first_mail_us, last_mail_us, mails, told, excused_us, excused_by, escalation, excused_why, flaps) \
              VALUES {} \
-             ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, \
+             ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, subject = excluded.subject, subject_en = excluded.subject_en, \
              resolved_us = excluded.resolved_us, closed_us = excluded.closed_us, changed_us = excluded.changed_us, \
              first_mail_us = excluded.first_mail_us, last_mail_us = excluded.last_mail_us, mails = excluded.mails, \
              told = excluded.told, excused_us = excluded.excused_us, excused_by = excluded.excused_by, \
@@ -125,7 +125,8 @@ async fn write_incidents(tx: &mut Tx, incidents: &[Row]) -> Result<(), StoreErro
         for Row { incident, told, excused, closed } in chunk {
             let excused = excused.as_ref();
             query = query.bind(incident.id).bind(&incident.key).bind(&incident.agency).bind(incident.area.as_str());
-            query = query.bind(incident.severity.as_str()).bind(&incident.subject).bind(micros(incident.opened));
+            query = query.bind(incident.severity.as_str()).bind(&incident.subject).bind(&incident.subject_en);
+            query = query.bind(micros(incident.opened));
             query = query.bind(incident.resolved.map(micros)).bind(closed.map(micros));
             query = query.bind(incident.changed.map(micros)).bind(incident.first_mail.map(micros));
             query = query.bind(incident.last_mail.map(micros)).bind(incident.mails);

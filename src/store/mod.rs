@@ -59,6 +59,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (60, "evaluation", include_str!("migrations/0060_evaluation.sql")),
     (70, "sessions", include_str!("migrations/0070_sessions.sql")),
     (71, "messages of the outbox", include_str!("migrations/0071_outbox_messages.sql")),
+    (72, "subjects of incidents in English", include_str!("migrations/0072_incident_subjects.sql")),
 ];
 
 /// Connections that read beside the one that writes; with PostgreSQL those that write too.

@@ -215,8 +215,10 @@ pub(super) fn incident_value(state: &AppState, reader: &Reader, incident: &rows:
         (None, "critical") => ("red", reader.pick("▼ nghiêm trọng", "▼ critical")),
         (None, _) => ("orange", reader.pick("◆ cảnh báo", "◆ warning")),
     };
+    let is_in_english = reader.language == Language::En && !incident.subject_en.is_empty();
+    let subject = if is_in_english { &incident.subject_en } else { &incident.subject };
     context! {
-        id => incident.id, colour, state => word, subject => &incident.subject,
+        id => incident.id, colour, state => word, subject,
         area => area_word(&incident.area, reader),
         agency => agency.map_or(incident.agency.as_str(), |agency| agency.name.as_str()),
         opened => at(incident.opened_us), resolved => incident.resolved_us.map(at),
@@ -271,8 +273,20 @@ pub(super) fn event_value(state: &AppState, reader: &Reader, event: &rows::Event
         at => format::date_time(crate::store::from_micros(event.at_us), &config.site.timezone),
         event => event_word(&event.event, reader),
         // The id by which a mail is found in the mail server's log is for the API.
-        detail => if event.event == "mailed" { "" } else { &event.detail },
+        detail => match event.event.as_str() {
+            "mailed" => String::new(),
+            "escalated" | "skipped" => step_word(&event.detail, reader),
+            _ => event.detail.clone(),
+        },
         person => person.map_or(event.person.as_str(), |person| person.name.as_str()),
+    }
+}
+
+/// A step of the escalation in the reader's language; the timeline has it in the site's.
+fn step_word(detail: &str, reader: &Reader) -> String {
+    match detail.rsplit(' ').next().and_then(|number| number.parse::<u32>().ok()) {
+        Some(number) => format!("{} {number}", reader.pick("bậc", "step")),
+        None => detail.to_owned(),
     }
 }
 

@@ -20,7 +20,10 @@ pub struct Incident {
     pub agency: String,
     pub area: String,
     pub severity: String,
+    /// In the site's language.
     pub subject: String,
+    /// In English; "" if it was written by an earlier version.
+    pub subject_en: String,
     pub opened_us: i64,
     pub resolved_us: Option<i64>,
     /// Since when and by what all that fires is excused.
@@ -58,7 +61,7 @@ pub struct Detail {
 
 /// Rows a page or an answer holds at most.
 pub const MAX_ROWS: i64 = 200;
-const COLUMNS: &str = "id, agency, area, severity, subject, opened_us, resolved_us, closed_us, excused_us, excused_by, excused_why, \
+const COLUMNS: &str = "id, agency, area, severity, subject, subject_en, opened_us, resolved_us, closed_us, excused_us, excused_by, excused_why, \
      escalation";
 
 /// Which incidents are wanted.
@@ -215,6 +218,7 @@ fn incident(row: &AnyRow) -> Result<Incident, sqlx::Error> {
         area: row.try_get("area")?,
         severity: row.try_get("severity")?,
         subject: row.try_get("subject")?,
+        subject_en: row.try_get("subject_en")?,
         opened_us: row.try_get("opened_us")?,
         resolved_us: row.try_get("resolved_us")?,
         excused: excused(row)?,

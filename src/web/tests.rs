@@ -114,13 +114,13 @@ async fn fill_store(store: &Store, now: Timestamp) {
     let mut tx = store.begin().await.unwrap();
     let statements = [
         format!(
-            "INSERT INTO incidents (id, group_key, agency, area, severity, subject, opened_us, mails, told) VALUES (7, 'k', 'tam-ky', 'service', 'critical', 'Cổng dịch vụ công TP. Tam Kỳ bị treo 6 phút', {us}, 1, '[]')"
+            "INSERT INTO incidents (id, group_key, agency, area, severity, subject, subject_en, opened_us, mails, told) VALUES (7, 'k', 'tam-ky', 'service', 'critical', 'Cổng dịch vụ công TP. Tam Kỳ bị treo 6 phút', 'The portal of Tam Kỳ hangs', {us}, 1, '[]')"
         ),
         format!(
             "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us) VALUES (7, 'f', 'critical', '{{\"alertname\":\"ServiceHanging\"}}', '{{\"summary\":\"Cổng <b> bị treo\",\"summary_en\":\"The portal hangs\",\"runbook\":\"docs/runbooks/service-hanging.md\"}}', '', {us})"
         ),
         format!(
-            "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES (7, 1, {us}, 'opened', '', ''), (7, 2, {us}, 'mailed', 'truc', '')"
+            "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES (7, 1, {us}, 'opened', '', ''), (7, 2, {us}, 'mailed', 'truc', ''), (7, 3, {us}, 'escalated', '', 'bậc 2')"
         ),
     ];
     for statement in statements {
@@ -256,6 +256,20 @@ async fn an_agency_has_a_page_of_all_that_is_its_own() {
     let (status, escaped) = page("/agencies/hoi-an").await;
     assert!(status == StatusCode::OK && escaped.contains("&lt;Hội An&gt;"), "{escaped}");
     assert_eq!(page("/agencies/khong-co").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_incident_is_named_in_the_language_of_its_reader() {
+    let house = house().await;
+    for (path, here, not_here) in [
+        ("/incidents/7?lang=en", &["<h1", "The portal of Tam Kỳ hangs", "step 2"][..], "bậc 2"),
+        ("/incidents?lang=en", &["The portal of Tam Kỳ hangs"], "bị treo 6 phút"),
+        ("/incidents/7?lang=vi", &["bị treo 6 phút", "bậc 2"], "The portal of"),
+    ] {
+        let (_, _, page) = ask(&house, request(Method::GET, path)).await;
+        here.iter().for_each(|text| assert!(page.contains(text), "{path} {text}: {page}"));
+        assert!(!page.contains(not_here), "{path}: {page}");
+    }
 }
 
 #[tokio::test]
