@@ -214,14 +214,14 @@ pub(super) async fn status(State(state): State<AppState>, reader: Reader) -> Pag
     let config = state.config();
     let board = state.status().snapshot();
     let at = |time| format::date_time(time, &config.site.timezone);
-    let count = |n: usize, vi, en| format!("{n} {}", reader.pick(vi, en));
+    let count = |n: usize, vi, (one, several)| format!("{n} {}", reader.pick(vi, if n == 1 { one } else { several }));
     let facts = [
         config.file.display().to_string(),
-        count(config.agencies.len(), "đơn vị", "agencies"),
-        count(config.services.len(), "dịch vụ", "services"),
-        count(config.mqtt.len(), "máy chủ MQTT", "MQTT brokers"),
-        count(config.usage.len(), "nguồn số liệu sử dụng", "usage sources"),
-        count(config.people.len(), "người nhận", "people"),
+        count(config.agencies.len(), "đơn vị", ("agency", "agencies")),
+        count(config.services.len(), "dịch vụ", ("service", "services")),
+        count(config.mqtt.len(), "máy chủ MQTT", ("MQTT broker", "MQTT brokers")),
+        count(config.usage.len(), "nguồn số liệu sử dụng", ("usage source", "usage sources")),
+        count(config.people.len(), "người nhận", ("person", "people")),
     ];
     let tasks: Vec<Value> = board
         .tasks

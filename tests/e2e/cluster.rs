@@ -166,6 +166,21 @@ fn a_daemon_that_dies_or_stands_still_while_it_sends_is_replaced_and_no_mail_is_
     cluster.judge(rounds);
 }
 
+#[test]
+fn beside_a_slow_mail_server_a_takeover_loses_no_mail_either() {
+    let mut cluster = Cluster::start(None, Postgres::start());
+    cluster.site.mail.behave(r#"{"slow": 1}"#);
+    cluster.post((0..ALERTS).map(|n| format!("s{n}")));
+    // The server has many whole, and none of those is noted as sent.
+    cluster.wait_mails(1);
+    cluster.daemons[0].as_mut().expect("the leader").kill();
+    let took = cluster.wait_lead(1);
+    cluster.wait_mails(ALERTS);
+    std::thread::sleep(Duration::from_secs(2));
+    eprintln!("taken over after {took:?}, {} mails came twice", cluster.judge(ALERTS));
+    assert!(took <= TAKEOVER, "{took:?}");
+}
+
 /// A clean stop.
 fn hands_over_at_once(cluster: &mut Cluster, leads: usize) {
     let begin = Instant::now();

@@ -19,7 +19,7 @@ pub struct MailServer {
 /// for now, so many times), `slow` (seconds over each mail), `hang_up` (the ordinals, from 1, of the contents after which
 /// it closes the connection without an answer), `keeps` (whether it keeps those).
 const SCRIPT: &str = r#"
-import asyncio, json, sys
+import asyncio, json, ssl, sys
 from aiosmtpd.handlers import Mailbox
 from aiosmtpd.smtp import SMTP
 manners, asked, contents = json.loads(sys.argv[3]), {}, 0
@@ -43,8 +43,11 @@ class Handler(Mailbox):
             return "451 gone"
         return await super().handle_DATA(server, session, envelope)
 async def main():
-    handler = Handler(sys.argv[2])
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(handler, hostname="mx"), "127.0.0.1", int(sys.argv[1]))
+    handler, tls = Handler(sys.argv[2]), None
+    if len(sys.argv) > 4:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[4], sys.argv[5])
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(handler, hostname="mx", tls_context=tls, require_starttls=tls is not None), "127.0.0.1", int(sys.argv[1]))
     await server.serve_forever()
 asyncio.run(main())
 "#;
@@ -95,6 +98,13 @@ impl MailServer {
         server
     }
 
+    /// Begins anew with other manners and with what it has kept.
+    pub fn behave(&mut self, manners: &str) {
+        self.stop();
+        self.manners = Some(manners.to_owned());
+        self.resume();
+    }
+
     /// Where it keeps what it received.
     pub fn maildir(&self) -> PathBuf {
         self.dir.join("maildir")
@@ -105,6 +115,9 @@ impl MailServer {
         command.args(["-W", "ignore"]);
         if let Some(manners) = &self.manners {
             command.args(["-c", SCRIPT, &self.port.to_string()]).arg(self.maildir()).arg(manners);
+            if let Some((certificate, key)) = &self.certificate {
+                command.arg(certificate).arg(key);
+            }
         } else {
             command.args(["-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Mailbox"]);
             command.args(["-l", &format!("127.0.0.1:{}", self.port)]);

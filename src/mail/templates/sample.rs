@@ -227,7 +227,10 @@ fn full(language: Language) -> IncidentView {
             "Response time from 27/03/2022 01:39 to 27/03/2022 07:39: lowest 0.6 s, highest 9.7 s, last 9.7 s",
         ),
         affected: say("3 dịch vụ, 12 camera", "3 services, 12 cameras"),
-        evidence: vec!["H47.22-220327-0004: 125.000 đ".into(), "H47.22-220327-0011: 50.000 đ".into()],
+        evidence: vec![
+            say("H47.22-220327-0004: 125.000 đ", "H47.22-220327-0004: 125,000 đ"),
+            say("H47.22-220327-0011: 50.000 đ", "H47.22-220327-0011: 50,000 đ"),
+        ],
         runbook: "https://ioc.vn.example/runbooks/service-hanging".into(),
         url: "https://ioc.vn.example/incidents/12".into(),
         site: "IOC huyện Thăng Bình".into(),
