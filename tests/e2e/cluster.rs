@@ -170,7 +170,7 @@ fn a_daemon_that_dies_or_stands_still_while_it_sends_is_replaced_and_no_mail_is_
 fn beside_a_slow_mail_server_a_takeover_loses_no_mail_either() {
     let mut cluster = Cluster::start(None, Postgres::start());
     cluster.site.mail.behave(r#"{"slow": 1}"#);
-    cluster.post((0..ALERTS).map(|n| format!("s{n}")));
+    cluster.post((0..ALERTS).map(|n| format!("s0-{n}")));
     // The server has many whole, and none of those is noted as sent.
     cluster.wait_mails(1);
     cluster.daemons[0].as_mut().expect("the leader").kill();
