@@ -14,12 +14,12 @@
 //! | [`heartbeat`] | the dead man's switch: who has to say that they live, and who is missing | config, metrics, store |
 //! | [`mail`] | templates, outbox, SMTP, webhooks | config, store, metrics |
 //! | [`rules`] | rule files, annotation templates, the ruler | history, promql, config, store |
-//! | [`history`] | step-function store, sampler, what of it outlives a restart, the remote engine | config, http, labels, metrics, promql, store |
+//! | [`history`] | step-function store, sampler, what of it outlives a restart, the remote engine | config, http, labels, lean, metrics, promql, store |
 //! | [`promql`] | evaluation of parsed PromQL over a `Storage` | labels |
-//! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, store |
+//! | [`gather`] | what is watched, one room each | config, org, attribution, metrics, feed, lean, store |
 //! | [`feed`] | rows from files, HTTP, SQL and push | config, org, metrics, store, http, format |
 //! | [`attribution`] | the dependency graph, maintenance, and the ledger of up/down/unknown intervals with their cause | config, store |
-//! | [`metrics`] | the catalogue, columns for fleets, exposition | labels |
+//! | [`metrics`] | the catalogue, columns for fleets, exposition | labels, lean |
 //! | [`org`] | agencies, people, duty, calendar: who answers for what, as of when | config |
 //! | [`store`] | the state database and its migrations | config |
 //! | [`config`] | the configuration file, typed; every problem with line and column | metrics (its names only), matcher |
@@ -27,6 +27,7 @@
 //! | [`alert`] | an alert as it travels from ruler or API to incidents | labels, matcher |
 //! | [`labels`] | label sets, each one text | nothing |
 //! | [`matcher`] | matchers of labels, as Alertmanager has them | nothing |
+//! | [`lean`] | room in vectors of which a fleet fills the most | nothing |
 //! | [`format`] | numbers, dates and durations as Vietnamese and English readers write them | nothing |
 
 /// The helpers that unit tests share with `tests/` call this crate by its name.
@@ -51,6 +52,7 @@ pub mod history;
 pub mod http;
 pub mod incident;
 pub mod labels;
+pub mod lean;
 pub mod mail;
 pub mod matcher;
 pub mod metrics;

@@ -43,8 +43,9 @@ const INCIDENTS: u64 = 21;
 const OWN: u64 = 1_000;
 /// Labels of an alert or of a recorded series, about.
 const RECORDED_LABELS: usize = 8;
-/// What comes by the thousand and is 1 or 0.
+/// A time that our own clock gave.
 const LAST_SEEN: &str = "ioc_device_last_seen_timestamp_seconds";
+/// What comes by the thousand and is 1 or 0.
 const STATES: [&str; 4] = ["ioc_device_up", "ioc_device_usable", "ioc_device_installed", "ioc_device_excused"];
 
 /// What the history may need with this configuration.

@@ -4,6 +4,7 @@ use super::estimate::Values;
 use super::retention::Retention;
 use super::runs::Runs;
 use crate::labels::{Labels, Name};
+use crate::lean::push;
 use crate::promql::{self, Locator, Run, STALE_NAN_BITS, Series};
 use hashbrown::HashTable;
 use promql_parser::label::{MatchOp, Matchers};
@@ -201,11 +202,7 @@ impl Store {
         self.labels += label_bytes(&labels);
         let stored = Stored { labels, runs: Runs::marked(life) };
         let id = self.free.pop().unwrap_or_else(|| {
-            if self.series.len() == self.series.capacity() {
-                // Doubling would leave as much again unused, for ever in a fleet that is complete.
-                self.series.reserve_exact((self.series.len() / 8).max(64));
-            }
-            self.series.push(None);
+            push(&mut self.series, None);
             (self.series.len() - 1) as u32
         });
         self.series[id as usize] = Some(stored);

@@ -56,9 +56,7 @@ type Rest = ThinArc<u64, u8>;
 static NO_REST: LazyLock<Rest> = LazyLock::new(|| rest(""));
 
 fn rest(packed: &str) -> Rest {
-    let mut hasher = Mixer::default();
-    hasher.text(packed);
-    ThinArc::from_header_and_slice(hasher.finish(), packed.as_bytes())
+    ThinArc::from_header_and_slice(Mixer::of_text(packed), packed.as_bytes())
 }
 
 impl Default for Labels {

@@ -84,6 +84,13 @@ impl Mixer {
         hasher.0
     }
 
+    /// The hash of one text.
+    pub fn of_text(text: &str) -> u64 {
+        let mut hasher = Mixer::default();
+        hasher.text(text);
+        hasher.0
+    }
+
     pub fn text(&mut self, text: &str) {
         self.write(text.as_bytes());
         // So that ("a", "bc") and ("ab", "c") differ.

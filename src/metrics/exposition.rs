@@ -2,7 +2,7 @@
 
 use super::catalogue::Kind;
 use super::table::{Snapshot, Table, is_absent};
-use super::texts::{Texts, write_labels};
+use super::texts::{Texts, write_labels, write_row};
 use super::{Metrics, Own};
 use crate::labels::Labels;
 use prometheus::proto::{Metric, MetricType};
@@ -198,10 +198,7 @@ impl Render<'_> {
             out.push('{');
             match texts {
                 Some(texts) => out.push_str(texts.of_row(row)),
-                None => {
-                    snapshot.values(row, &mut values);
-                    write_labels(out, table.labels().iter().copied().zip(values.iter().copied()));
-                }
+                None => write_row(out, table, snapshot, row, &mut values),
             }
             out.push_str("} ");
             write_value(out, value);

@@ -7,6 +7,7 @@
 use super::catalogue::{Column, Family, TableDefinition};
 use super::texts::Texts;
 use crate::labels::Labels;
+use crate::lean::{make_room, push};
 use hashbrown::HashTable;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -178,14 +179,6 @@ fn hash_of(labels: &Option<Labels>) -> u64 {
     labels.as_ref().map_or(0, Labels::hash_without_name)
 }
 
-/// Adds to what comes by the thousand: doubling would leave as much again unused, for ever in a fleet that is complete.
-fn push<T>(vector: &mut Vec<T>, value: T) {
-    if vector.len() == vector.capacity() {
-        vector.reserve_exact((vector.len() / 8).max(4));
-    }
-    vector.push(value);
-}
-
 /// What a row has of a family.
 fn at(columns: &[Vec<f64>], column: Column, row: usize) -> Option<f64> {
     columns[column.0].get(row).copied().filter(|value| !is_absent(*value))
@@ -211,7 +204,7 @@ impl Cells<'_> {
                 return;
             }
             // Others will have it, too.
-            column.reserve_exact(self.rows - column.len() + if column.is_empty() { 0 } else { self.rows / 8 });
+            make_room(column, self.rows);
             column.resize(self.rows, f64::from_bits(STALE_NAN_BITS));
         }
         column[self.index] = value;

@@ -15,9 +15,7 @@ impl Texts {
         let mut texts = Texts { all: String::new(), ends: Vec::with_capacity(snapshot.rows()) };
         let mut values = Vec::new();
         for row in 0..snapshot.rows() {
-            if snapshot.values(row, &mut values) {
-                write_labels(&mut texts.all, table.labels().iter().copied().zip(values.iter().copied()));
-            }
+            write_row(&mut texts.all, table, snapshot, row, &mut values);
             texts.ends.push(u32::try_from(texts.all.len()).ok()?);
         }
         texts.all.shrink_to_fit();
@@ -28,6 +26,19 @@ impl Texts {
     pub fn of_row(&self, row: usize) -> &str {
         let begin = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.all[begin as usize..self.ends[row] as usize]
+    }
+}
+
+/// Writes the labels of a row; nothing if it is free. `values` is room to work in.
+pub fn write_row<'s>(
+    out: &mut String,
+    table: &Table,
+    snapshot: &'s Snapshot<'_>,
+    row: usize,
+    values: &mut Vec<&'s str>,
+) {
+    if snapshot.values(row, values) {
+        write_labels(out, table.labels().iter().copied().zip(values.iter().copied()));
     }
 }
 

@@ -117,9 +117,7 @@ impl<'k, L: AsRef<str>> Grouper<'k, L> {
         let Grouper { key, index, keys, ends, packed } = self;
         packed.clear();
         key.pack(element, packed);
-        let mut hasher = Mixer::default();
-        hasher.text(packed);
-        let hash = hasher.finish();
+        let hash = Mixer::of_text(packed);
         let found = index.find(hash, |group| {
             let group = group as usize;
             let begin = group.checked_sub(1).map_or(0, |before| ends[before]);

@@ -18,6 +18,7 @@ use crate::attribution::{Ledger, State, SubjectKind};
 use crate::config::devices::{DeviceKind, Shard};
 use crate::config::mqtt::Broker;
 use crate::config::{Config, Id};
+use crate::lean::push;
 use crate::metrics::{Metrics, columns};
 use crate::store::{Store, StoreError};
 use index::Index;
@@ -378,12 +379,8 @@ impl Inner {
 
     fn insert(&mut self, unit: Unit) -> u32 {
         let index = self.units.len() as u32;
-        if self.units.len() == self.units.capacity() {
-            // Doubling would leave as much again unused.
-            self.units.reserve_exact((self.units.len() / 8).max(64));
-        }
         self.n_discovered += usize::from(unit.discovered);
-        self.units.push(unit);
+        push(&mut self.units, unit);
         self.by_id.add(&self.units, index);
         index
     }
@@ -416,7 +413,7 @@ impl Inner {
                 unit.discovered && is_ours(&unit.listing.agency) && unit.is_remembered(&self.settings, now.wall);
             if stays && n_free > 0 {
                 n_free -= 1;
-                self.units.push(unit);
+                push(&mut self.units, unit);
             } else {
                 unit.remove_rows(metrics);
             }
