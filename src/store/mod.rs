@@ -51,6 +51,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (36, "payments that arrived", include_str!("migrations/0036_payment_arrivals.sql")),
     (32, "feed positions", include_str!("migrations/0032_feed_positions.sql")),
     (33, "feed pushes", include_str!("migrations/0033_feed_pushes.sql")),
+    (37, "open mismatches counted", include_str!("migrations/0037_mismatch_open_totals.sql")),
     (40, "usage", include_str!("migrations/0040_usage.sql")),
     (41, "corrections of usage, single dossiers", include_str!("migrations/0041_usage_updated.sql")),
     (42, "access logs", include_str!("migrations/0042_access_logs.sql")),

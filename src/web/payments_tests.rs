@@ -35,6 +35,21 @@ async fn fill(store: &Store) {
         .await
         .unwrap();
     }
+    for (agency, kind, n_open, amount) in
+        [("tam-ky", "paid_not_recorded", 2, 1_300_000_i64), ("hoi-an", "amount_differs", 1, 5_000)]
+    {
+        sqlx::query(
+            "INSERT INTO payment_mismatch_totals (agency, kind, opened, resolved, n_open, open_amount) \
+             VALUES ($1, $2, $3, 0, $3, $4)",
+        )
+        .bind(agency)
+        .bind(kind)
+        .bind(n_open)
+        .bind(amount)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    }
     tx.commit().await.unwrap();
 }
 

@@ -83,8 +83,7 @@ struct Open {
 /// Brings the open mismatches in line with the findings.
 pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Result<(), StoreError> {
     let mut open = read_open(tx, findings).await?;
-    // By agency and kind: opened, resolved.
-    let mut totals: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
+    let mut totals = Totals::default();
     let mut opened: Vec<(&Finding, Kind, i64, i64)> = Vec::new();
     let mut closed: Vec<(&Finding, i64)> = Vec::new();
     for finding in findings {
@@ -92,11 +91,11 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
             (None, None) => {}
             (None, Some((kind, amount, since_us))) => {
                 opened.push((finding, kind, amount, since_us));
-                totals.entry((finding.agency.clone(), kind.as_str().into())).or_default().0 += 1;
+                totals.of(&finding.agency, kind.as_str()).open(amount);
             }
             (Some(old), None) => {
                 closed.push((finding, old.opened_us));
-                totals.entry((old.agency, old.kind)).or_default().1 += 1;
+                totals.of(&old.agency, &old.kind).close(old.amount);
             }
             (Some(old), Some((kind, amount, since_us))) => {
                 let moved = old.kind != kind.as_str() || old.agency != finding.agency;
@@ -106,29 +105,66 @@ pub(super) async fn apply(tx: &mut Tx, findings: &[Finding], now_us: i64) -> Res
                 }
                 change(tx, finding, &old, kind, amount, since_us, now_us).await?;
                 if moved {
-                    totals.entry((finding.agency.clone(), kind.as_str().into())).or_default().0 += 1;
-                    totals.entry((old.agency, old.kind)).or_default().1 += 1;
+                    totals.of(&finding.agency, kind.as_str()).open(amount);
+                    totals.of(&old.agency, &old.kind).close(old.amount);
+                } else {
+                    totals.of(&old.agency, &old.kind).amount += amount - old.amount;
                 }
             }
         }
     }
     close(tx, &closed, now_us).await?;
     insert(tx, &opened, now_us).await?;
-    for ((agency, kind), (opened, resolved)) in totals {
-        sqlx::query(
-            "INSERT INTO payment_mismatch_totals (agency, kind, opened, resolved) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (agency, kind) DO UPDATE SET opened = payment_mismatch_totals.opened + excluded.opened, \
-             resolved = payment_mismatch_totals.resolved + excluded.resolved",
-        )
-        .bind(agency)
-        .bind(kind)
-        .bind(opened)
-        .bind(resolved)
-        .execute(&mut **tx)
-        .await
-        .doing("counting payment mismatches")?;
+    for ((agency, kind), total) in totals.0 {
+        total.add(tx, &agency, &kind).await?;
     }
     Ok(())
+}
+
+/// By agency and kind.
+#[derive(Default)]
+struct Totals(BTreeMap<(String, String), Total>);
+
+impl Totals {
+    fn of(&mut self, agency: &str, kind: &str) -> &mut Total {
+        self.0.entry((agency.to_string(), kind.to_string())).or_default()
+    }
+}
+
+/// What is added to the totals of an agency and kind.
+#[derive(Default)]
+struct Total {
+    opened: i64,
+    resolved: i64,
+    /// Of the open ones, đồng.
+    amount: i64,
+}
+
+impl Total {
+    fn open(&mut self, amount: i64) {
+        self.opened += 1;
+        self.amount += amount;
+    }
+
+    fn close(&mut self, amount: i64) {
+        self.resolved += 1;
+        self.amount -= amount;
+    }
+
+    async fn add(&self, tx: &mut Tx, agency: &str, kind: &str) -> Result<(), StoreError> {
+        let columns = ["opened", "resolved", "n_open", "open_amount"];
+        let updates = columns.map(|column| format!("{column} = payment_mismatch_totals.{column} + excluded.{column}"));
+        let sql = format!(
+            "INSERT INTO payment_mismatch_totals (agency, kind, {}) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (agency, kind) DO UPDATE SET {}",
+            columns.join(", "),
+            updates.join(", ")
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(agency).bind(kind).bind(self.opened).bind(self.resolved);
+        let query = query.bind(self.opened - self.resolved).bind(self.amount);
+        query.execute(&mut **tx).await.doing("counting payment mismatches")?;
+        Ok(())
+    }
 }
 
 async fn read_open(tx: &mut Tx, findings: &[Finding]) -> Result<HashMap<String, Open>, StoreError> {
@@ -386,8 +422,11 @@ pub struct Tally {
 
 /// The open mismatches, counted by agency and kind.
 pub async fn tallies(store: &Store) -> Result<Vec<Tally>, StoreError> {
-    let sql = "SELECT agency, kind, COUNT(*) AS n, CAST(SUM(amount) AS BIGINT) AS amount, MIN(since_us) AS oldest \
-               FROM payment_mismatches WHERE closed_us IS NULL GROUP BY agency, kind";
+    // Totals and mismatches change together; a row without an oldest one would be of a database changed by hand.
+    let sql = "SELECT agency, kind, n_open AS n, open_amount AS amount, oldest FROM ( \
+               SELECT t.agency, t.kind, n_open, open_amount, (SELECT MIN(since_us) FROM payment_mismatches m \
+               WHERE m.closed_us IS NULL AND m.agency = t.agency AND m.kind = t.kind) AS oldest \
+               FROM payment_mismatch_totals t WHERE n_open > 0) found WHERE oldest IS NOT NULL";
     let rows = sqlx::query(sql).fetch_all(store.reader()).await.doing(READING)?;
     let decode = |row: &sqlx::any::AnyRow| {
         Ok(Tally {

@@ -1,9 +1,10 @@
 //! Brings the payment metrics in line with the state database, which alone knows: so they survive a restart.
 
 use super::classify::Kind;
+use super::mismatch::{Tally, tallies};
 use crate::feed::Place;
 use crate::metrics::columns::{payment_mismatch as mismatch, payment_records as records};
-use crate::store::{Doing, StoreError};
+use crate::store::{Doing, StoreError, micros};
 use sqlx::Row;
 use std::collections::HashMap;
 
@@ -54,22 +55,13 @@ pub(super) async fn refresh(place: &Place) -> Result<(), StoreError> {
 type ByKind<T> = HashMap<(String, String), T>;
 
 async fn read_open(place: &Place) -> Result<ByKind<(i64, i64, i64)>, StoreError> {
-    let sql = "SELECT agency, kind, COUNT(*) AS n, CAST(SUM(amount) AS BIGINT) AS amount, MIN(since_us) AS oldest \
-               FROM payment_mismatches WHERE closed_us IS NULL GROUP BY agency, kind";
-    let rows = sqlx::query(sql).fetch_all(place.store.reader()).await.doing(DOING)?;
     // An agency that is gone leaves its open mismatches to the site, as everything that nobody owns.
     let site = place.org.site().as_str();
     let mut open: ByKind<(i64, i64, i64)> = HashMap::new();
-    for row in &rows {
-        let decode = || {
-            let key: (String, String) = (row.try_get("agency")?, row.try_get("kind")?);
-            let value: (i64, i64, i64) = (row.try_get("n")?, row.try_get("amount")?, row.try_get("oldest")?);
-            Ok((key, value))
-        };
-        let ((agency, kind), (count, amount, oldest)) = decode().doing(DOING)?;
+    for Tally { agency, kind, count, amount, oldest } in tallies(&place.store).await? {
         let agency = if place.org.agency(&agency).is_some() { agency } else { site.to_string() };
-        let entry = open.entry((agency, kind)).or_insert((0, 0, i64::MAX));
-        *entry = (entry.0 + count, entry.1.saturating_add(amount), entry.2.min(oldest));
+        let entry = open.entry((agency, kind.as_str().to_string())).or_insert((0, 0, i64::MAX));
+        *entry = (entry.0 + count, entry.1.saturating_add(amount), entry.2.min(micros(oldest)));
     }
     Ok(open)
 }
