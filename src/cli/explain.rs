@@ -30,13 +30,16 @@ pub fn run(file: &Path, reference: &str, language: Option<Language>, as_json: bo
         Ok(runtime) => runtime.block_on(find(&config, reference)),
         Err(error) => Err(error.into()),
     };
-    match found {
+    let language = language.unwrap_or(config.site.language);
+    if let Ok((_, n_waiting @ 1..)) = found {
+        eprintln!("{}", waiting(n_waiting, language));
+    }
+    match found.map(|(found, _)| found) {
         Ok(found) if found.is_empty() => {
             eprintln!("nothing is known of {reference:?}: neither a transaction nor a dossier");
             ExitCode::from(1)
         }
         Ok(found) => {
-            let language = language.unwrap_or(config.site.language);
             let teller = Teller { language, zone: &config.site.timezone, now: Timestamp::now() };
             if as_json {
                 println!("{}", json!({"transactions": found.iter().map(as_value).collect::<Vec<_>>()}));
@@ -52,7 +55,17 @@ pub fn run(file: &Path, reference: &str, language: Option<Language>, as_json: bo
     }
 }
 
-async fn find(config: &Config, reference: &str) -> anyhow::Result<Vec<TransactionInfo>> {
+/// Says that the answer may lack rows.
+fn waiting(n_rows: i64, language: Language) -> String {
+    let count = format::integer(n_rows, language);
+    match language {
+        Language::Vi => format!("còn {count} dòng đã nhận chưa vào sổ; lát nữa hãy hỏi lại"),
+        Language::En => format!("{count} rows have arrived and are not yet in the ledger; ask again in a moment"),
+    }
+}
+
+/// What is known of `reference`, and how many rows are not in the ledger yet.
+async fn find(config: &Config, reference: &str) -> anyhow::Result<(Vec<TransactionInfo>, i64)> {
     if matches!(config.state, State::Sqlite) {
         let file = config.data_dir.join("state.db");
         // Opening would make an empty one.
@@ -62,8 +75,9 @@ async fn find(config: &Config, reference: &str) -> anyhow::Result<Vec<Transactio
     }
     let store = Store::open(&config.state, &config.data_dir).await?;
     let found = payment::find(&store, reference).await.context("asking the ledger")?;
+    let n_waiting = payment::n_waiting(&store).await.context("asking for rows that arrived")?;
     store.close().await;
-    Ok(found)
+    Ok((found, n_waiting))
 }
 
 struct Teller<'a> {

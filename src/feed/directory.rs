@@ -150,13 +150,7 @@ impl Directory {
             Opened::Unfinished => return Ok(false),
             Opened::Refused(row) => {
                 position.state = FileState::Refused;
-                let batch = Batch {
-                    rows: Vec::new(),
-                    rejected: vec![row],
-                    place: position.place,
-                    finished: true,
-                    broken: true,
-                };
+                let batch = Batch::new(&**gatherer, Vec::new(), vec![row], position.place, true).broken(true);
                 self.commit(place, gatherer, seen, &keeper, &mut position, batch, now, polled).await?;
                 return Ok(true);
             }
@@ -225,11 +219,11 @@ impl Directory {
         seen: &Seen,
         keeper: &Keeper,
         position: &mut Position,
-        batch: Batch<G::Row>,
+        batch: Batch<G::Ready>,
         now: Timestamp,
         polled: &mut Polled,
     ) -> Result<(), FeedError> {
-        let (accepted, rejected) = (batch.rows.len() as u64, batch.rejected.len() as u64);
+        let (accepted, rejected) = (batch.accepted, batch.rejected.len() as u64);
         let mut reasons: Vec<Reason> = Vec::with_capacity(batch.rejected.len());
         if rejected > 0 {
             reasons.extend(batch.rejected.iter().map(|row| row.rejection.reason));
@@ -248,8 +242,8 @@ impl Directory {
         position.accepted += accepted;
         position.rejected += rejected;
         let mut tx = place.store.begin().await?;
-        if !batch.rows.is_empty() {
-            gatherer.write(&mut tx, batch.rows, now).await?;
+        if let Some(rows) = batch.rows {
+            gatherer.write(&mut tx, rows, now).await?;
         }
         positions::save(&mut tx, self.id(), seen, position, now).await?;
         if accepted > 0 {

@@ -248,6 +248,8 @@ impl Polled {
 /// Types the rows of a feed and writes them.
 pub trait Gatherer: Send + Sync + 'static {
     type Row: Send + Sync + 'static;
+    /// Rows that are ready to be written.
+    type Ready: Send + 'static;
 
     /// Canonical columns; [`Cells`] are addressed by the index in this list.
     fn columns(&self) -> Names;
@@ -266,11 +268,14 @@ pub trait Gatherer: Send + Sync + 'static {
         may: &(dyn Fn(&str) -> bool + Sync),
     ) -> impl Future<Output = Result<Vec<usize>, StoreError>> + Send;
 
+    /// Does what can be done before the transaction, which others wait for. May take a while.
+    fn ready(&self, rows: Vec<Self::Row>) -> Self::Ready;
+
     /// Writes rows in the transaction that also moves the feed's position. The same rows written again change nothing.
     fn write(
         &self,
         tx: &mut Tx,
-        rows: Vec<Self::Row>,
+        rows: Self::Ready,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -172,7 +172,7 @@ impl<G: Gatherer> Push<G> {
         let accepted = rows.len() as u64;
         let rows: Vec<G::Row> = rows.into_iter().map(|(_, row, _)| row).collect();
         if !rows.is_empty() {
-            self.gatherer.write(&mut tx, rows, post.now).await?;
+            self.gatherer.write(&mut tx, self.gatherer.ready(rows), post.now).await?;
         }
         standing.save(&mut tx, &self.id, accepted > 0, post.now).await?;
         if let Some(key) = key {

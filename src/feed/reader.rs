@@ -76,7 +76,7 @@ pub enum Reader {
 
 impl Reader {
     /// The next batch.
-    pub fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Row>, FeedError> {
+    pub fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Ready>, FeedError> {
         match self {
             Reader::Delimited(reader) => reader.batch(gatherer, now),
             Reader::Sheet(reader) => reader.batch(gatherer, now),
@@ -109,7 +109,9 @@ pub fn no_footer() -> Rejection {
 
 /// The rows of one transaction.
 pub struct Batch<R> {
-    pub rows: Vec<R>,
+    /// `None`: there is none.
+    pub rows: Option<R>,
+    pub accepted: u64,
     pub rejected: Vec<RejectedRow>,
     /// Where the next batch begins.
     pub place: Place,
@@ -117,6 +119,24 @@ pub struct Batch<R> {
     pub finished: bool,
     /// From here on nothing can be read.
     pub broken: bool,
+}
+
+impl<R> Batch<R> {
+    pub fn new<G: Gatherer<Ready = R>>(
+        gatherer: &G,
+        rows: Vec<G::Row>,
+        rejected: Vec<RejectedRow>,
+        place: Place,
+        finished: bool,
+    ) -> Batch<R> {
+        let accepted = rows.len() as u64;
+        let rows = (accepted > 0).then(|| gatherer.ready(rows));
+        Batch { rows, accepted, rejected, place, finished, broken: false }
+    }
+
+    pub fn broken(self, broken: bool) -> Batch<R> {
+        Batch { broken, ..self }
+    }
 }
 
 impl Delimited {
@@ -204,7 +224,7 @@ impl Delimited {
         Ok(Opened::Reader(Reader::Delimited(Box::new(reader))))
     }
 
-    fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Row>, FeedError> {
+    fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Ready>, FeedError> {
         let begin = self.records.place().offset;
         let (mut rows, mut rejected) = (Vec::new(), Vec::new());
         let (mut finished, mut broken) = (false, false);
@@ -237,6 +257,6 @@ impl Delimited {
                 }
             }
         }
-        Ok(Batch { rows, rejected, place: self.records.place(), finished, broken })
+        Ok(Batch::new(gatherer, rows, rejected, self.records.place(), finished).broken(broken))
     }
 }

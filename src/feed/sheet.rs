@@ -91,7 +91,7 @@ impl Sheet {
     }
 
     /// The next batch.
-    pub fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Row>, FeedError> {
+    pub fn batch<G: Gatherer>(&mut self, gatherer: &G, now: Timestamp) -> Result<Batch<G::Ready>, FeedError> {
         let begin = self.place.offset;
         let (mut rows, mut rejected) = (Vec::new(), Vec::new());
         let (mut finished, mut broken) = (false, false);
@@ -132,7 +132,7 @@ impl Sheet {
                 Err(rejection) => rejected.push(RejectedRow { line, rejection, raw: row.raw() }),
             }
         }
-        Ok(Batch { rows, rejected, place: self.place, finished, broken })
+        Ok(Batch::new(gatherer, rows, rejected, self.place, finished).broken(broken))
     }
 }
 
@@ -327,7 +327,7 @@ mod tests {
             let Opened::Reader(Reader::Sheet(mut sheet)) = opened else { panic!("it opens") };
             let batch = sheet.batch(&*spool.gatherer, now).unwrap();
             place = batch.place;
-            read.extend(batch.rows);
+            read.extend(batch.rows.into_iter().flatten());
             if batch.finished {
                 break;
             }

@@ -110,13 +110,15 @@ impl<G: Gatherer> Intake<'_, G> {
         let mut rows = batch.rows;
         while rows.len() > CHUNK {
             let rest = rows.split_off(CHUNK);
+            let ready = self.gatherer.ready(rows);
             let mut tx = self.place.store.begin().await?;
-            self.gatherer.write(&mut tx, rows, self.now).await?;
+            self.gatherer.write(&mut tx, ready, self.now).await?;
             tx.commit().await?;
             rows = rest;
         }
+        let ready = (!rows.is_empty()).then(|| self.gatherer.ready(rows));
         let mut tx = self.place.store.begin().await?;
-        if !rows.is_empty() {
+        if let Some(rows) = ready {
             self.gatherer.write(&mut tx, rows, self.now).await?;
         }
         standing.save(&mut tx, self.feed, accepted > 0, self.now).await?;

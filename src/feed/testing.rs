@@ -120,6 +120,7 @@ impl NotesGatherer {
 
 impl Gatherer for NotesGatherer {
     type Row = String;
+    type Ready = Vec<String>;
 
     fn columns(&self) -> Names {
         &[("agency", Need::Optional), ("event", Need::Required), ("count", Need::Required)]
@@ -142,7 +143,11 @@ impl Gatherer for NotesGatherer {
         Ok(Vec::new())
     }
 
-    async fn write(&self, _tx: &mut Tx, rows: Vec<String>, _now: Timestamp) -> Result<(), StoreError> {
+    fn ready(&self, rows: Self::Ready) -> Self::Ready {
+        rows
+    }
+
+    async fn write(&self, _tx: &mut Tx, rows: Self::Ready, _now: Timestamp) -> Result<(), StoreError> {
         self.notes.lock().unwrap().extend(rows);
         Ok(())
     }

@@ -69,11 +69,14 @@ const CONNECTIONS: u32 = 8;
 const SQLITE: &str =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON";
 /// Of the one connection that writes: its pages (KiB) stay in memory from one transaction to the next, and the write-ahead
-/// log is folded back (pages) not after every large one.
-const SQLITE_WRITER: &str = "PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=8000";
-/// While much is written all over the database, and afterwards.
-const SQLITE_MUCH: &str = "PRAGMA cache_size=-49152";
-const SQLITE_USUAL: &str = "PRAGMA cache_size=-4096; PRAGMA shrink_memory";
+/// log is folded back (pages) not after every large one; its file is cut to this size (bytes) when it begins anew.
+const SQLITE_WRITER: &str =
+    "PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=8000; PRAGMA journal_size_limit=67108864";
+/// While much is written all over the database, and afterwards. What undoes a single statement stays in memory, and pages
+/// that are written again and again are folded back less often.
+const SQLITE_MUCH: &str = "PRAGMA cache_size=-49152; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=32000";
+const SQLITE_USUAL: &str = "PRAGMA cache_size=-4096; PRAGMA temp_store=DEFAULT; PRAGMA wal_autocheckpoint=8000; \
+     PRAGMA shrink_memory";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -65,11 +65,20 @@ pub fn json_column<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> 
     json_rows(values.into_iter().map(|value| [value]))
 }
 
+/// Bytes that a text is expected to need at most.
+const RESERVED: usize = 16 << 20;
+
 /// A JSON array of rows, for [`Dialect::rows`]. They are plain values, which can always be written.
 pub fn json_rows<T: serde::Serialize>(rows: impl IntoIterator<Item = T>) -> String {
+    let rows = rows.into_iter();
+    let n_rows = rows.size_hint().0;
     let mut text = vec![b'['];
-    for row in rows {
-        if text.len() > 1 {
+    for (index, row) in rows.enumerate() {
+        if index == 1 {
+            // The others are as long as the first one, as a rule.
+            text.reserve(((text.len() + 1) * n_rows).min(RESERVED));
+        }
+        if index > 0 {
             text.push(b',');
         }
         let _ = serde_json::to_writer(&mut text, &row);

@@ -25,6 +25,7 @@ impl Notes {
 
 impl Gatherer for Notes {
     type Row = String;
+    type Ready = Vec<String>;
 
     fn columns(&self) -> Names {
         &[("txn_ref", Need::Required), ("amount", Need::Required), ("time", Need::Required), ("status", Need::Required)]
@@ -45,6 +46,10 @@ impl Gatherer for Notes {
         _may: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<Vec<usize>, StoreError> {
         Ok(Vec::new())
+    }
+
+    fn ready(&self, rows: Vec<String>) -> Vec<String> {
+        rows
     }
 
     async fn write(&self, _tx: &mut Tx, rows: Vec<String>, _now: Timestamp) -> Result<(), StoreError> {

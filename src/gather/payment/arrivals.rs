@@ -6,8 +6,9 @@
 //! no harm: rows that are in the ledger already change nothing there.
 
 use super::classify::{Limits, Status};
-use super::ledger;
+use super::ledger::{self, Taking};
 use super::row::{Channel, PaymentRow, Record, Side};
+use super::seen::{Ending, Seen};
 use crate::store::{Dialect, Doing, Store, StoreError, Tx, decode_rows, json_column, json_rows, placeholder_rows};
 use sqlx::AssertSqlSafe;
 use std::sync::{Mutex, PoisonError};
@@ -16,9 +17,9 @@ use std::sync::{Mutex, PoisonError};
 const MANY: usize = 500;
 /// Parts by key. Each is taken in by itself, which bounds the memory.
 const PARTS: usize = 32;
-/// Rows taken in at once, and read at once if their parts have fewer: about a second's work. The index of dossiers is in no
+/// Rows taken in at once, and read at once if their parts have fewer: one to two seconds' work. The index of dossiers is in no
 /// order of keys, so that most of its pages are written anew for each of them.
-const SLICE: usize = 60_000;
+const SLICE: usize = 120_000;
 /// Rows read at once at most.
 const LOAD: usize = 200_000;
 const DOING: &str = "taking in payments that arrived";
@@ -28,19 +29,66 @@ const DOING: &str = "taking in payments that arrived";
 pub(super) struct Arrivals {
     /// Where the parts after the first one begin, as the first rows suggest; empty: not known yet.
     bounds: Mutex<Vec<String>>,
+    /// The dossiers that a first load has brought until now.
+    seen: Seen,
+}
+
+/// Rows to be written.
+pub(super) enum Ready {
+    Few(Vec<PaymentRow>),
+    Many(Vec<Text>),
+}
+
+/// Rows of one part.
+pub(super) struct Text {
+    part: i64,
+    n: i64,
+    content: String,
 }
 
 /// As it stands in a text: key, is it the gateway's, status, amount, time, agency, dossier, refund of, procedure, channel.
 type Row<T> = (T, bool, T, i64, i64, T, T, T, T, T);
 
 impl Arrivals {
-    /// Whether so many rows are better put down than taken in at once.
-    pub fn are_many(rows: &[PaymentRow]) -> bool {
-        rows.len() >= MANY
+    /// Many rows are better put down than taken in at once.
+    pub fn ready(&self, rows: Vec<PaymentRow>) -> Ready {
+        if rows.len() < MANY {
+            return Ready::Few(rows);
+        }
+        self.texts(&rows)
+    }
+
+    /// Rows to be put down.
+    pub fn texts(&self, rows: &[PaymentRow]) -> Ready {
+        let mut parts: Vec<Vec<&PaymentRow>> = vec![Vec::new(); PARTS];
+        let bounds = self.bounds(rows);
+        for row in rows {
+            parts[bounds.partition_point(|bound| *bound <= row.key)].push(row);
+        }
+        let parts = parts.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+        let texts = parts.map(|(part, rows)| Text {
+            part: part as i64,
+            n: rows.len() as i64,
+            content: json_rows(rows.iter().map(|row| written(row))),
+        });
+        Ready::Many(texts.collect())
+    }
+
+    /// Gives how many transactions were read or written.
+    pub async fn write(&self, tx: &mut Tx, rows: Ready, site: &str) -> Result<u64, StoreError> {
+        match rows {
+            Ready::Few(rows) => self.take_at_once(tx, rows, site).await,
+            Ready::Many(texts) => put(tx, texts).await.map(|()| 0),
+        }
+    }
+
+    /// Takes rows into the ledger at once, as part of `tx`.
+    pub async fn take_at_once(&self, tx: &mut Tx, rows: Vec<PaymentRow>, site: &str) -> Result<u64, StoreError> {
+        ledger::take(tx, rows, Taking { site, limits: None, seen: &self.seen }).await
     }
 
     /// Takes in what waits if it is little, as part of `tx`; an error if it is much, which is under way.
-    pub async fn take_in_few(tx: &mut Tx, site: &str) -> Result<u64, StoreError> {
+    pub async fn take_in_few(&self, tx: &mut Tx, site: &str) -> Result<u64, StoreError> {
         let sql = "SELECT id, n FROM payment_arrivals ORDER BY id";
         let waiting: Vec<(i64, i64)> = sqlx::query_as(sql).fetch_all(&mut **tx).await.doing(DOING)?;
         if waiting.is_empty() {
@@ -52,31 +100,16 @@ impl Arrivals {
         let ids: Vec<i64> = waiting.into_iter().map(|(id, _)| id).collect();
         let sql = contents(tx.dialect());
         let texts = sqlx::query_scalar(AssertSqlSafe(sql)).bind(json_column(&ids)).fetch_all(&mut **tx).await;
-        let n_touched = ledger::take(tx, decode(texts.doing(DOING)?)?, site, None).await?;
+        let n_touched = self.take_at_once(tx, decode(texts.doing(DOING)?)?, site).await?;
         remove(tx, &ids).await?;
         Ok(n_touched)
     }
 
-    /// Puts rows down.
-    pub async fn put(&self, tx: &mut Tx, rows: &[PaymentRow]) -> Result<(), StoreError> {
-        let mut parts: Vec<Vec<&PaymentRow>> = vec![Vec::new(); PARTS];
-        let bounds = self.bounds(rows);
-        for row in rows {
-            parts[bounds.partition_point(|bound| *bound <= row.key)].push(row);
-        }
-        let last = "SELECT COALESCE(MAX(id), 0) FROM payment_arrivals";
-        let last: i64 = sqlx::query_scalar(last).fetch_one(&mut **tx).await.doing(DOING)?;
-        let parts: Vec<(usize, Vec<&PaymentRow>)> =
-            parts.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).collect();
-        let sql =
-            format!("INSERT INTO payment_arrivals (id, part, n, content) VALUES {}", placeholder_rows(parts.len(), 4));
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for ((part, rows), id) in parts.iter().zip(last + 1..) {
-            query = query.bind(id).bind(*part as i64).bind(rows.len() as i64);
-            query = query.bind(json_rows(rows.iter().map(|row| written(row))));
-        }
-        query.execute(&mut **tx).await.doing("putting down payments that arrived")?;
-        Ok(())
+    /// Notes from now on which dossiers there are, if there is none yet, until what it gives is dropped.
+    pub async fn note_dossiers(&self, store: &Store) -> Result<Option<Ending<'_>>, StoreError> {
+        // Nobody else writes meanwhile.
+        let mut tx = store.begin().await?;
+        Ok(ledger::is_empty(&mut tx).await?.then(|| self.seen.begin()))
     }
 
     fn bounds(&self, rows: &[PaymentRow]) -> Vec<String> {
@@ -91,9 +124,10 @@ impl Arrivals {
     }
 
     /// Takes everything that arrived into the ledger; others can write in between. Gives how many transactions were read
-    /// or written. `site` owns what nobody else owns; see [`ledger::take`] for `limits`.
+    /// or written. `site` owns what nobody else owns; see [`Taking`] for `limits`.
     pub async fn take_in(&self, store: &Store, site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
-        let (mut n_touched, mut is_much) = (0, false);
+        let taking = Taking { site, limits, seen: &self.seen };
+        let (mut n_touched, mut is_much, mut _ending) = (0, false, None);
         loop {
             let sql = "SELECT id, part, n FROM payment_arrivals ORDER BY part, id";
             let waiting: Vec<(i64, i64, i64)> = sqlx::query_as(sql).fetch_all(store.reader()).await.doing(DOING)?;
@@ -109,6 +143,7 @@ impl Arrivals {
             if loads.len() > 1 && !is_much {
                 is_much = true;
                 store.expect_much(true).await?;
+                _ending = self.note_dossiers(store).await?;
             }
             // The next one is read while the one before it is taken in.
             let mut loads = loads.into_iter();
@@ -116,10 +151,30 @@ impl Arrivals {
             while let Some(load) = next.take() {
                 let load = load.await?;
                 next = loads.next().map(|ids| Load::read(store, ids));
-                n_touched += load.take_in(store, site, limits).await?;
+                n_touched += load.take_in(store, taking).await?;
             }
         }
     }
+}
+
+/// How many rows arrived that are not yet in the ledger.
+pub async fn n_waiting(store: &Store) -> Result<i64, StoreError> {
+    let sql = "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM payment_arrivals";
+    sqlx::query_scalar(sql).fetch_one(store.reader()).await.doing(DOING)
+}
+
+/// Puts rows down.
+async fn put(tx: &mut Tx, texts: Vec<Text>) -> Result<(), StoreError> {
+    let last = "SELECT COALESCE(MAX(id), 0) FROM payment_arrivals";
+    let last: i64 = sqlx::query_scalar(last).fetch_one(&mut **tx).await.doing(DOING)?;
+    let rows = placeholder_rows(texts.len(), 4);
+    let sql = format!("INSERT INTO payment_arrivals (id, part, n, content) VALUES {rows}");
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for (Text { part, n, content }, id) in texts.into_iter().zip(last + 1..) {
+        query = query.bind(id).bind(part).bind(n).bind(content);
+    }
+    query.execute(&mut **tx).await.doing("putting down payments that arrived")?;
+    Ok(())
 }
 
 /// Cuts what waits (id, part, rows), in its order, into what is read at once: whole parts, unless one is too large.
@@ -163,7 +218,7 @@ impl Load {
     }
 
     /// Takes the rows into the ledger, in transactions of about [`SLICE`] rows; with the last of them their texts go.
-    async fn take_in(self, store: &Store, site: &str, limits: Option<&Limits<'_>>) -> Result<u64, StoreError> {
+    async fn take_in(self, store: &Store, taking: Taking<'_>) -> Result<u64, StoreError> {
         let Load { ids, mut rows } = self;
         let mut n_touched = 0;
         loop {
@@ -173,7 +228,7 @@ impl Load {
             }
             let rest = rows.split_off(end);
             let mut tx = store.begin().await?;
-            n_touched += ledger::take(&mut tx, rows, site, limits).await?;
+            n_touched += ledger::take(&mut tx, rows, taking).await?;
             if rest.is_empty() {
                 remove(&mut tx, &ids).await?;
                 tx.commit().await?;

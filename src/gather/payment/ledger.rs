@@ -6,8 +6,9 @@
 
 use super::classify::{Back, Limits, Standing, Status, compare};
 use super::row::{Channel, PaymentRow, Record, Side};
+use super::seen::Seen;
+use super::written;
 use crate::store::{Doing, StoreError, Tx, decode_rows, json_column, json_rows};
-use serde::ser::{Serialize, SerializeSeq, Serializer};
 use sqlx::AssertSqlSafe;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -59,20 +60,29 @@ impl Transaction {
     }
 }
 
-/// Takes rows into the ledger and marks as due what they touch. Gives how many transactions it read or wrote. `site` owns
-/// what nobody else owns. With `limits`, what is new and in order by itself need not be judged, see [`in_order`].
-pub(super) async fn take(
-    tx: &mut Tx,
-    rows: Vec<PaymentRow>,
-    site: &str,
-    limits: Option<&Limits<'_>>,
-) -> Result<u64, StoreError> {
+/// What taking in needs to know beside the rows.
+#[derive(Clone, Copy)]
+pub(super) struct Taking<'a> {
+    /// Owns what nobody else owns.
+    pub site: &'a str,
+    /// With them, what is new and in order by itself need not be judged, see [`in_order`].
+    pub limits: Option<&'a Limits<'a>>,
+    pub seen: &'a Seen,
+}
+
+/// Takes rows into the ledger and marks as due what they touch. Gives how many transactions it read or wrote.
+pub(super) async fn take(tx: &mut Tx, rows: Vec<PaymentRow>, taking: Taking<'_>) -> Result<u64, StoreError> {
+    let Taking { site, limits, seen } = taking;
     let mut rows = rows;
     // By key, so that the database walks its index once; of one key they stay in their order.
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     let mut keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
     keys.dedup();
-    let known = read(tx, "txn_ref", &keys).await?;
+    // Of many rows in the order of their keys often none is known, which one look at the index between them says.
+    let known = match has_between(tx, &keys).await? {
+        true => read(tx, "txn_ref", &keys).await?,
+        false => Vec::new(),
+    };
     let n_read = known.len();
     let mut known: HashMap<String, Transaction> =
         known.into_iter().map(|transaction| (transaction.key.clone(), transaction)).collect();
@@ -112,11 +122,12 @@ pub(super) async fn take(
         }
     }
     if let Some(limits) = limits {
-        for index in in_order(tx, &changed, limits).await? {
+        for index in in_order(tx, &changed, limits, seen).await? {
             changed[index].transaction.due_us = None;
         }
     }
-    write(tx, &changed).await?;
+    seen.note(changed.iter().map(|changed| changed.transaction.dossier()));
+    written::write(tx, &changed.iter().map(|changed| &changed.transaction).collect::<Vec<_>>()).await?;
     for ((agency, side, status), count) in counts {
         count_records(tx, &agency, side, status, count).await?;
     }
@@ -133,7 +144,12 @@ struct Changed {
 
 /// Of transactions new to the ledger those that are matched whatever the time: both sides agree, and nothing else is known
 /// of their dossier or gives them back. What comes later and would change that marks them as due.
-async fn in_order(tx: &mut Tx, changed: &[Changed], limits: &Limits<'_>) -> Result<Vec<usize>, StoreError> {
+async fn in_order(
+    tx: &mut Tx,
+    changed: &[Changed],
+    limits: &Limits<'_>,
+    seen: &Seen,
+) -> Result<Vec<usize>, StoreError> {
     const DOING: &str = "looking for the other payments of dossiers";
     for column in REFUNDS {
         if has_any(tx, column).await? {
@@ -158,7 +174,7 @@ async fn in_order(tx: &mut Tx, changed: &[Changed], limits: &Limits<'_>) -> Resu
         .map(|(index, changed)| (index, changed.transaction.dossier()))
         .collect();
     let mut elsewhere: HashSet<String> = HashSet::new();
-    for chunk in agreeing.chunks(KEYS) {
+    for chunk in seen.retain(agreeing.clone(), |(_, dossier)| dossier).chunks(KEYS) {
         let sql = format!(
             "SELECT {} FROM payment_transactions WHERE dossier <> '' AND dossier IN (SELECT value ->> 0 FROM {})",
             tx.dialect().all("dossier"),
@@ -177,6 +193,19 @@ async fn in_order(tx: &mut Tx, changed: &[Changed], limits: &Limits<'_>) -> Resu
 pub(super) async fn has_any(tx: &mut Tx, column: &str) -> Result<bool, StoreError> {
     let sql = format!("SELECT 1 FROM payment_transactions WHERE {column} <> '' LIMIT 1");
     let any = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut **tx).await.doing("looking for refunds")?;
+    Ok(any.is_some())
+}
+
+pub(super) async fn is_empty(tx: &mut Tx) -> Result<bool, StoreError> {
+    let any = sqlx::query("SELECT 1 FROM payment_transactions LIMIT 1").fetch_optional(&mut **tx).await;
+    Ok(any.doing("looking for payments")?.is_none())
+}
+
+/// Whether the ledger has any transaction from the first to the last of `keys`, which are in order.
+async fn has_between(tx: &mut Tx, keys: &[&str]) -> Result<bool, StoreError> {
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(false) };
+    let sql = "SELECT 1 FROM payment_transactions WHERE txn_ref >= $1 AND txn_ref <= $2 LIMIT 1";
+    let any = sqlx::query(sql).bind(*first).bind(*last).fetch_optional(&mut **tx).await.doing("reading payments")?;
     Ok(any.is_some())
 }
 
@@ -260,63 +289,8 @@ fn record((status, amount, at_us, agency, dossier, refund_of, procedure, channel
     Some(Record { agency, dossier, amount, status, at_us, refund_of, procedure, channel })
 }
 
-fn side_columns(side: Side) -> [String; 8] {
+pub(super) fn side_columns(side: Side) -> [String; 8] {
     SIDE_COLUMNS.map(|column| format!("{}_{column}", side.as_str()))
-}
-
-/// A transaction as a row of its table, for [`write`].
-struct Written<'a>(&'a Transaction);
-
-impl Serialize for Written<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Written(transaction) = self;
-        let mut row = serializer.serialize_seq(None)?;
-        row.serialize_element(&transaction.key)?;
-        row.serialize_element(transaction.dossier())?;
-        row.serialize_element(&transaction.due_us)?;
-        for side in [&transaction.portal, &transaction.gateway] {
-            let Some(record) = side else {
-                row.serialize_element("")?;
-                (0..2).try_for_each(|_| row.serialize_element(&0))?;
-                (0..5).try_for_each(|_| row.serialize_element(""))?;
-                continue;
-            };
-            row.serialize_element(record.status.as_str())?;
-            row.serialize_element(&record.amount)?;
-            row.serialize_element(&record.at_us)?;
-            for text in [&record.agency, &record.dossier, &record.refund_of, &record.procedure] {
-                row.serialize_element(text)?;
-            }
-            row.serialize_element(record.channel.as_str())?;
-        }
-        row.end()
-    }
-}
-
-/// Each key at most once, as PostgreSQL wants it.
-async fn write(tx: &mut Tx, changed: &[Changed]) -> Result<(), StoreError> {
-    let sides = [Side::Portal, Side::Gateway].map(side_columns).concat();
-    let columns: Vec<&str> =
-        ["txn_ref", "dossier", "due_us"].into_iter().chain(sides.iter().map(String::as_str)).collect();
-    let is_number = |column: &str| ["due_us", "_us", "_amount"].iter().any(|end| column.ends_with(end));
-    let values = columns.iter().enumerate().map(|(n, column)| match is_number(column) {
-        true => format!("CAST(value ->> {n} AS BIGINT)"),
-        false => format!("value ->> {n}"),
-    });
-    let updates = columns.iter().skip(1).map(|column| format!("{column} = excluded.{column}"));
-    // The condition tells SQLite that ON belongs to no join.
-    let sql = format!(
-        "INSERT INTO payment_transactions ({}) SELECT {} FROM {} WHERE TRUE ON CONFLICT (txn_ref) DO UPDATE SET {}",
-        columns.join(", "),
-        values.collect::<Vec<_>>().join(", "),
-        tx.dialect().rows(1),
-        updates.collect::<Vec<_>>().join(", "),
-    );
-    for chunk in changed.chunks(KEYS) {
-        let rows = json_rows(chunk.iter().map(|changed| Written(&changed.transaction)));
-        sqlx::query(AssertSqlSafe(sql.clone())).bind(rows).execute(&mut **tx).await.doing("writing payments")?;
-    }
-    Ok(())
 }
 
 /// Sets when transactions are judged again; `None`: not before something arrives.

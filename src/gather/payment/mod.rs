@@ -22,10 +22,13 @@ mod register;
 mod row;
 #[cfg(test)]
 mod samples_tests;
+mod seen;
 mod series;
 #[cfg(test)]
 mod tests;
+mod written;
 
+pub use arrivals::n_waiting;
 pub use classify::{Fact, Kind, Status};
 pub use life::{Life, Stage, TransactionInfo, find};
 pub use mismatch::{
@@ -37,7 +40,7 @@ pub use row::{Channel, PaymentRow, Record, Side, reference_of};
 use crate::config::feeds::Payments;
 use crate::feed::{self, Cells, Feed, FeedError, Gatherer, Names, Place, Polled, Rejection};
 use crate::store::{Doing, StoreError, Tx, from_micros, micros};
-use arrivals::Arrivals;
+use arrivals::{Arrivals, Ready};
 use classify::{Limits, settlement_due};
 use fees::Fees;
 use jiff::Timestamp;
@@ -60,6 +63,8 @@ pub enum PaymentError {
 /// Feeds are read side by side, a batch at a time. While batches follow each other this closely, the other side of a
 /// payment may be in one of the next, and judging waits.
 const QUIET: Duration = Duration::from_secs(1);
+/// Taking in waits for less: rows that come later are taken in later, only their order among the others is lost.
+const PAUSE: Duration = Duration::from_millis(200);
 /// But not longer than this: a feed may have much to read, or bring something all the time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -147,13 +152,13 @@ impl Rules {
         Ok(())
     }
 
-    /// Waits until nothing has been written for [`QUIET`], but not longer than [`PATIENCE`].
-    async fn quiet(&self) {
+    /// Waits until nothing has been written for so long, but not longer than [`PATIENCE`].
+    async fn quiet(&self, pause: Duration) {
         let give_up = Instant::now() + PATIENCE;
         loop {
             let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(written) = written else { return };
-            let quiet_at = (written + QUIET).min(give_up);
+            let quiet_at = (written + pause).min(give_up);
             if quiet_at <= Instant::now() {
                 return;
             }
@@ -179,6 +184,7 @@ impl Rules {
 
 impl Gatherer for SideGatherer {
     type Row = PaymentRow;
+    type Ready = Ready;
 
     fn columns(&self) -> Names {
         row::COLUMNS
@@ -201,18 +207,18 @@ impl Gatherer for SideGatherer {
         may: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<Vec<usize>, StoreError> {
         // Whose they are is known in the ledger only.
-        let n_touched = Arrivals::take_in_few(tx, self.rules.place.org.site()).await?;
+        let n_touched = self.rules.arrivals.take_in_few(tx, self.rules.place.org.site()).await?;
         self.rules.count(n_touched);
         owner::foreign(tx, self.side, rows, may).await
     }
 
-    async fn write(&self, tx: &mut Tx, rows: Vec<PaymentRow>, _now: Timestamp) -> Result<(), StoreError> {
-        if Arrivals::are_many(&rows) {
-            self.rules.arrivals.put(tx, &rows).await?;
-        } else {
-            let n_touched = ledger::take(tx, rows, self.rules.place.org.site(), None).await?;
-            self.rules.count(n_touched);
-        }
+    fn ready(&self, rows: Vec<PaymentRow>) -> Ready {
+        self.rules.arrivals.ready(rows)
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Ready, _now: Timestamp) -> Result<(), StoreError> {
+        let n_touched = self.rules.arrivals.write(tx, rows, self.rules.place.org.site()).await?;
+        self.rules.count(n_touched);
         *self.rules.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())
     }
@@ -316,7 +322,9 @@ pub async fn run(
                 () = changed.notified() => {}
                 _ = forgets.tick() => rules.forget(Timestamp::now()).await?,
             }
-            rules.quiet().await;
+            rules.quiet(PAUSE).await;
+            rules.take_in().await?;
+            rules.quiet(QUIET).await;
             rules.judge_all(Timestamp::now()).await?;
         }
     };

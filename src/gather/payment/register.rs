@@ -31,6 +31,7 @@ pub(super) struct RegisterGatherer {
 
 impl Gatherer for RegisterGatherer {
     type Row = (String, Registered);
+    type Ready = Vec<(String, Registered)>;
 
     fn columns(&self) -> Names {
         &[
@@ -63,7 +64,11 @@ impl Gatherer for RegisterGatherer {
         Ok(rows.iter().enumerate().filter(|(_, (dossier, _))| is_foreign(dossier)).map(|(index, _)| index).collect())
     }
 
-    async fn write(&self, tx: &mut Tx, rows: Vec<Self::Row>, _now: Timestamp) -> Result<(), StoreError> {
+    fn ready(&self, rows: Self::Ready) -> Self::Ready {
+        rows
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Self::Ready, _now: Timestamp) -> Result<(), StoreError> {
         let rows: BTreeMap<String, Registered> = rows.into_iter().collect();
         let known = read(tx, &rows.keys().map(String::as_str).collect::<Vec<_>>()).await?;
         let changed: Vec<(&String, &Registered)> =

@@ -5,6 +5,7 @@ use super::*;
 use crate::feed::testing::{Bench, at, touch};
 use crate::metrics::columns::{feed, feed_rejected, payment_mismatch as mismatch, payment_records as records};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const SECTIONS: &str = "payments:
   grace: 15m
@@ -310,7 +311,7 @@ async fn outcome(
     put_down: u16,
 ) -> Vec<(String, Kind, i64, i64, String)> {
     let mut tx = store.begin().await.unwrap();
-    for table in ["payment_transactions", "payment_mismatches", "payment_crowds"] {
+    for table in ["payment_transactions", "payment_mismatches", "payment_mismatch_totals", "payment_crowds"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}"))).execute(&mut *tx).await.unwrap();
     }
     tx.commit().await.unwrap();
@@ -321,6 +322,8 @@ async fn outcome(
     let fees = if has_fees { fees::tests::read(&file) } else { Fees::default() };
     let zone = TimeZone::UTC;
     let arrivals = Arrivals::default();
+    // As in a first load of much.
+    let _noted = if put_down & 1 == 1 { arrivals.note_dossiers(store).await.unwrap() } else { None };
     let (grace, match_window) = (Duration::from_secs(600), Duration::from_secs(900));
     let alone = Limits { grace, settlement_due: &due, match_window };
     let alone = Some(&alone).filter(|_| !has_fees);
@@ -332,9 +335,9 @@ async fn outcome(
     for (index, batch) in batches.iter().enumerate() {
         let mut tx = store.begin().await.unwrap();
         if put_down >> (index % 16) & 1 == 1 {
-            arrivals.put(&mut tx, batch).await.unwrap();
+            arrivals.write(&mut tx, arrivals.texts(batch), "ioc").await.unwrap();
         } else {
-            ledger::take(&mut tx, batch.clone(), "ioc", None).await.unwrap();
+            arrivals.take_at_once(&mut tx, batch.clone(), "ioc").await.unwrap();
         }
         tx.commit().await.unwrap();
         if index % 2 == 0 {
@@ -350,7 +353,17 @@ async fn outcome(
     let rows = sqlx::query(sql).fetch_all(store.reader()).await.unwrap();
     use sqlx::Row;
     let kind = |row: &sqlx::any::AnyRow| Kind::parse(row.get(1)).unwrap();
-    rows.iter().map(|row| (row.get(0), kind(row), row.get(2), row.get(3), row.get(4))).collect()
+    let open: Vec<(String, Kind, i64, i64, String)> =
+        rows.iter().map(|row| (row.get(0), kind(row), row.get(2), row.get(3), row.get(4))).collect();
+    let mut counted: BTreeMap<(String, Kind), (i64, i64, i64)> = BTreeMap::new();
+    for (_, kind, amount, since_us, agency) in &open {
+        let (count, sum, oldest) = counted.entry((agency.clone(), *kind)).or_insert((0, 0, i64::MAX));
+        (*count, *sum, *oldest) = (*count + 1, *sum + amount, *since_us.min(oldest));
+    }
+    let tallies = tallies(store).await.unwrap().into_iter();
+    let tallies = tallies.map(|tally| ((tally.agency, tally.kind), (tally.count, tally.amount, micros(tally.oldest))));
+    assert_eq!(tallies.collect::<BTreeMap<_, _>>(), counted);
+    open
 }
 
 #[test]

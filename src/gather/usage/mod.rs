@@ -52,6 +52,7 @@ struct AppGatherer {
 
 impl Gatherer for AppGatherer {
     type Row = UsageRow;
+    type Ready = Vec<UsageRow>;
 
     fn columns(&self) -> Names {
         rows::USAGE_COLUMNS
@@ -77,7 +78,11 @@ impl Gatherer for AppGatherer {
         Ok(Vec::new())
     }
 
-    async fn write(&self, tx: &mut Tx, rows: Vec<UsageRow>, _now: Timestamp) -> Result<(), StoreError> {
+    fn ready(&self, rows: Self::Ready) -> Self::Ready {
+        rows
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Self::Ready, _now: Timestamp) -> Result<(), StoreError> {
         tables::write_usage(tx, &self.app, &rows).await
     }
 }
@@ -89,6 +94,7 @@ struct DossierGatherer {
 
 impl Gatherer for DossierGatherer {
     type Row = DossierRow;
+    type Ready = Vec<DossierRow>;
 
     fn columns(&self) -> Names {
         rows::DOSSIER_COLUMNS
@@ -112,7 +118,11 @@ impl Gatherer for DossierGatherer {
         Ok(Vec::new())
     }
 
-    async fn write(&self, tx: &mut Tx, rows: Vec<DossierRow>, _now: Timestamp) -> Result<(), StoreError> {
+    fn ready(&self, rows: Self::Ready) -> Self::Ready {
+        rows
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Self::Ready, _now: Timestamp) -> Result<(), StoreError> {
         tables::write_dossiers(tx, &self.app, &rows).await
     }
 }
@@ -124,6 +134,7 @@ struct SingleGatherer {
 
 impl Gatherer for SingleGatherer {
     type Row = dossiers::Dossier;
+    type Ready = Vec<dossiers::Dossier>;
 
     fn columns(&self) -> Names {
         dossiers::COLUMNS
@@ -147,7 +158,11 @@ impl Gatherer for SingleGatherer {
         dossiers::foreign(tx, &self.app, rows, may).await
     }
 
-    async fn write(&self, tx: &mut Tx, rows: Vec<dossiers::Dossier>, _now: Timestamp) -> Result<(), StoreError> {
+    fn ready(&self, rows: Self::Ready) -> Self::Ready {
+        rows
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: Self::Ready, _now: Timestamp) -> Result<(), StoreError> {
         dossiers::write(tx, &self.app, &rows, &self.place.org).await
     }
 }
