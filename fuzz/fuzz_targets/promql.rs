@@ -34,7 +34,7 @@ impl Storage for Small {
 
 static SMALL: LazyLock<Small> = LazyLock::new(|| {
     let labels =
-        |pairs: &[(&str, &str)]| Labels::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        |pairs: &[(&str, &str)]| Labels::new(pairs.iter().copied());
     let run = |from, value| Run { from, value };
     let stale = f64::from_bits(STALE_NAN_BITS);
     let mut series = vec![

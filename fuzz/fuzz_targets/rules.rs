@@ -18,7 +18,7 @@ impl Engine for Same {
         Ok(Value::Vector(self.0.clone()))
     }
 
-    fn record(&self, _: &str, _: Vec<(Labels, f64)>, _: Timestamp) {}
+    fn record(&self, _: &str, _: &mut [(Labels, f64)], _: Timestamp) {}
 }
 
 fuzz_target!(|text: &str| {
@@ -29,7 +29,7 @@ fuzz_target!(|text: &str| {
     }
     let sample = |service: &str, value| {
         let pairs = [("__name__", "up"), ("agency", "tam-ky"), ("service", service)];
-        Sample { labels: Labels::new(pairs.map(|(name, value)| (name.into(), value.into()))), value }
+        Sample { labels: Labels::new(pairs), value }
     };
     let engine = Same(vec![sample("dvc", 0.5), sample("motcua", f64::NAN)]);
     let mut ruler = Ruler::new(rules, "http://ioc", BTreeMap::new(), Timestamp::UNIX_EPOCH);
