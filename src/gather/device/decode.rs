@@ -311,11 +311,11 @@ enum Raw<'a> {
     Other,
 }
 
-/// `"23.5"`, but neither `"nan"`, `"0x10"` nor `" 5"`.
+/// `"23.5"`, but neither `"nan"`, `"0x10"`, `" 5"` nor `"1e999"`, which no float holds.
 fn number_in(text: &str) -> Option<f64> {
     let is_plain =
         text.len() <= 32 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'e' | b'E'));
-    text.parse::<f64>().ok().filter(|_| is_plain)
+    text.parse::<f64>().ok().filter(|number| is_plain && number.is_finite())
 }
 
 /// Seconds since 1970 of a time as RFC 3339 writes it, with its offset.
@@ -396,6 +396,12 @@ mod tests {
         let mut readings = Readings::default();
         mapping().read(DeviceKind::Camera, payload, &mut readings)?;
         Ok(readings)
+    }
+
+    #[test]
+    fn a_number_that_no_float_holds_is_none() {
+        assert_eq!(number_in("1756106204.75"), Some(1_756_106_204.75));
+        assert_eq!(number_in("175610620475E6106"), None);
     }
 
     #[test]
