@@ -38,3 +38,14 @@ pub(super) fn read(fields: &[Slot], payload: &[u8], readings: &mut Readings) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_no_float_holds_is_none() {
+        assert_eq!(number_in("1756106204.75"), Some(1_756_106_204.75));
+        assert_eq!(number_in("175610620475E6106"), None);
+    }
+}
