@@ -5,6 +5,7 @@ use crate::labels::{Pairs, pack};
 use crate::matcher::Labelled;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -121,6 +122,19 @@ impl PartialEq for LabelSet {
 
 impl Eq for LabelSet {}
 
+/// The same at every run, and otherwise nothing that people would look for: shorter names and values come first.
+impl Ord for LabelSet {
+    fn cmp(&self, other: &LabelSet) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl PartialOrd for LabelSet {
+    fn partial_cmp(&self, other: &LabelSet) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Hash for LabelSet {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
@@ -161,9 +175,15 @@ impl<const N: usize> From<[(String, String); N]> for LabelSet {
     }
 }
 
-impl FromIterator<(String, String)> for LabelSet {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> LabelSet {
-        pairs.into_iter().collect::<BTreeMap<_, _>>().into()
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for LabelSet {
+    /// Of a name that comes several times the last counts.
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> LabelSet {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        let is_last =
+            |(at, pair): &(usize, &(N, V))| pairs.get(at + 1).is_none_or(|next| next.0.as_ref() != pair.0.as_ref());
+        let last = pairs.iter().enumerate().filter(is_last);
+        LabelSet::of_sorted(last.map(|(_, (name, value))| (name.as_ref(), value.as_ref())))
     }
 }
 

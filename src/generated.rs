@@ -3,6 +3,7 @@
 
 use crate::config::site::Language;
 use crate::format;
+use crate::labels::Labels;
 use crate::metrics::Metrics;
 use crate::rules::{self, AlertingRule, Rule, template};
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,12 +104,12 @@ fn example(template: &template::Template) -> String {
     let used = regex::Regex::new(r"\$labels\.(\w+)").expect("a constant expression");
     let names: BTreeSet<&str> =
         used.captures_iter(template.text()).filter_map(|found| found.get(1)).map(|name| name.as_str()).collect();
-    let labels = names.into_iter().map(|name| (name.to_owned(), format!("‹{name}›"))).collect();
+    let labels = Labels::new(names.into_iter().map(|name| (name, format!("‹{name}›"))));
     let context = template::Context {
         labels: &labels,
         value: f64::NAN,
         now: jiff::Timestamp::UNIX_EPOCH,
-        external_labels: &BTreeMap::new(),
+        external_labels: &Labels::default(),
         external_url: "",
         query: &|_| Ok(Vec::new()),
     };

@@ -1,13 +1,13 @@
 //! Any text is refused as a template, or expands or fails for its data; it never panics and its result stays bounded.
 #![no_main]
 
+use ioc_watch::promql::Labels;
 use ioc_watch::rules::template::{Context, Sample, Template};
 use libfuzzer_sys::fuzz_target;
-use std::collections::BTreeMap;
 
 fuzz_target!(|text: &str| {
     let Ok(template) = Template::parse(text) else { return };
-    let labels = BTreeMap::from([("agency".to_owned(), "tam-ky".to_owned()), ("kind".to_owned(), "portal".to_owned())]);
+    let labels = Labels::new([("agency", "tam-ky"), ("kind", "portal")]);
     let query = |text: &str| match text {
         "" => Err("empty".to_owned()),
         _ => Ok(vec![Sample { labels: labels.clone(), value: 1.5 }; 3]),

@@ -26,12 +26,17 @@ impl Book {
         self.excuse_by(&spans, subject, now_us)
     }
 
+    /// No dependency is down or was within memory, and nothing is maintained: no subject has an excuse.
+    pub fn excuses_nothing(&self) -> bool {
+        self.all_spans().iter().all(Vec::is_empty) && self.windows().next().is_none()
+    }
+
     /// The excuses of all subjects, with their agencies.
     pub fn excuses(&self, now_us: i64) -> Vec<(Subject, String, Excuse)> {
-        let spans = self.all_spans();
-        if spans.iter().all(Vec::is_empty) && self.windows().next().is_none() {
+        if self.excuses_nothing() {
             return Vec::new();
         }
+        let spans = self.all_spans();
         let mut excuses: Vec<(Subject, String, Excuse)> = self
             .graph
             .nodes()

@@ -216,7 +216,7 @@ async fn evaluate(
     }
     match hand_on(parts, &changes, &outcome, now).await {
         Ok(()) => {
-            lock(ruler).committed();
+            lock(ruler).committed(&changes);
             parts.vitals.ruled(Instant::now());
             told.database = false;
         }

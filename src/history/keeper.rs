@@ -319,7 +319,7 @@ fn clock_of(inner: &mut Inner, owner: &str) -> super::series::ClockId {
         return known.clock;
     }
     let clock = inner.store.add_clock();
-    inner.owners.insert(owner.to_owned(), Owner { clock, series: HashSet::new() });
+    inner.owners.insert(owner.to_owned(), Owner { clock, series: Vec::new() });
     clock
 }
 

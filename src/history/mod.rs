@@ -60,8 +60,49 @@ struct Inner {
 
 struct Owner {
     clock: ClockId,
-    /// What it recorded last.
-    series: HashSet<u32>,
+    /// What it recorded last, in that order.
+    series: Vec<u32>,
+}
+
+/// What an owner recorded last, while it records again, mostly the same in the same order.
+struct Last {
+    ids: Vec<u32>,
+    /// Those before were passed.
+    place: usize,
+    /// Passed without being recorded.
+    passed: Vec<u32>,
+    /// Recorded, and not in their order.
+    others: HashSet<u32>,
+}
+
+impl Last {
+    /// What is missing or new is told by looking so far ahead.
+    const AHEAD: usize = 8;
+
+    fn of(ids: Vec<u32>) -> Last {
+        Last { ids, place: 0, passed: Vec::new(), others: HashSet::new() }
+    }
+
+    /// The next one that is it, if it is near.
+    fn next(&mut self, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let rest = &self.ids[self.place..];
+        let n_passed = rest.iter().take(Last::AHEAD).position(|id| is_it(*id))?;
+        self.passed.extend(&rest[..n_passed]);
+        self.place += n_passed + 1;
+        Some(rest[n_passed])
+    }
+
+    /// One that was found in another way.
+    fn elsewhere(&mut self, id: Option<u32>) -> Option<u32> {
+        self.others.extend(id);
+        id
+    }
+
+    /// Those that were not recorded again.
+    fn gone(self) -> impl Iterator<Item = u32> {
+        let Last { ids, place, passed, others } = self;
+        passed.into_iter().chain(ids.into_iter().skip(place)).filter(move |id| !others.contains(id))
+    }
 }
 
 /// How many ticks pass between two trimmings.
@@ -130,26 +171,29 @@ impl History {
         }
         if !owners.contains_key(owner) {
             let clock = store.add_clock();
-            owners.insert(owner.to_owned(), Owner { clock, series: HashSet::new() });
+            owners.insert(owner.to_owned(), Owner { clock, series: Vec::new() });
         }
         let Some(Owner { clock, series }) = owners.get_mut(owner) else { return };
         let now_ms = now.as_millisecond();
         // One of both: the last tick is before, after, or at this time.
         let Some(tick) = store.rewind(*clock, now_ms).or_else(|| store.tick_or_again(*clock, now_ms)) else { return };
-        let mut recorded = HashSet::with_capacity(samples.len());
+        let mut last = Last::of(std::mem::take(series));
         for (labels, value) in samples {
-            if let Some(id) = store.find_or_add(*clock, labels, retention) {
-                store.push(id, tick, *value);
-                recorded.insert(id);
-                if let Some(kept) = store.labels(id) {
-                    labels.clone_from(kept);
-                }
+            let found = last.next(|id| store.is_very(id, *clock, labels));
+            let Some(id) = found.or_else(|| last.elsewhere(store.find_or_add(*clock, labels, retention))) else {
+                continue;
+            };
+            store.push(id, tick, *value);
+            series.push(id);
+            if found.is_none()
+                && let Some(kept) = store.labels(id)
+            {
+                labels.clone_from(kept);
             }
         }
-        for gone in series.difference(&recorded) {
-            store.end(*gone, tick);
+        for gone in last.gone() {
+            store.end(gone, tick);
         }
-        *series = recorded;
     }
 
     /// Ends what owners recorded that are not among `known`.

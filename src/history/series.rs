@@ -225,6 +225,12 @@ impl Store {
         Some(place)
     }
 
+    /// Whether a series of this clock has these labels, which were taken from it.
+    pub fn is_very(&self, id: u32, clock: ClockId, labels: &Labels) -> bool {
+        let stored = self.series.get(id as usize).and_then(Option::as_ref);
+        stored.is_some_and(|stored| stored.labels.is_very(labels) && stored.life(&self.lives).clock == clock)
+    }
+
     /// The labels of a series.
     pub fn labels(&self, id: u32) -> Option<&Labels> {
         self.series.get(id as usize)?.as_ref().map(|stored| &stored.labels)

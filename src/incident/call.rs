@@ -104,7 +104,7 @@ fn body<'a>(
     now: Timestamp,
 ) -> Body<'a> {
     let desk = &settings.desk;
-    let mut members: Vec<&Member> = incident.members.values().collect();
+    let mut members: Vec<&Member> = incident.members.values().map(|member| &**member).collect();
     members
         .sort_by_key(|member| (member.resolved.is_some(), std::cmp::Reverse(member.severity), member.alert.starts_at));
     let escalation = &incident.escalation;

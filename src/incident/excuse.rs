@@ -8,6 +8,7 @@ use crate::alert::Alert;
 use crate::attribution::{Excuse, Ledger, State, Subject, SubjectKind};
 use crate::config::organisation::Area;
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,12 +79,15 @@ impl Excuser {
         alerts: impl IntoIterator<Item = &'a Alert>,
         now: Timestamp,
     ) -> Excuses {
+        if self.ledger.excuses_nothing() {
+            return Excuses::new();
+        }
         let excused = |alert: &Alert| {
             let excuse = self.excuse(alert, now)?;
             Some(Excused { why: Why::Cause(excuse.cause), by: excuse.by, since: excuse.since })
         };
         let found = subjects(incident, alerts).filter_map(|(fingerprint, alert)| Some((fingerprint, excused(alert)?)));
-        found.collect()
+        found.map(|(fingerprint, excused)| (fingerprint.into_owned(), excused)).collect()
     }
 
     fn excuse(&self, alert: &Alert, now: Timestamp) -> Option<Excuse> {
@@ -135,10 +139,10 @@ impl Excuser {
 pub(super) fn subjects<'a>(
     incident: &'a Incident,
     coming: impl IntoIterator<Item = &'a Alert>,
-) -> impl Iterator<Item = (String, &'a Alert)> {
+) -> impl Iterator<Item = (Cow<'a, str>, &'a Alert)> {
     let known = incident.members.iter().filter(|(_, member)| member.resolved.is_none());
-    let known = known.map(|(fingerprint, member)| (fingerprint.clone(), &member.alert));
-    known.chain(coming.into_iter().map(|alert| (alert.fingerprint(), alert)))
+    let known = known.map(|(fingerprint, member)| (Cow::from(&**fingerprint), &member.alert));
+    known.chain(coming.into_iter().map(|alert| (alert.fingerprint().into(), alert)))
 }
 
 /// What an alert is about.

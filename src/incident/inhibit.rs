@@ -76,7 +76,7 @@ mod tests {
 
     fn alert(text: &str) -> Alert {
         Alert {
-            labels: text.split(' ').filter_map(|p| p.split_once('=')).map(|(n, v)| (n.into(), v.into())).collect(),
+            labels: text.split(' ').filter_map(|p| p.split_once('=')).collect(),
             annotations: Default::default(),
             starts_at: Timestamp::UNIX_EPOCH,
             ends_at: None,

@@ -348,7 +348,7 @@ fn worst_first(incident: &Incident, is_over: bool) -> Vec<&Member> {
         (None, true) => 2,
         (Some(_), _) => u8::from(!is_over),
     };
-    let mut members: Vec<&Member> = incident.members.values().collect();
+    let mut members: Vec<&Member> = incident.members.values().map(|member| &**member).collect();
     members.sort_by_key(|m| (rank(m), std::cmp::Reverse(m.severity), m.alert.starts_at));
     members
 }

@@ -16,6 +16,7 @@ use crate::config::escalation::{Policy, Step};
 use crate::config::organisation::Area;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Alerts that ended and were told so are forgotten (in memory, not in the database) above this number an incident.
 const KEPT_ENDED: usize = 200;
@@ -80,12 +81,12 @@ pub struct Incident {
     pub last_mail: Option<Timestamp>,
     /// Rounds of mails written.
     pub mails: i64,
-    /// By fingerprint.
-    pub members: BTreeMap<String, Member>,
+    /// By fingerprint. Shared with what the incident was before its last step.
+    pub members: BTreeMap<Arc<str>, Arc<Member>>,
     /// When it came back after all its alerts had ended, within the last hour.
     pub flaps: Vec<Timestamp>,
     /// Fingerprints that the last mail called firing.
-    pub told: BTreeSet<String>,
+    pub told: Arc<BTreeSet<String>>,
     pub escalation: Escalation,
 }
 
@@ -108,7 +109,7 @@ impl Incident {
             mails: 0,
             members: BTreeMap::new(),
             flaps: Vec::new(),
-            told: BTreeSet::new(),
+            told: Arc::default(),
             escalation: Escalation::default(),
         }
     }
@@ -131,14 +132,15 @@ impl Incident {
             mails: self.mails,
             members: BTreeMap::new(),
             flaps: self.flaps.clone(),
-            told: BTreeSet::new(),
+            told: Arc::default(),
             escalation: self.escalation.clone(),
         }
     }
 
     /// The alerts that fire, worst and oldest first.
     pub fn firing(&self) -> Vec<&Member> {
-        let mut firing: Vec<&Member> = self.members.values().filter(|member| member.resolved.is_none()).collect();
+        let members = self.members.values().map(|member| &**member);
+        let mut firing: Vec<&Member> = members.filter(|member| member.resolved.is_none()).collect();
         firing.sort_by_key(|member| (std::cmp::Reverse(member.severity), member.alert.starts_at));
         firing
     }
@@ -178,8 +180,8 @@ impl Incident {
     /// Something fires that is worse than what people were told.
     fn is_worse(&self) -> bool {
         let Some(known) = self.escalation.severity else { return false };
-        let is_untold = |(key, member): (&String, &Member)| {
-            member.resolved.is_none() && !member.is_quiet() && !self.told.contains(key) && known < member.severity
+        let is_untold = |(key, member): (&Arc<str>, &Arc<Member>)| {
+            known < member.severity && member.resolved.is_none() && !member.is_quiet() && !self.told.contains(&**key)
         };
         self.members.iter().any(is_untold)
     }
@@ -224,7 +226,7 @@ impl Incident {
     /// When the next [`step`] has something to do, if no alert comes before.
     pub fn next_due(&self, rules: &Rules<'_>) -> Option<Timestamp> {
         let timing = &rules.timing;
-        let fires_somewhere = |member: &&Member| member.resolved.is_none() || member.dismissed.is_some();
+        let fires_somewhere = |member: &&Arc<Member>| member.resolved.is_none() || member.dismissed.is_some();
         let ends = self.members.values().filter(fires_somewhere).filter_map(|member| member.alert.ends_at);
         let freed = self.members.values().filter(|member| member.resolved.is_none()).filter_map(|member| member.freed);
         let freed = freed.map(|freed| later(freed, timing.group_wait));
@@ -250,26 +252,30 @@ impl Incident {
             *time = time.map(|time| time.min(now));
         }
         self.flaps.iter_mut().for_each(|flap| *flap = (*flap).min(now));
-        for freed in self.members.values_mut().filter_map(|member| member.freed.as_mut()) {
-            *freed = (*freed).min(now);
+        for member in self.members.values_mut().filter(|member| member.freed.is_some_and(|freed| now < freed)) {
+            Arc::make_mut(member).freed = Some(now);
         }
     }
 
     /// Marks what is excused now, and what no longer is.
     fn excuse(&mut self, excuses: &Excuses, now: Timestamp, timing: &Timing, events: &mut Vec<Event>) {
-        for (fingerprint, member) in self.members.iter_mut().filter(|(_, member)| member.resolved.is_none()) {
+        let concerns = |fingerprint: &str, member: &Member| {
+            member.resolved.is_none() && (member.is_quiet() || excuses.contains_key(fingerprint))
+        };
+        for (fingerprint, member) in self.members.iter_mut().filter(|(key, member)| concerns(key, member)) {
+            let (fingerprint, member) = (&**fingerprint, Arc::make_mut(member));
             match (excuses.get(fingerprint), &mut member.excused) {
                 (Some(excuse), None) => {
                     member.excused = Some(excuse.clone());
                     member.freed = None;
-                    events.push(Event::Excused(fingerprint.clone()));
+                    events.push(Event::Excused(fingerprint.to_owned()));
                 }
                 // Another dependency went down or came back meanwhile; excused it is all the time.
                 (Some(excuse), Some(excused)) => *excused = Excused { since: excused.since, ..excuse.clone() },
                 (None, Some(_)) => {
                     member.excused = None;
                     member.freed = Some(now);
-                    events.push(Event::ExcuseEnded(fingerprint.clone()));
+                    events.push(Event::ExcuseEnded(fingerprint.to_owned()));
                 }
                 (None, None) => {}
             }
@@ -306,13 +312,16 @@ pub fn step(
         take_in(&mut incident, alert, *severity, now, &mut events);
     }
     for (fingerprint, member) in &mut incident.members {
-        if member.resolved.is_none() && member.alert.is_resolved(now) {
+        let ends = |member: &Member| member.resolved.is_none() || member.dismissed.is_some();
+        if !ends(member) || !member.alert.is_resolved(now) {
+            continue;
+        }
+        let member = Arc::make_mut(member);
+        if member.resolved.is_none() {
             member.resolved = Some(member.alert.ends_at.unwrap_or(now).min(now));
-            events.push(Event::Ended(fingerprint.clone()));
+            events.push(Event::Ended((**fingerprint).to_owned()));
         }
-        if member.alert.is_resolved(now) {
-            member.dismissed = None;
-        }
+        member.dismissed = None;
     }
     incident.excuse(excuses, now, &rules.timing, &mut events);
     match (incident.is_firing(), incident.resolved) {
@@ -389,6 +398,7 @@ pub fn undeliverable(
 /// `person` says that all of it is over, and why. A [`step`] must follow, which ends the incident.
 pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timestamp) -> Event {
     for member in incident.members.values_mut().filter(|member| member.resolved.is_none()) {
+        let member = Arc::make_mut(member);
         (member.resolved, member.dismissed) = (Some(now), Some(now));
     }
     Event::Dismissed { person: person.to_owned(), reason: reason.to_owned() }
@@ -397,10 +407,11 @@ pub fn dismiss(incident: &mut Incident, person: &str, reason: &str, now: Timesta
 fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Timestamp, events: &mut Vec<Event>) {
     let fingerprint = alert.fingerprint();
     let ends = alert.is_resolved(now);
-    if let Some(member) = incident.members.get_mut(&fingerprint) {
+    let mut known = incident.members.get_mut(&*fingerprint).map(Arc::make_mut);
+    if let Some(member) = &mut known {
         member.updated = now;
     }
-    match incident.members.get_mut(&fingerprint) {
+    match known {
         // What was never heard firing here was never told either.
         None if ends => return,
         Some(member) if member.resolved.is_some() && ends => {
@@ -432,7 +443,7 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
         None => {
             events.push(Event::Fired(fingerprint.clone()));
             let member = Member { updated: now, ..Member::new(alert.clone(), severity) };
-            incident.members.insert(fingerprint, member);
+            incident.members.insert(fingerprint.into(), Arc::new(member));
         }
     }
     incident.severity = incident.severity.max(severity);
@@ -442,12 +453,12 @@ fn take_in(incident: &mut Incident, alert: &Alert, severity: Severity, now: Time
 /// no mail, and the end of its excuse is news.
 fn tell(incident: &mut Incident, now: Timestamp) {
     let told = &incident.told;
-    incident.told = incident
+    let are_told = incident
         .members
         .iter()
-        .filter(|(key, member)| member.resolved.is_none() && (!member.is_quiet() || told.contains(*key)))
-        .map(|(fingerprint, _)| fingerprint.clone())
-        .collect();
+        .filter(|(key, member)| member.resolved.is_none() && (!member.is_quiet() || told.contains(&***key)))
+        .map(|(fingerprint, _)| (**fingerprint).to_owned());
+    incident.told = Arc::new(are_told.collect());
     incident.first_mail = incident.first_mail.or(Some(now));
     incident.last_mail = Some(now);
     incident.changed = None;
@@ -456,10 +467,11 @@ fn tell(incident: &mut Incident, now: Timestamp) {
 
 /// Forgets the oldest alerts that ended and were told so, above a bound. Called after the mails were written.
 pub fn forget_ended(incident: &mut Incident) {
-    let mut ended: Vec<(Timestamp, String)> = incident
+    let mut ended: Vec<(Timestamp, Arc<str>)> = incident
         .members
         .iter()
-        .filter(|(key, member)| !incident.told.contains(*key) && member.dismissed.is_none())
+        .filter(|(_, member)| member.resolved.is_some() && member.dismissed.is_none())
+        .filter(|(key, _)| !incident.told.contains(&***key))
         .filter_map(|(key, member)| Some((member.resolved?, key.clone())))
         .collect();
     if ended.len() <= KEPT_ENDED {

@@ -75,6 +75,25 @@ impl Member {
         Member { alert, severity, resolved: None, excused: None, freed: None, dismissed: None, updated }
     }
 
+    /// Whether the row of the one is that of the other. An announced end that moves is not written: after a restart it gets
+    /// a new grace anyway.
+    pub(super) fn lives_like(&self, other: &Member) -> bool {
+        self.resolved == other.resolved
+            && self.excused == other.excused
+            && self.freed == other.freed
+            && self.dismissed == other.dismissed
+            && self.alert.starts_at == other.alert.starts_at
+            && self.alert.annotations == other.alert.annotations
+            && self.alert.ends_at.is_some() == other.alert.ends_at.is_some()
+    }
+
+    /// Whether their rows differ in times and excuses at most.
+    pub(super) fn says_what(&self, other: &Member) -> bool {
+        self.severity == other.severity
+            && self.alert.annotations == other.alert.annotations
+            && self.alert.generator_url == other.alert.generator_url
+    }
+
     /// No notification about it starts: it is excused, or was until just now.
     pub(super) fn is_quiet(&self) -> bool {
         self.excused.is_some() || self.freed.is_some()

@@ -43,8 +43,11 @@ impl Incidents {
             None => Excuses::new(),
         };
         let silences = state.silences.active(now);
+        if silences.is_empty() && settings.inhibit.is_empty() {
+            return excuses;
+        }
         for (fingerprint, alert) in subjects(incident, coming) {
-            if excuses.contains_key(&fingerprint) {
+            if excuses.contains_key(&*fingerprint) {
                 continue;
             }
             let silence = silences.iter().find(|silence| matcher::all(&silence.matchers, &alert.labels));
@@ -58,7 +61,7 @@ impl Incidents {
                     since: source.alert.starts_at.max(alert.starts_at),
                 })
             };
-            excuses.extend(excused.map(|excused| (fingerprint, excused)));
+            excuses.extend(excused.map(|excused| (fingerprint.into_owned(), excused)));
         }
         excuses
     }
@@ -74,7 +77,7 @@ impl Incidents {
         let excuses = self.excuses_of(state, settings, incident, std::iter::empty(), now);
         incident.members.iter().filter(|(_, member)| member.resolved.is_none()).any(|(fingerprint, member)| {
             let by = |excused: &Excused| (excused.why, excused.by.clone());
-            member.excused.as_ref().map(by) != excuses.get(fingerprint).map(by)
+            member.excused.as_ref().map(by) != excuses.get(&**fingerprint).map(by)
         })
     }
 
@@ -95,10 +98,12 @@ impl Incidents {
         let coming: Vec<(String, &Alert)> = coming.iter().map(|alert| (alert.fingerprint(), alert)).collect();
         let is_coming: BTreeSet<&str> = coming.iter().map(|(fingerprint, _)| fingerprint.as_str()).collect();
         let State { open, recorded, inhibitor, .. } = &mut *state;
-        let known = open.values().flat_map(|open| open.incident.members.iter()).chain(recorded.iter());
+        let known =
+            open.values().flat_map(|open| open.incident.members.iter()).map(|(key, member)| (&**key, &**member));
+        let known = known.chain(recorded.iter().map(|(key, member)| (key.as_str(), member)));
         let known = known
-            .filter(|(fingerprint, member)| member.resolved.is_none() && !is_coming.contains(fingerprint.as_str()))
-            .map(|(fingerprint, member)| (fingerprint.as_str(), &member.alert));
+            .filter(|(fingerprint, member)| member.resolved.is_none() && !is_coming.contains(fingerprint))
+            .map(|(fingerprint, member)| (fingerprint, &member.alert));
         let firing = coming.iter().filter(|(_, alert)| !alert.is_resolved(now));
         let firing = known.chain(firing.map(|(fingerprint, alert)| (fingerprint.as_str(), *alert)));
         inhibitor.rebuild(&settings.inhibit, firing);
@@ -109,7 +114,7 @@ impl Incidents {
         let settings = self.settings();
         let state = self.state();
         let silences = state.silences.active(now);
-        let members = state.open.values().flat_map(|open| open.incident.members.values());
+        let members = state.open.values().flat_map(|open| open.incident.members.values().map(|member| &**member));
         let firing = members.filter(|member| member.resolved.is_none()).chain(state.recorded.values());
         let listed = |member: &Member| {
             let alert = &member.alert;

@@ -118,7 +118,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
             continue;
         };
         match by_id.get_mut(&incident) {
-            Some(open) => drop(Arc::make_mut(&mut open.incident).members.insert(fingerprint, member)),
+            Some(open) => drop(Arc::make_mut(&mut open.incident).members.insert(fingerprint.into(), member.into())),
             None if incident == RECORDED => drop(loaded.recorded.insert(fingerprint, member)),
             None => {}
         }
@@ -160,7 +160,7 @@ fn read_open(row: &AnyRow) -> Result<Option<Open>, sqlx::Error> {
         mails: row.try_get("mails")?,
         members: BTreeMap::new(),
         flaps: serde_json::from_str(&row.try_get::<String, _>("flaps")?).unwrap_or_default(),
-        told,
+        told: Arc::new(told),
         // What was open before there were escalations begins with its first.
         escalation: serde_json::from_str(&row.try_get::<String, _>("escalation")?).unwrap_or_default(),
     };

@@ -93,6 +93,7 @@ impl Incidents {
             State { next_id: loaded.next_id, recorded: loaded.recorded, silences, keepers, ..State::default() };
         let mut open = loaded.open;
         let members = open.iter_mut().flat_map(|open| Arc::make_mut(&mut open.incident).members.values_mut());
+        let members = members.map(Arc::make_mut);
         for member in members.chain(state.recorded.values_mut()).filter(|member| member.resolved.is_none()) {
             member.alert.ends_at = member.alert.ends_at.map(|end| end.max(grace));
         }
@@ -294,7 +295,7 @@ impl Incidents {
     /// Every alert that fires, recorded ones included, by labels.
     pub fn firing(&self) -> Vec<Alert> {
         let state = self.state();
-        let members = state.open.values().flat_map(|open| open.incident.members.values());
+        let members = state.open.values().flat_map(|open| open.incident.members.values().map(|member| &**member));
         let firing = members.filter(|member| member.resolved.is_none()).chain(state.recorded.values());
         let mut alerts: Vec<Alert> = firing.map(|member| member.alert.clone()).collect();
         drop(state);
@@ -310,10 +311,10 @@ impl Incidents {
         if n_known + coming.len() <= bound {
             return n_known + coming.len();
         }
-        let members = state.open.values().flat_map(|open| open.incident.members.keys());
-        let known: HashSet<&String> = members.chain(state.recorded.keys()).collect();
+        let members = state.open.values().flat_map(|open| open.incident.members.keys().map(|key| &**key));
+        let known: HashSet<&str> = members.chain(state.recorded.keys().map(String::as_str)).collect();
         let new: HashSet<String> =
-            coming.iter().map(Alert::fingerprint).filter(|fingerprint| !known.contains(fingerprint)).collect();
+            coming.iter().map(Alert::fingerprint).filter(|fingerprint| !known.contains(&**fingerprint)).collect();
         n_known + new.len()
     }
 
@@ -363,18 +364,10 @@ impl Incidents {
             change.writes.incident(&open.incident, is_closed.then_some(now));
         }
         for (fingerprint, member) in &open.incident.members {
-            // An announced end that moves is not written: after a restart it gets a new grace anyway.
-            let is_same = before.members.get(fingerprint).is_some_and(|old| {
-                old.resolved == member.resolved
-                    && old.excused == member.excused
-                    && old.freed == member.freed
-                    && old.dismissed == member.dismissed
-                    && old.alert.starts_at == member.alert.starts_at
-                    && old.alert.annotations == member.alert.annotations
-                    && old.alert.ends_at.is_some() == member.alert.ends_at.is_some()
-            });
-            if !is_same {
-                change.writes.alert(open.incident.id, fingerprint, member);
+            let old = before.members.get(fingerprint);
+            if !old.is_some_and(|old| old.lives_like(member)) {
+                let is_known = old.is_some_and(|old| old.says_what(member));
+                change.writes.alert(open.incident.id, fingerprint, member, is_known);
             }
         }
         change.writes.lines(&mut open, entries);
@@ -400,7 +393,7 @@ impl Incidents {
         match known {
             None if ends => return,
             Some(_) if !ends => {}
-            _ => change.writes.alert(RECORDED, &fingerprint, &member),
+            _ => change.writes.alert(RECORDED, &fingerprint, &Arc::new(member.clone()), false),
         }
         change.recorded.push((fingerprint, (!ends).then_some(member)));
     }
@@ -415,7 +408,7 @@ impl Incidents {
         let mut change = Change::default();
         for (fingerprint, mut member) in ended {
             member.resolved = member.alert.ends_at;
-            change.writes.alert(RECORDED, &fingerprint, &member);
+            change.writes.alert(RECORDED, &fingerprint, &member.into(), true);
             change.recorded.push((fingerprint, None));
         }
         self.commit(change, now).await

@@ -22,7 +22,7 @@ pub(super) fn entry(event: &Event, incident: &Incident, settings: &Settings, now
         Event::Fired(fingerprint) => ("fired", detail(fingerprint)),
         Event::Ended(fingerprint) => ("ended", detail(fingerprint)),
         Event::Excused(fingerprint) => {
-            let excused = incident.members.get(fingerprint).and_then(|member| member.excused.as_ref());
+            let excused = incident.members.get(&**fingerprint).and_then(|member| member.excused.as_ref());
             let why = excused.map(|excused| words::excused(excused, language)).unwrap_or_default();
             ("excused", format!("{}: {why}", detail(fingerprint)))
         }

@@ -11,6 +11,7 @@ use crate::store::{Doing, StoreError, Tx, json_rows, micros, placeholder_rows, r
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Mails in memory before they are written.
 const MAILS: usize = 200;
@@ -20,7 +21,7 @@ const MAILS: usize = 200;
 pub(super) struct Writes {
     incidents: BTreeMap<i64, Row>,
     /// By incident and fingerprint.
-    alerts: BTreeMap<(i64, String), Member>,
+    alerts: BTreeMap<(i64, String), Written>,
     /// Incident, number within it, line.
     lines: Vec<(i64, i64, Entry)>,
     told: Vec<(i64, Told)>,
@@ -39,9 +40,16 @@ struct Row {
     closed: Option<Timestamp>,
 }
 
+/// An alert on its way, see [`Writes::alert`].
+#[derive(Debug)]
+struct Written {
+    member: Arc<Member>,
+    is_known: bool,
+}
+
 impl Row {
     fn of(incident: &Incident, closed: Option<Timestamp>) -> Row {
-        let (told, excused) = (json(&incident.told), incident.excused().cloned());
+        let (told, excused) = (json(&*incident.told), incident.excused().cloned());
         Row { incident: incident.without_alerts(), told, excused, closed }
     }
 }
@@ -51,8 +59,12 @@ impl Writes {
         self.incidents.insert(incident.id, Row::of(incident, closed));
     }
 
-    pub fn alert(&mut self, incident: i64, fingerprint: &str, member: &Member) {
-        self.alerts.insert((incident, fingerprint.to_owned()), member.clone());
+    /// `is_known`: the row that the alert has says what it says but for times and excuse.
+    pub fn alert(&mut self, incident: i64, fingerprint: &str, member: &Arc<Member>, is_known: bool) {
+        let alerts = &mut self.alerts;
+        let written = alerts.entry((incident, fingerprint.to_owned()));
+        let written = written.or_insert_with(|| Written { member: member.clone(), is_known });
+        *written = Written { member: member.clone(), is_known: is_known && written.is_known };
     }
 
     /// Lines of its timeline, in their order.
@@ -99,7 +111,9 @@ impl Writes {
         let Writes { incidents, alerts, lines, told, mails, calls, tells } = std::mem::take(self);
         self.tells = tells;
         write_incidents(tx, &incidents.into_values().collect::<Vec<_>>()).await?;
-        write_alerts(tx, &alerts.into_iter().collect::<Vec<_>>()).await?;
+        let (known, new): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|(_, written)| written.is_known);
+        write_alerts(tx, &new).await?;
+        write_lives(tx, &known).await?;
         write_lines(tx, &lines).await?;
         write_told(tx, &told, now).await?;
         outbox.enqueue(tx, &mails, now).await?;
@@ -142,7 +156,7 @@ async fn write_incidents(tx: &mut Tx, incidents: &[Row]) -> Result<(), StoreErro
 /// Rows that go over as one parameter, see [`Dialect`](crate::store::Dialect): bounds its length.
 const ROWS: usize = 500;
 
-async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result<(), StoreError> {
+async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Written)]) -> Result<(), StoreError> {
     // The condition tells SQLite that ON belongs to no join.
     let sql = format!(
         "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
@@ -159,7 +173,7 @@ async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result
         tx.dialect().rows(1)
     );
     for chunk in alerts.chunks(ROWS) {
-        let rows = chunk.iter().map(|((incident, fingerprint), member)| {
+        let rows = chunk.iter().map(|((incident, fingerprint), Written { member, .. })| {
             let (alert, excused) = (&member.alert, member.excused.as_ref());
             (
                 *incident,
@@ -180,6 +194,42 @@ async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Member)]) -> Result
         });
         let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(rows));
         query.execute(&mut **tx).await.doing("writing alerts")?;
+    }
+    Ok(())
+}
+
+/// Times and excuses of alerts that have their row. Most writes of an alert are that it ended; what it says is long.
+async fn write_lives(tx: &mut Tx, alerts: &[((i64, String), Written)]) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE alerts SET starts_us = n.starts_us, ends_us = n.ends_us, resolved_us = n.resolved_us, \
+         excused_us = n.excused_us, excused_cause = n.excused_cause, excused_by = n.excused_by, freed_us = n.freed_us, \
+         dismissed_us = n.dismissed_us \
+         FROM (SELECT CAST(value ->> 0 AS BIGINT) AS incident, value ->> 1 AS fingerprint, \
+         CAST(value ->> 2 AS BIGINT) AS starts_us, CAST(value ->> 3 AS BIGINT) AS ends_us, \
+         CAST(value ->> 4 AS BIGINT) AS resolved_us, CAST(value ->> 5 AS BIGINT) AS excused_us, \
+         value ->> 6 AS excused_cause, value ->> 7 AS excused_by, CAST(value ->> 8 AS BIGINT) AS freed_us, \
+         CAST(value ->> 9 AS BIGINT) AS dismissed_us FROM {}) n \
+         WHERE alerts.incident = n.incident AND alerts.fingerprint = n.fingerprint",
+        tx.dialect().rows(1)
+    );
+    for chunk in alerts.chunks(ROWS) {
+        let rows = chunk.iter().map(|((incident, fingerprint), Written { member, .. })| {
+            let (alert, excused) = (&member.alert, member.excused.as_ref());
+            (
+                *incident,
+                fingerprint,
+                micros(alert.starts_at),
+                alert.ends_at.map(micros),
+                member.resolved.map(micros),
+                excused.map(|excused| micros(excused.since)),
+                excused.map(|excused| excused.why.as_str()),
+                excused.map(|excused| excused.by.as_str()),
+                member.freed.map(micros),
+                member.dismissed.map(micros),
+            )
+        });
+        let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(rows));
+        query.execute(&mut **tx).await.doing("writing what became of alerts")?;
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ impl Metrics {
 pub type Shown = Box<dyn Fn(&str) -> bool + Send>;
 
 /// The page, piece by piece: of a large fleet the whole is a hundred megabytes, and whoever reads it may be slow. A family
-/// is never divided, so what it says is of one moment.
+/// is never divided, so what it says is of one moment; what a small table says is, too.
 pub struct Page {
     metrics: Arc<Metrics>,
     format: Format,
@@ -71,7 +71,9 @@ enum Next {
 
 /// Families are put together until a piece is as large as this, in bytes.
 const PIECE: usize = 64 << 10;
-/// A table with more rows is rendered family by family; of the others the text of the labels is kept.
+/// What a table says is of one moment, unless a piece is as large as this before its last family.
+const LARGE: usize = 512 << 10;
+/// Of a table with no more rows the text of the labels is kept.
 const MANY: usize = 20_000;
 
 impl Page {
@@ -98,12 +100,13 @@ impl Page {
             Next::Family { table, family } => match self.metrics.tables().get(table) {
                 Some(rows) => {
                     let mut snapshot = rows.snapshot();
-                    let n_families = rows.families().len();
-                    let until = if snapshot.rows() > MANY { n_families.min(family + 1) } else { n_families };
                     let texts = if snapshot.rows() > MANY { None } else { snapshot.texts() };
-                    for family in family..until {
-                        let render = Render { table: rows, snapshot: &snapshot, texts: texts.as_deref() };
-                        render.family(out, family, self.format, self.shown.as_ref());
+                    let render = Render { table: rows, snapshot: &snapshot, texts: texts.as_deref() };
+                    let n_families = rows.families().len();
+                    let mut until = family;
+                    while until < n_families && (until == family || out.len() < LARGE) {
+                        render.family(out, until, self.format, self.shown.as_ref());
+                        until += 1;
                     }
                     match until < n_families {
                         true => Next::Family { table, family: until },

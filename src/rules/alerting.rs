@@ -10,9 +10,8 @@
 //! - A resolved alert is kept until its end was handed on, not for 15 minutes: it is handed on in a transaction, which
 //!   either happened or did not.
 
-use super::to_labels;
 use crate::alert::LabelSet;
-use crate::labels::{Labels, Name};
+use crate::labels::{self, Labels, Name};
 use jiff::Timestamp;
 use std::collections::hash_map::{Entry, HashMap};
 use std::sync::LazyLock;
@@ -25,9 +24,11 @@ pub(super) type LabelMap = std::collections::BTreeMap<String, String>;
 /// The alerts of one rule by their labels; boxed, since a table has up to twice as many places as it has entries.
 pub(super) type Alerts = HashMap<LabelSet, Box<Active>>;
 
-/// An alert that fires and has not changed is handed on again after so long, as Prometheus does
-/// (`rules.alert.resend-delay`); until then its annotations may be those of an earlier value.
+/// An alert that fires, and whose annotations show another value by now, is handed on again after so long, as Prometheus
+/// does (`rules.alert.resend-delay`).
 pub(super) const RESEND: Duration = Duration::from_secs(60);
+/// One of which nothing changed is handed on again after so long.
+pub(super) const RESEND_SAME: Duration = Duration::from_secs(5 * 60);
 /// How long a restored alert's data must be there without it holding before it resolves: two checks of 30 s.
 pub(super) const CONFIRM: Duration = Duration::from_secs(60);
 /// When a restored alert whose data never came resolves, after the start.
@@ -205,9 +206,11 @@ impl Active {
         }
     }
 
-    /// Whether it is to be handed on at `now`.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        let is_old = |told: Timestamp| now < told || elapsed(told, now) >= RESEND;
+    /// Whether it is to be handed on at `now`; `renews` if its annotations may have become others.
+    pub fn is_due(&self, now: Timestamp, renews: bool) -> bool {
+        let is_same = !renews && self.annotated.is_some();
+        let resend = if is_same { RESEND_SAME } else { RESEND };
+        let is_old = |told: Timestamp| now < told || elapsed(told, now) >= resend;
         self.state != State::Pending && (self.is_unsaved || self.told.is_none_or(is_old))
     }
 
@@ -226,7 +229,7 @@ impl Active {
         let (alerts, for_state) = match self.recorded.take() {
             Some((state, alerts, for_state)) if state == self.state => (alerts, for_state),
             _ => {
-                let labels = to_labels(labels);
+                let labels = Labels::of_sorted(None, labels.iter().filter(|(name, _)| *name != labels::NAME));
                 let alerts = labels.named(&ALERTS).with("alertstate", self.state.as_str());
                 (alerts, labels.named(&ALERTS_FOR_STATE))
             }
@@ -361,18 +364,23 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_handed_on_when_it_changes_and_every_minute() {
+    fn an_alert_is_handed_on_when_it_changes_and_now_and_then() {
         let mut alert = Active::new(at(0));
-        assert!(!alert.is_due(at(0)));
+        assert!(!alert.is_due(at(0), true));
         alert.state = Firing;
         alert.telling = Some(at(0));
-        assert!(alert.is_due(at(0)));
+        assert!(alert.is_due(at(0), true));
         assert!(alert.committed());
         for (second, is_due) in [(0, false), (59, false), (60, true), (-1, true)] {
-            assert_eq!(alert.is_due(at(second)), is_due, "{second}");
+            assert_eq!(alert.is_due(at(second), true), is_due, "{second}");
+        }
+        // Of one whose annotations are made only once nothing changes meanwhile.
+        alert.annotated = Some(1.0);
+        for (second, is_due) in [(60, false), (299, false), (300, true), (-1, true)] {
+            assert_eq!(alert.is_due(at(second), false), is_due, "{second}");
         }
         (alert.state, alert.is_unsaved) = (Resolved, true);
-        assert!(alert.is_due(at(15)));
+        assert!(alert.is_due(at(15), false));
         assert!(!alert.committed());
     }
 

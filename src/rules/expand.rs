@@ -2,10 +2,10 @@
 //! anew, for as long as nothing that they are made of changes: most alerts are the same at every evaluation. Annotations
 //! that show the value are made anew only when somebody reads them.
 
-use super::alerting::{self, Active, Alerts, Annotations, Hit, LabelMap, State};
+use super::alerting::{self, Active, Alerts, Annotations, Hit, State};
 use super::ruler::vector;
 use super::template::{Context, Sample, Template};
-use super::{AlertingRule, Engine, to_map};
+use super::{AlertingRule, Engine};
 use crate::alert::LabelSet;
 use crate::promql::{Labels, Query};
 use jiff::Timestamp;
@@ -23,10 +23,15 @@ struct Known {
     is_used: bool,
 }
 
+/// Whether the annotations of an alert may become others while it lasts: they show the value, or ask the engine or the clock.
+pub(super) fn renews(rule: &AlertingRule) -> bool {
+    rule.annotations.iter().any(|(_, template)| template.reads_value() || template.is_volatile())
+}
+
 /// What all templates see besides the result.
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'a> {
-    pub external_labels: &'a LabelMap,
+    pub external_labels: &'a Labels,
     pub external_url: &'a str,
 }
 
@@ -61,8 +66,7 @@ impl Errors {
 
     fn annotations(&mut self, rule: &AlertingRule, context: &Context<'_>) -> Annotations {
         let n_failed = self.n_failed;
-        let texts =
-            rule.annotations.iter().map(|(name, template)| (name.clone(), self.expand(name, template, context)));
+        let texts = rule.annotations.iter().map(|(name, template)| (name, self.expand(name, template, context)));
         let texts = texts.filter(|(_, text)| !text.is_empty()).collect();
         Annotations { texts, failed: self.n_failed > n_failed }
     }
@@ -128,17 +132,18 @@ impl<'a> Expander<'a> {
             return known.labels.clone();
         }
         let n_failed = self.errors.n_failed;
-        let (engine, now, map) = (self.engine, self.now, to_map(series));
+        let (engine, now) = (self.engine, self.now);
         let query = |text: &str| ask(text, engine, now);
-        let context = self.surroundings.context(&map, value, now, &query);
-        let mut labels = map.clone();
-        labels.remove("__name__");
-        for (name, template) in &rule.labels {
-            labels.insert(name.clone(), self.errors.expand(name, template, &context));
+        let context = self.surroundings.context(series, value, now, &query);
+        let own = rule.labels.iter().map(|(name, template)| (name, self.errors.expand(name, template, &context)));
+        let own: Vec<(&String, String)> = own.collect();
+        let own = own.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        // The last of a name counts, and an empty value removes it.
+        let all = series.others().chain(own).chain([("alertname", rule.name.as_str())]);
+        let mut labels: LabelSet = all.collect();
+        if labels.iter().any(|(_, value)| value.is_empty()) {
+            labels = labels.iter().filter(|(_, value)| !value.is_empty()).collect();
         }
-        labels.insert("alertname".to_owned(), rule.name.clone());
-        labels.retain(|_, value| !value.is_empty());
-        let labels = LabelSet::from(labels);
         // What another query answered may be different next time, and a failure is to be reported again.
         if !reads.volatile_labels && self.errors.n_failed == n_failed {
             remembered.0.insert(series.clone(), Known { labels: labels.clone(), value, is_used: true });
@@ -147,9 +152,9 @@ impl<'a> Expander<'a> {
     }
 
     fn annotations(&mut self, rule: &AlertingRule, series: &Labels, value: f64) -> Annotations {
-        let (engine, now, labels) = (self.engine, self.now, to_map(series));
+        let (engine, now) = (self.engine, self.now);
         let query = |text: &str| ask(text, engine, now);
-        self.errors.annotations(rule, &self.surroundings.context(&labels, value, now, &query))
+        self.errors.annotations(rule, &self.surroundings.context(series, value, now, &query))
     }
 }
 
@@ -157,13 +162,13 @@ impl<'a> Expander<'a> {
 fn ask(text: &str, engine: &dyn Engine, now: Timestamp) -> Result<Vec<Sample>, String> {
     let query = Query::parse(text).map_err(|error| error.to_string())?;
     let samples = vector(&query, engine, now)?;
-    Ok(samples.into_iter().map(|(labels, value)| Sample { labels: to_map(&labels), value }).collect())
+    Ok(samples.into_iter().map(|(labels, value)| Sample { labels, value }).collect())
 }
 
 impl<'a> Surroundings<'a> {
     fn context<'c>(
         self,
-        labels: &'c LabelMap,
+        labels: &'c Labels,
         value: f64,
         now: Timestamp,
         query: &'c dyn Fn(&str) -> Result<Vec<Sample>, String>,
@@ -183,7 +188,7 @@ impl<'a> Surroundings<'a> {
         }
         // Annotations that ask the engine or the clock are made at every evaluation.
         let query = |_: &str| Err("no query can be answered now".to_owned());
-        let (labels, now) = (to_map(series), Timestamp::UNIX_EPOCH);
-        Some(Errors::default().annotations(rule, &self.context(&labels, alert.value, now, &query)))
+        let now = Timestamp::UNIX_EPOCH;
+        Some(Errors::default().annotations(rule, &self.context(series, alert.value, now, &query)))
     }
 }

@@ -35,7 +35,6 @@ pub use shape::may_carry_where;
 pub use state::Changes;
 pub use view::{AlertView, GroupView, Health, RuleKind, RuleView, RulesBoard};
 
-use crate::alert::LabelSet;
 use crate::history::Need;
 use crate::promql::{Labels, Query, QueryError, Value};
 use jiff::Timestamp;
@@ -173,13 +172,4 @@ impl Engine for crate::history::History {
     fn record(&self, owner: &str, samples: &mut [(Labels, f64)], at: Timestamp) {
         crate::history::History::record(self, owner, samples, at);
     }
-}
-
-/// A label set as the ruler's [`Labels`].
-fn to_labels(set: &LabelSet) -> Labels {
-    Labels::new(set)
-}
-
-fn to_map(labels: &Labels) -> BTreeMap<String, String> {
-    labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }

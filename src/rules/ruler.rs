@@ -5,8 +5,9 @@
 //! was not committed is saved and reported again next time.
 
 use super::alerting::{self, Active, Alerts, LabelMap, Setting, State};
-use super::expand::{Expander, Remembered, Surroundings};
-use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet, to_map};
+use super::expand::{self, Expander, Remembered, Surroundings};
+use super::state::Log;
+use super::{AlertingRule, Engine, Group, RecordingRule, Rule, RuleSet};
 use crate::alert::{Alert, LabelSet};
 use crate::labels::{Labels, Name};
 use crate::promql::{Query, Value};
@@ -25,6 +26,8 @@ pub struct Ruler {
     pub(super) gone: Vec<(String, LabelSet)>,
     /// The last outcome was not committed.
     pub(super) is_uncommitted: bool,
+    /// Of the state database.
+    pub(super) log: Log,
     /// By the rule's identity.
     expanded: HashMap<String, Remembered>,
     /// Firing alerts whose rule is gone: reported as resolved until that is committed.
@@ -32,7 +35,7 @@ pub struct Ruler {
     /// Owners of recorded series whose rule is gone.
     retired: Vec<String>,
     external_url: String,
-    external_labels: LabelMap,
+    external_labels: Labels,
     started: Timestamp,
     /// Of the last evaluations, by the rule's identity.
     rule_statuses: HashMap<String, Status>,
@@ -63,7 +66,8 @@ pub(super) struct Orphan {
 /// What one evaluation of a group gave.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Those that began to fire or ended, and those that fire and were not handed on for [`alerting::RESEND`].
+    /// Those that began to fire or ended, and those that fire and were not handed on for [`alerting::RESEND`], or
+    /// [`alerting::RESEND_SAME`].
     pub alerts: Vec<Alert>,
     /// Samples that were recorded, `ALERTS` and `ALERTS_FOR_STATE` included.
     pub n_recorded: usize,
@@ -90,11 +94,12 @@ impl Ruler {
             states: HashMap::new(),
             gone: Vec::new(),
             is_uncommitted: false,
+            log: Log::default(),
             expanded: HashMap::new(),
             orphans: Vec::new(),
             retired: Vec::new(),
             external_url: external_url.trim_end_matches('/').to_owned(),
-            external_labels,
+            external_labels: Labels::new(external_labels),
             started,
             rule_statuses: HashMap::new(),
             group_statuses: vec![Status::default(); n_groups],
@@ -123,6 +128,7 @@ impl Ruler {
         self.retired.extend(old.retired);
         self.gone.extend(old.gone);
         self.is_uncommitted |= old.is_uncommitted;
+        self.log = old.log;
         self.orphans.extend(old.orphans);
         for (rule, mut alerts) in old.states {
             // Their templates may be others now, and so may what becomes of them.
@@ -216,8 +222,13 @@ impl Ruler {
                 // One that failed says nothing new.
                 let is_evaluated = is_evaluated && self.rule_statuses.get(&rule.id).is_some_and(|s| s.is_evaluated);
                 let mut url = None;
+                let renews = expand::renews(rule);
                 let due = active.iter_mut().filter(|(_, alert)| {
-                    if is_evaluated { alert.is_due(now) } else { alert.is_unsaved && alert.state != State::Pending }
+                    if is_evaluated {
+                        alert.is_due(now, renews)
+                    } else {
+                        alert.is_unsaved && alert.state != State::Pending
+                    }
                 });
                 for (labels, alert) in due {
                     alert.renew(surroundings.renewed(rule, alert));
@@ -227,8 +238,8 @@ impl Ruler {
                 }
             }
         }
-        // What follows from them, such as the order of a mail's lines, is the same every time.
-        outcome.alerts.sort_by(|a, b| a.labels.iter().cmp(&b.labels));
+        // What follows from them, such as the order of a timeline's lines, is the same every time.
+        outcome.alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
     }
 
     fn report_orphans(&mut self, engine: &dyn Engine, now: Timestamp, outcome: &mut Outcome) {
@@ -280,7 +291,7 @@ impl Ruler {
             alerting::forget(active);
             return Err(format!("{n_hits} alerts exceed the limit of {}", rule.limit));
         }
-        let present: OnceCell<Vec<LabelMap>> = OnceCell::new();
+        let present: OnceCell<Vec<Labels>> = OnceCell::new();
         let is_present = |labels: &LabelSet| {
             let present = present.get_or_init(|| present_subjects(rule, engine, now));
             present.iter().any(|subject| is_same_subject(rule, labels, subject))
@@ -364,16 +375,16 @@ fn generator_url(external_url: &str, query: &Query) -> Arc<str> {
 }
 
 /// The label sets of which the rule's data are there.
-fn present_subjects(rule: &AlertingRule, engine: &dyn Engine, now: Timestamp) -> Vec<LabelMap> {
+fn present_subjects(rule: &AlertingRule, engine: &dyn Engine, now: Timestamp) -> Vec<Labels> {
     let Some(presence) = &rule.presence else { return Vec::new() };
     // A failure here is one of the rule's own query too, which is reported.
     let samples = vector(presence, engine, now).unwrap_or_default();
-    samples.into_iter().map(|(labels, _)| to_map(&labels)).collect()
+    samples.into_iter().map(|(labels, _)| labels).collect()
 }
 
 /// Whether the labels that the alert has from its series are those of the subject.
-fn is_same_subject(rule: &AlertingRule, alert: &LabelSet, subject: &LabelMap) -> bool {
+fn is_same_subject(rule: &AlertingRule, alert: &LabelSet, subject: &Labels) -> bool {
     let from_rule = |name: &str| name == "alertname" || rule.labels.iter().any(|(own, _)| own == name);
     let mut own = alert.iter().filter(|(name, _)| !from_rule(name));
-    own.all(|(name, value)| subject.get(name).is_some_and(|known| known == value))
+    own.all(|(name, value)| subject.get(name) == value)
 }

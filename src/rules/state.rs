@@ -1,42 +1,77 @@
-//! The ruler's states in the state database (table `rule_alerts`). Only changes of state are written, not every new
-//! value: what is read back is as of the last change, and the next evaluation refreshes it.
+//! The ruler's alerts in the state database (table `rule_alert_changes`), as a log of what changed. Only changes of state are
+//! written, not every new value: what is read back is as of the last change, and the next evaluation refreshes it.
 
 use super::alerting::{Active, Alerts, Restored, State};
 use super::ruler::Ruler;
 use crate::alert::LabelSet;
-use crate::store::{Doing, Store, StoreError, Tx, from_micros, json_rows, micros};
-use jiff::Timestamp;
-use sqlx::Row as _;
+use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+
+/// Where the log stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Log {
+    /// Of the next row.
+    seq: i64,
+    /// In all rows.
+    n_changes: usize,
+}
+
+/// Changes in one row: bounds its length.
+const CHANGES: usize = 500;
+/// The log may have so many more changes than twice the alerts before it is written anew.
+const SPARE: usize = 1_000;
+
+/// Rule, fingerprint, and the alert unless it is no more.
+type Change<R, F, L, T> = (R, F, Option<Kept<L, T>>);
+
+/// An alert as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept<L, T>(
+    T,           // state
+    L,           // labels
+    L,           // annotations
+    String,      // the value, which may be NaN
+    i64,         // since when its expression holds
+    Option<i64>, // since when it fires
+    Option<i64>, // since when it fires by `keep_firing_for` alone
+);
 
 impl Ruler {
     /// Reads the states that an earlier run left. An alert that fired keeps firing until its data say otherwise, one
     /// that waited does not wait again; alerts of rules that are gone are reported as resolved. Returns how many there
     /// were.
     pub async fn restore(&mut self, store: &Store) -> Result<usize, StoreError> {
-        const DOING: &str = "reading the states of alerts";
-        let rows = sqlx::query(
-            "SELECT rule, state, labels, annotations, value, active_us, fired_us, resolved_us, keep_us FROM rule_alerts",
-        )
-        .fetch_all(store.reader())
-        .await
-        .doing(DOING)?;
-        let n_rows = rows.len();
-        let mut restored: HashMap<String, Alerts> = HashMap::new();
-        for row in rows {
-            let rule: String = row.try_get("rule").doing(DOING)?;
-            match read(&row).doing(DOING)? {
-                // Its end was handed on when it was written; earlier versions kept such rows for a quarter of an hour.
-                Some((labels, alert)) if alert.state == State::Resolved => self.gone.push((rule, labels)),
-                Some((labels, alert)) => drop(restored.entry(rule).or_default().insert(labels, Box::new(alert))),
-                None => tracing::warn!(rule, "a stored alert state is damaged and left out"),
+        let mut restored: BTreeMap<String, HashMap<String, (LabelSet, Active)>> = BTreeMap::new();
+        let mut after: Option<i64> = None;
+        // One row after the other: all of them may be twice as much as what they come to.
+        let sql = "SELECT seq, changes FROM rule_alert_changes WHERE seq > $1 ORDER BY seq LIMIT 1";
+        loop {
+            let query = sqlx::query_as(sql).bind(after.unwrap_or(i64::MIN)).fetch_optional(store.reader());
+            let Some((seq, changes)): Option<(i64, String)> = query.await.doing("reading the states of alerts")? else {
+                break;
+            };
+            after = Some(seq);
+            for (rule, fingerprint, alert) in changes_of(&changes) {
+                self.log.n_changes += 1;
+                let alerts = restored.entry(rule).or_default();
+                match alert {
+                    Some(alert) => drop(alerts.insert(fingerprint, alert)),
+                    None => drop(alerts.remove(&fingerprint)),
+                }
             }
         }
+        self.log.seq = after.map_or(0, |last| last + 1);
         let known = self.known_ids();
+        let mut n_restored = 0;
         for (rule, alerts) in restored {
-            self.take_in(&known, rule, alerts);
+            n_restored += alerts.len();
+            let alerts: Alerts = alerts.into_values().map(|(labels, alert)| (labels, Box::new(alert))).collect();
+            if !alerts.is_empty() {
+                self.take_in(&known, rule, alerts);
+            }
         }
-        Ok(n_rows)
+        Ok(n_restored)
     }
 
     /// What changed since the last [`Ruler::committed`].
@@ -44,17 +79,31 @@ impl Ruler {
         let gone = self.gone.iter().map(|(rule, labels)| (rule.clone(), labels.clone(), None));
         let reported = self.orphans.iter().filter(|orphan| orphan.reported);
         let reported = reported.map(|orphan| (orphan.rule.clone(), orphan.labels.clone(), None));
-        let all = self.states.iter().flat_map(|(rule, alerts)| alerts.iter().map(move |alert| (rule, alert)));
-        let changed = all.filter(|(_, (_, alert))| alert.is_unsaved).map(|(rule, (labels, alert))| {
-            let kept = (alert.state != State::Resolved).then(|| alert.clone());
+        let changed = self.alerts().filter(|(_, _, alert)| alert.is_unsaved).map(|(rule, labels, alert)| {
+            let kept = (alert.state != State::Resolved).then(|| Box::new(alert.clone()));
             (rule.clone(), labels.clone(), kept)
         });
         // What is gone may have come back.
-        Changes(gone.chain(reported).chain(changed).collect())
+        let rows: Vec<_> = gone.chain(reported).chain(changed).collect();
+        let n_alerts = self.states.values().map(HashMap::len).sum::<usize>();
+        if self.log.n_changes + rows.len() <= 2 * n_alerts + SPARE {
+            return Changes { rows, log: self.log, is_all: false };
+        }
+        let waiting = self.orphans.iter().filter(|orphan| !orphan.reported);
+        let waiting = waiting.map(|orphan| (&orphan.rule, &orphan.labels, &orphan.alert));
+        let kept = self.alerts().filter(|(_, _, alert)| alert.state != State::Resolved).chain(waiting);
+        let kept = kept.map(|(rule, labels, alert)| (rule.clone(), labels.clone(), Some(Box::new(alert.clone()))));
+        Changes { rows: kept.collect(), log: self.log, is_all: true }
     }
 
-    /// The last [`Ruler::changes`] are durable.
-    pub fn committed(&mut self) {
+    fn alerts(&self) -> impl Iterator<Item = (&String, &LabelSet, &Active)> {
+        let all = self.states.iter().flat_map(|(rule, alerts)| alerts.iter().map(move |alert| (rule, alert)));
+        all.map(|(rule, (labels, alert))| (rule, labels, &**alert))
+    }
+
+    /// The last [`Ruler::changes`], these, are durable.
+    pub fn committed(&mut self, changes: &Changes) {
+        self.log = changes.after();
         self.is_uncommitted = false;
         self.gone.clear();
         self.orphans.retain(|orphan| !orphan.reported);
@@ -65,106 +114,102 @@ impl Ruler {
 }
 
 /// States that differ from the state database; apart from the ruler, so that nobody waits for the database with it.
-pub struct Changes(Vec<(String, LabelSet, Option<Box<Active>>)>);
+pub struct Changes {
+    rows: Vec<(String, LabelSet, Option<Box<Active>>)>,
+    /// Before them.
+    log: Log,
+    /// They are all there is: what was before counts no more.
+    is_all: bool,
+}
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rows.is_empty() && !self.is_all
+    }
+
+    fn after(&self) -> Log {
+        let n_before = if self.is_all { 0 } else { self.log.n_changes };
+        let n_rows = self.rows.len().div_ceil(CHANGES) as i64;
+        Log { seq: self.log.seq + n_rows, n_changes: n_before + self.rows.len() }
     }
 
     pub async fn save(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        // One statement may name a row once; what is gone may have come back.
-        let mut rows: BTreeMap<(&str, String), (&LabelSet, Option<&Active>)> = BTreeMap::new();
-        for (rule, labels, alert) in &self.0 {
-            rows.insert((rule, labels.fingerprint()), (labels, alert.as_deref()));
+        if self.is_all {
+            sqlx::query("DELETE FROM rule_alert_changes")
+                .execute(&mut **tx)
+                .await
+                .doing("deleting states of alerts")?;
         }
-        let gone = rows.iter().filter(|(_, (_, alert))| alert.is_none());
-        let gone: Vec<&(&str, String)> = gone.map(|(key, _)| key).collect();
-        let sql = format!(
-            "DELETE FROM rule_alerts WHERE (rule, fingerprint) IN (SELECT value ->> 0, value ->> 1 FROM {})",
-            tx.dialect().rows(1)
-        );
-        for rows in gone.chunks(ROWS) {
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(json_rows(rows));
-            query.execute(&mut **tx).await.doing("deleting states of alerts")?;
+        for (seq, rows) in (self.log.seq..).zip(self.rows.chunks(CHANGES)) {
+            let changes: Vec<_> = rows.iter().map(|(rule, labels, alert)| written(rule, labels, alert)).collect();
+            sqlx::query("INSERT INTO rule_alert_changes (seq, changes) VALUES ($1, $2)")
+                .bind(seq)
+                // Plain values and maps with text keys can always be written.
+                .bind(serde_json::to_string(&changes).unwrap_or_default())
+                .execute(&mut **tx)
+                .await
+                .doing("writing the states of alerts")?;
         }
-        let kept = rows.iter().filter_map(|(key, (labels, alert))| Some((key, *labels, (*alert)?)));
-        write(tx, &kept.collect::<Vec<_>>()).await
+        Ok(())
     }
 }
 
-/// Rows that go over as one parameter, see [`Dialect`](crate::store::Dialect): bounds its length.
-const ROWS: usize = 500;
-
-/// A state to be written: rule and fingerprint, labels, the state.
-type Row<'a> = (&'a (&'a str, String), &'a LabelSet, &'a Active);
-
-async fn write(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), StoreError> {
-    // The condition tells SQLite that ON belongs to no join.
-    let sql = format!(
-        "INSERT INTO rule_alerts (rule, fingerprint, state, labels, annotations, value, active_us, fired_us, \
-         resolved_us, keep_us) \
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-         CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), \
-         CAST(value ->> 9 AS BIGINT) FROM {} WHERE TRUE \
-         ON CONFLICT (rule, fingerprint) DO UPDATE SET state = excluded.state, annotations = excluded.annotations, \
-         value = excluded.value, active_us = excluded.active_us, fired_us = excluded.fired_us, \
-         resolved_us = excluded.resolved_us, keep_us = excluded.keep_us",
-        tx.dialect().rows(1)
-    );
-    for chunk in rows.chunks(ROWS) {
-        let rows = chunk.iter().map(|((rule, fingerprint), labels, alert)| {
-            (
-                *rule,
-                fingerprint,
-                alert.state.as_str(),
-                json(labels),
-                json(&alert.annotations),
-                // A text: JSON has no NaN.
-                alert.value.to_string(),
-                micros(alert.active_at),
-                alert.fired_at.map(micros),
-                alert.resolved_at.map(micros),
-                alert.keep_firing_since.map(micros),
-            )
-        });
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(json_rows(rows));
-        query.execute(&mut **tx).await.doing("writing the states of alerts")?;
-    }
-    Ok(())
+fn written<'a>(
+    rule: &'a str,
+    labels: &'a LabelSet,
+    alert: &'a Option<Box<Active>>,
+) -> Change<&'a str, String, &'a LabelSet, &'a str> {
+    let kept = alert.as_ref().map(|alert| {
+        Kept(
+            alert.state.as_str(),
+            labels,
+            &alert.annotations,
+            alert.value.to_string(),
+            micros(alert.active_at),
+            alert.fired_at.map(micros),
+            alert.keep_firing_since.map(micros),
+        )
+    });
+    (rule, labels.fingerprint(), kept)
 }
 
-/// `None` if the row is damaged.
-fn read(row: &sqlx::any::AnyRow) -> Result<Option<(LabelSet, Active)>, sqlx::Error> {
-    let state: String = row.try_get("state")?;
-    let labels: String = row.try_get("labels")?;
-    let annotations: String = row.try_get("annotations")?;
-    let value: String = row.try_get("value")?;
-    let time = |name: &str| -> Result<Option<Timestamp>, sqlx::Error> {
-        Ok(row.try_get::<Option<i64>, _>(name)?.map(from_micros))
+/// The changes of one row, without those that are damaged.
+fn changes_of(text: &str) -> Vec<(String, String, Option<(LabelSet, Active)>)> {
+    let rows: Vec<serde_json::Value> = serde_json::from_str(text).unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "stored states of alerts are damaged and left out");
+        Vec::new()
+    });
+    let read = |row: serde_json::Value| {
+        let (rule, fingerprint, kept): Change<String, String, LabelSet, String> = serde_json::from_value(row).ok()?;
+        match kept.map(restored) {
+            Some(None) => None,
+            kept => Some((rule, fingerprint, kept.flatten())),
+        }
     };
-    let active_at = from_micros(row.try_get("active_us")?);
-    let (fired_at, resolved_at, keep_firing_since) = (time("fired_us")?, time("resolved_us")?, time("keep_us")?);
-    let (Some(state), Ok(labels), Ok(annotations)) =
-        (State::parse(&state), serde_json::from_str(&labels), serde_json::from_str(&annotations))
-    else {
-        return Ok(None);
-    };
+    let rows = rows.into_iter().filter_map(|row| {
+        let shown = row.get(0).cloned();
+        let change = read(row);
+        if change.is_none() {
+            tracing::warn!(rule = ?shown, "a stored alert state is damaged and left out");
+        }
+        change
+    });
+    rows.collect()
+}
+
+/// `None` if its state is none.
+fn restored(kept: Kept<LabelSet, String>) -> Option<(LabelSet, Active)> {
+    let Kept(state, labels, annotations, value, active_us, fired_us, keep_us) = kept;
     let alert = Active {
-        state,
+        state: State::parse(&state)?,
         annotations,
         value: value.parse().unwrap_or(f64::NAN),
-        fired_at,
-        resolved_at,
-        keep_firing_since,
+        fired_at: fired_us.map(from_micros),
+        keep_firing_since: keep_us.map(from_micros),
         restored: Some(Restored::default()),
-        ..Active::new(active_at)
+        ..Active::new(from_micros(active_us))
     };
-    Ok(Some((labels, alert)))
-}
-
-fn json(map: &LabelSet) -> String {
-    serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned())
+    Some((labels, alert))
 }
 
 #[cfg(test)]
@@ -175,6 +220,7 @@ mod tests {
     use crate::rules::unit_test::memory::Memory;
     use crate::rules::{Outcome, RuleSet, RulesBoard, load};
     use crate::store::testing::Database;
+    use jiff::Timestamp;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
@@ -218,9 +264,10 @@ mod tests {
 
     async fn save(ruler: &mut Ruler, store: &Store) {
         let mut tx = store.begin().await.expect("a transaction");
-        ruler.changes().save(&mut tx).await.expect("saved");
+        let changes = ruler.changes();
+        changes.save(&mut tx).await.expect("saved");
         tx.commit().await.expect("committed");
-        ruler.committed();
+        ruler.committed(&changes);
     }
 
     fn shown(outcome: &Outcome) -> Vec<(&str, bool)> {
@@ -330,10 +377,83 @@ mod tests {
                 // Whoever looks between sees it as it is.
                 assert_eq!(*ruler.firing("Down")[0].1["summary"], *"dvc -0");
             }
-            ruler.committed();
+            let changes = ruler.changes();
+            ruler.committed(&changes);
         }
         let expected = [(30, "dvc 0", false), (90, "dvc -0", false), (105, "dvc -0", true)];
         assert_eq!(told, expected.map(|(second, summary, is_resolved)| (second, summary.to_owned(), is_resolved)));
+    }
+
+    #[tokio::test]
+    async fn the_log_is_written_anew_when_most_of_it_counts_no_more() {
+        const TICKS: i64 = 10;
+        let memory = Memory::default();
+        for number in 0..400 {
+            let values: Vec<Option<f64>> = (0..TICKS).map(|tick| Some((tick % 2) as f64)).collect();
+            memory.add(Labels::new([("__name__", "up"), ("service", &format!("s{number:03}"))]), &values, (0, 15_000));
+        }
+        memory.add(Labels::new([("__name__", "up"), ("service", "dvc")]), &[Some(0.0); TICKS as usize], (0, 15_000));
+        let text = RULES.replace("for: 30s", "for: 0s");
+        for Database { store, .. } in &Database::both().await {
+            let mut ruler = fresh(&text, 0);
+            let mut longest = 0;
+            for tick in 0..TICKS {
+                ruler.evaluate(0, &memory, at(tick * 15));
+                save(&mut ruler, store).await;
+                let rows: Vec<String> = sqlx::query_scalar("SELECT changes FROM rule_alert_changes")
+                    .fetch_all(store.reader())
+                    .await
+                    .expect("rows");
+                let n_changes = rows.iter().map(|row| changes_of(row).len()).sum::<usize>();
+                assert_eq!(n_changes, ruler.log.n_changes);
+                longest = longest.max(n_changes);
+            }
+            assert!((SPARE..2 * 401 + SPARE).contains(&longest), "{longest}");
+            assert!(ruler.log.n_changes < longest, "{}", ruler.log.n_changes);
+            // All but one ended at the last tick.
+            let mut again = fresh(&text, 200);
+            assert_eq!(again.restore(store).await.expect("restored"), 1);
+            assert_eq!((again.log.seq, again.log.n_changes), (ruler.log.seq, ruler.log.n_changes));
+        }
+    }
+
+    #[tokio::test]
+    async fn alerts_of_an_earlier_version_are_taken_over() {
+        const BEFORE: &str = include_str!("../store/migrations/0010_rules.sql");
+        const MIGRATION: &str = include_str!("../store/migrations/0012_rule_alert_changes.sql");
+        for Database { store, .. } in &Database::both().await {
+            let id = fresh(RULES, 0).groups()[0].rules.iter().find_map(|rule| match rule {
+                crate::rules::Rule::Alerting(rule) => Some(rule.id.clone()),
+                crate::rules::Rule::Recording(_) => None,
+            });
+            let id = id.expect("an alerting rule");
+            let mut tx = store.begin().await.expect("a transaction");
+            for sql in ["DROP TABLE rule_alert_changes", BEFORE] {
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *tx).await.expect("as it was");
+            }
+            let labels = r#"{"alertname":"Down","service":"d\"v\\c"}"#;
+            for (rule, state, fired) in [(&*id, "firing", Some(30_000_000_i64)), ("a\"b\\", "resolved", None)] {
+                sqlx::query(
+                    "INSERT INTO rule_alerts (rule, fingerprint, state, labels, annotations, value, active_us, fired_us) \
+                     VALUES ($1, 'f', $2, $3, $4, 'NaN', 1, $5)",
+                )
+                .bind(rule)
+                .bind(state)
+                .bind(labels)
+                .bind(r#"{"summary":"é"}"#)
+                .bind(fired)
+                .execute(&mut *tx)
+                .await
+                .expect("a row");
+            }
+            sqlx::raw_sql(sqlx::AssertSqlSafe(MIGRATION)).execute(&mut *tx).await.expect("migrated");
+            tx.commit().await.expect("committed");
+            let mut ruler = fresh(RULES, 1000);
+            assert_eq!(ruler.restore(store).await.expect("restored"), 1);
+            let outcome = ruler.evaluate(0, &engine(&[]), at(1015));
+            assert_eq!((outcome.alerts[0].label("service"), outcome.alerts[0].starts_at), ("d\"v\\c", at(30)));
+            assert_eq!(&outcome.alerts[0].annotations["summary"], "é");
+        }
     }
 
     /// An engine that does not answer.

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "duty shifts", include_str!("migrations/0005_duty_shifts.sql")),
     (10, "rules", include_str!("migrations/0010_rules.sql")),
     (11, "history", include_str!("migrations/0011_history.sql")),
+    (12, "changes of alerts", include_str!("migrations/0012_rule_alert_changes.sql")),
     (20, "incidents", include_str!("migrations/0020_incidents.sql")),
     (21, "excused alerts", include_str!("migrations/0021_excused_alerts.sql")),
     (22, "escalation", include_str!("migrations/0022_escalation.sql")),
@@ -70,13 +71,13 @@ const SQLITE: &str =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON";
 /// Of the one connection that writes: its pages (KiB) stay in memory from one transaction to the next, and the write-ahead
 /// log is folded back (pages) not after every large one; its file is cut to this size (bytes) when it begins anew.
-const SQLITE_WRITER: &str =
-    "PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=8000; PRAGMA journal_size_limit=67108864";
-/// While much is written all over the database, and afterwards. What undoes a single statement stays in memory, and pages
-/// that are written again and again are folded back less often.
-const SQLITE_MUCH: &str = "PRAGMA cache_size=-49152; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=32000";
-const SQLITE_USUAL: &str = "PRAGMA cache_size=-4096; PRAGMA temp_store=DEFAULT; PRAGMA wal_autocheckpoint=8000; \
-     PRAGMA shrink_memory";
+/// What undoes a single statement stays in memory.
+const SQLITE_WRITER: &str = "PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=8000; PRAGMA journal_size_limit=67108864; \
+     PRAGMA temp_store=MEMORY";
+/// While much is written all over the database, and afterwards. Pages that are written again and again are folded back less
+/// often.
+const SQLITE_MUCH: &str = "PRAGMA cache_size=-49152; PRAGMA wal_autocheckpoint=32000";
+const SQLITE_USUAL: &str = "PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=8000; PRAGMA shrink_memory";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

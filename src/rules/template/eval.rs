@@ -13,13 +13,12 @@ const MAX_STEPS: usize = 100_000;
 const MAX_DEPTH: usize = 20;
 
 pub(super) fn run(tree: &Tree, context: &Context<'_>) -> Result<String, String> {
-    let labels = |map: &std::collections::BTreeMap<String, String>| Value::Labels(map.clone());
     let variables = vec![
-        (String::new(), Value::Root),
-        ("labels".to_owned(), labels(context.labels)),
-        ("externalLabels".to_owned(), labels(context.external_labels)),
-        ("externalURL".to_owned(), Value::Text(context.external_url.to_owned())),
-        ("value".to_owned(), Value::Float(context.value)),
+        ("", Value::Root),
+        ("labels", Value::Labels(context.labels.clone())),
+        ("externalLabels", Value::Labels(context.external_labels.clone())),
+        ("externalURL", Value::Text(context.external_url.to_owned())),
+        ("value", Value::Float(context.value)),
     ];
     let mut machine = Machine { context, tree, variables, out: String::new(), n_steps: 0, depth: 0 };
     machine.nodes(&tree.nodes, &Value::Root)?;
@@ -29,7 +28,7 @@ pub(super) fn run(tree: &Tree, context: &Context<'_>) -> Result<String, String> 
 struct Machine<'a> {
     context: &'a Context<'a>,
     tree: &'a Tree,
-    variables: Vec<(String, Value)>,
+    variables: Vec<(&'a str, Value)>,
     out: String,
     n_steps: usize,
     /// Of templates that call each other.
@@ -37,7 +36,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), String> {
+    fn nodes(&mut self, nodes: &'a [Node], dot: &Value) -> Result<(), String> {
         for node in nodes {
             self.node(node, dot)?;
             if self.out.len() > MAX_OUTPUT {
@@ -47,7 +46,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn node(&mut self, node: &Node, dot: &Value) -> Result<(), String> {
+    fn node(&mut self, node: &'a Node, dot: &Value) -> Result<(), String> {
         match node {
             Node::Text(text) => self.out.push_str(text),
             Node::Print(pipeline) => {
@@ -80,7 +79,7 @@ impl<'a> Machine<'a> {
         if self.n_steps > MAX_STEPS {
             return Err(format!("the template takes more than {MAX_STEPS} steps"));
         }
-        let outer = std::mem::replace(&mut self.variables, vec![(String::new(), dot.clone())]);
+        let outer = std::mem::replace(&mut self.variables, vec![("", dot.clone())]);
         let done = self.nodes(body, dot);
         self.variables = outer;
         self.depth -= 1;
@@ -89,8 +88,8 @@ impl<'a> Machine<'a> {
 
     fn branches(
         &mut self,
-        branches: &[(Pipeline, Vec<Node>)],
-        otherwise: &[Node],
+        branches: &'a [(Pipeline, Vec<Node>)],
+        otherwise: &'a [Node],
         dot: &Value,
         with: bool,
     ) -> Result<(), String> {
@@ -113,15 +112,17 @@ impl<'a> Machine<'a> {
 
     fn range(
         &mut self,
-        (index, element): (Option<&str>, Option<&str>),
-        pipeline: &Pipeline,
-        body: &[Node],
-        otherwise: &[Node],
+        (index, element): (Option<&'a str>, Option<&'a str>),
+        pipeline: &'a Pipeline,
+        body: &'a [Node],
+        otherwise: &'a [Node],
         dot: &Value,
     ) -> Result<(), String> {
         let elements: Vec<(Value, Value)> = match self.pipeline(pipeline, dot)? {
             Value::List(list) => list.into_iter().enumerate().map(|(at, v)| (Value::Int(at as i64), v)).collect(),
-            Value::Labels(map) => map.into_iter().map(|(name, v)| (Value::Text(name), Value::Text(v))).collect(),
+            Value::Labels(labels) => {
+                labels.iter().map(|(name, v)| (Value::Text(name.to_owned()), Value::Text(v.to_owned()))).collect()
+            }
             Value::Map(map) => map.into_iter().map(|(name, v)| (Value::Text(name), v)).collect(),
             Value::Nil => Vec::new(),
             other => return Err(format!("range cannot iterate over {}", other.type_name())),
@@ -132,10 +133,10 @@ impl<'a> Machine<'a> {
         let n_outer = self.variables.len();
         for (key, value) in elements {
             if let Some(index) = index {
-                self.variables.push((index.to_owned(), key));
+                self.variables.push((index, key));
             }
             if let Some(element) = element {
-                self.variables.push((element.to_owned(), value.clone()));
+                self.variables.push((element, value.clone()));
             }
             self.nodes(body, &value)?;
             self.variables.truncate(n_outer);
@@ -143,7 +144,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
+    fn pipeline(&mut self, pipeline: &'a Pipeline, dot: &Value) -> Result<Value, String> {
         let mut value: Option<Value> = None;
         for command in &pipeline.commands {
             self.n_steps += 1;
@@ -158,7 +159,7 @@ impl<'a> Machine<'a> {
         }
         let value = value.unwrap_or(Value::Nil);
         match &pipeline.target {
-            Some((name, true)) => self.variables.push((name.clone(), value.clone())),
+            Some((name, true)) => self.variables.push((name, value.clone())),
             Some((name, false)) => {
                 if let Some((_, slot)) = self.variables.iter_mut().rev().find(|(known, _)| known == name) {
                     *slot = value.clone();
@@ -173,7 +174,7 @@ impl<'a> Machine<'a> {
     fn call(
         &mut self,
         function: Function,
-        operands: &[Operand],
+        operands: &'a [Operand],
         piped: Option<Value>,
         dot: &Value,
     ) -> Result<Value, String> {
@@ -196,13 +197,13 @@ impl<'a> Machine<'a> {
 
     fn method(
         &mut self,
-        operand: &Operand,
-        operands: &[Operand],
+        operand: &'a Operand,
+        operands: &'a [Operand],
         piped: Option<Value>,
         dot: &Value,
     ) -> Result<Value, String> {
         let Some((name, fields)) = operand.fields.split_last() else { return self.operand(operand, dot) };
-        let value = self.operand(&Operand { base: operand.base.clone(), fields: fields.to_vec() }, dot)?;
+        let value = self.base(&operand.base, fields, dot)?;
         let mut arguments = Vec::with_capacity(operands.len() + 1);
         for operand in operands {
             arguments.push(self.operand(operand, dot)?);
@@ -211,8 +212,12 @@ impl<'a> Machine<'a> {
         time::method(&value, name, &arguments)
     }
 
-    fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, String> {
-        let mut value = match &operand.base {
+    fn operand(&mut self, operand: &'a Operand, dot: &Value) -> Result<Value, String> {
+        self.base(&operand.base, &operand.fields, dot)
+    }
+
+    fn base(&mut self, base: &'a Base, fields: &[String], dot: &Value) -> Result<Value, String> {
+        let mut value = match base {
             Base::Dot => dot.clone(),
             Base::Literal(value) => value.clone(),
             Base::Variable(name) => {
@@ -222,7 +227,7 @@ impl<'a> Machine<'a> {
             Base::Function(function) => function.call(Vec::new(), self.context)?,
             Base::Pipeline(pipeline) => self.pipeline(pipeline, dot)?,
         };
-        for field in &operand.fields {
+        for field in fields {
             value = self.field(value, field)?;
         }
         Ok(value)
@@ -236,7 +241,7 @@ impl<'a> Machine<'a> {
             (Value::Root, "ExternalURL") => Value::Text(self.context.external_url.to_owned()),
             (Value::Sample(sample), "Labels") => Value::Labels(sample.labels),
             (Value::Sample(sample), "Value") => Value::Float(sample.value),
-            (Value::Labels(mut map), name) => Value::Text(map.remove(name).unwrap_or_default()),
+            (Value::Labels(labels), name) => Value::Text(labels.get(name).to_owned()),
             (Value::Map(mut map), name) => map.remove(name).unwrap_or(Value::Nil),
             (value @ (Value::Time(_) | Value::Duration(_)), name) => time::method(&value, name, &[])?,
             (value, name) => return Err(format!("a {} has no field {name}", value.type_name())),

@@ -133,11 +133,9 @@ impl Function {
             Function::SafeHtml => Value::Text(text(0)),
             Function::Query => Value::List((context.query)(string(0)?)?.into_iter().map(Value::Sample).collect()),
             Function::First => list(&arguments[0])?.first().cloned().ok_or("first: the vector has no elements")?,
-            Function::Label => Value::Text(sample(&arguments[1])?.labels.get(string(0)?).cloned().unwrap_or_default()),
+            Function::Label => Value::Text(sample(&arguments[1])?.labels.get(string(0)?).to_owned()),
             Function::SampleValue => Value::Float(sample(&arguments[0])?.value),
-            Function::StrValue => {
-                Value::Text(sample(&arguments[0])?.labels.get("__value__").cloned().unwrap_or_default())
-            }
+            Function::StrValue => Value::Text(sample(&arguments[0])?.labels.get("__value__").to_owned()),
             Function::SortByLabel => sort_by_label(string(0)?, &arguments[1])?,
             Function::Args => {
                 let numbered = arguments.into_iter().enumerate();
@@ -202,7 +200,7 @@ fn length(value: &Value) -> Result<i64, String> {
     let length = match value {
         Value::Text(text) => text.len(),
         Value::List(list) => list.len(),
-        Value::Labels(map) => map.len(),
+        Value::Labels(labels) => labels.len(),
         Value::Map(map) => map.len(),
         other => return Err(format!("len: a {} has no length", other.type_name())),
     };
@@ -217,7 +215,7 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
                 let found = usize::try_from(*at).ok().and_then(|at| list.get(at));
                 found.cloned().ok_or_else(|| format!("index: {at} is out of range"))?
             }
-            (Value::Labels(map), Value::Text(name)) => Value::Text(map.get(name).cloned().unwrap_or_default()),
+            (Value::Labels(labels), Value::Text(name)) => Value::Text(labels.get(name).to_owned()),
             (Value::Map(map), Value::Text(name)) => map.get(name).cloned().unwrap_or(Value::Nil),
             _ => return Err(format!("index: a {} has no index {}", value.type_name(), key.type_name())),
         };
@@ -273,7 +271,7 @@ fn sample(value: &Value) -> Result<&Sample, String> {
 
 fn sort_by_label(name: &str, value: &Value) -> Result<Value, String> {
     let mut sorted = list(value)?.to_vec();
-    let key = |value: &Value| sample(value).ok().and_then(|sample| sample.labels.get(name).cloned());
+    let key = |value: &Value| sample(value).ok().map(|sample| sample.labels.get(name).to_owned());
     sorted.sort_by_key(key);
     Ok(Value::List(sorted))
 }

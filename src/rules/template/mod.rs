@@ -17,8 +17,8 @@ mod value;
 pub(super) use reads::Asked;
 pub use value::Sample;
 
+use crate::labels::Labels;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 
 /// A template longer than this (in bytes) is refused.
 const MAX_TEXT: usize = 16 * 1024;
@@ -32,11 +32,11 @@ pub struct Template {
 
 /// What a template is expanded with.
 pub struct Context<'a> {
-    pub labels: &'a BTreeMap<String, String>,
+    pub labels: &'a Labels,
     pub value: f64,
     /// Of the evaluation.
     pub now: Timestamp,
-    pub external_labels: &'a BTreeMap<String, String>,
+    pub external_labels: &'a Labels,
     pub external_url: &'a str,
     /// Answers the function `query`.
     pub query: &'a dyn Fn(&str) -> Result<Vec<Sample>, String>,
@@ -77,6 +77,9 @@ impl Template {
     }
 
     pub fn expand(&self, context: &Context<'_>) -> Result<String, String> {
+        if let [parser::Node::Text(text)] = &self.tree.nodes[..] {
+            return Ok(text.clone());
+        }
         eval::run(&self.tree, context)
     }
 }
@@ -111,14 +114,12 @@ mod tests {
     use super::*;
 
     fn expand(text: &str) -> Result<String, String> {
-        let labels = BTreeMap::from([("service".into(), "dvc".into()), ("kind".into(), "portal".into())]);
-        let external = BTreeMap::from([("agency".into(), "ioc".into())]);
+        let labels = Labels::new([("service", "dvc"), ("kind", "portal")]);
+        let external = Labels::new([("agency", "ioc")]);
         let query = |text: &str| match text {
             "none" => Ok(Vec::new()),
             "bad" => Err("no such query".to_owned()),
-            _ => Ok(["b", "a"]
-                .map(|name| Sample { labels: BTreeMap::from([("x".into(), name.into())]), value: 1.5 })
-                .to_vec()),
+            _ => Ok(["b", "a"].map(|name| Sample { labels: Labels::new([("x", name)]), value: 1.5 }).to_vec()),
         };
         let context = Context {
             labels: &labels,

@@ -1,6 +1,7 @@
 //! The values that templates work on, and how Go prints them.
 
 use super::printf;
+use crate::labels::Labels;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +15,7 @@ pub(super) enum Value {
     Text(String),
     List(Vec<Value>),
     /// Label sets: what is not there is the empty string.
-    Labels(BTreeMap<String, String>),
+    Labels(Labels),
     /// What `args` makes.
     Map(BTreeMap<String, Value>),
     /// An element of a query's result.
@@ -30,7 +31,7 @@ pub(super) enum Value {
 /// One element of a query's result, as `query` gives it to a template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     pub value: f64,
 }
 
@@ -61,7 +62,7 @@ impl Value {
             Value::Float(value) => *value != 0.0,
             Value::Text(text) => !text.is_empty(),
             Value::List(list) => !list.is_empty(),
-            Value::Labels(map) => !map.is_empty(),
+            Value::Labels(labels) => !labels.is_empty(),
             Value::Map(map) => !map.is_empty(),
             Value::Duration(nanoseconds) => *nanoseconds != 0,
             Value::Sample(_) | Value::Time(_) | Value::Root => true,
@@ -88,11 +89,14 @@ impl Value {
                 }
                 out.push(']');
             }
-            Value::Labels(map) => print_map(out, map.iter().map(|(name, text)| (name, text.clone()))),
-            Value::Map(map) => print_map(out, map.iter().map(|(name, value)| (name, value.to_text()))),
+            Value::Labels(labels) => print_map(out, labels.iter()),
+            Value::Map(map) => {
+                let texts: Vec<(&str, String)> = map.iter().map(|(name, v)| (name.as_str(), v.to_text())).collect();
+                print_map(out, texts.iter().map(|(name, text)| (*name, text.as_str())));
+            }
             Value::Sample(sample) => {
                 out.push('{');
-                print_map(out, sample.labels.iter().map(|(name, text)| (name, text.clone())));
+                print_map(out, sample.labels.iter());
                 let _ = write!(out, " {}}}", printf::shortest(sample.value));
             }
             Value::Time(time) => out.push_str(&super::time::written(*time)),
@@ -108,7 +112,7 @@ impl Value {
     }
 }
 
-fn print_map<'a>(out: &mut String, entries: impl Iterator<Item = (&'a String, String)>) {
+fn print_map<'a>(out: &mut String, entries: impl Iterator<Item = (&'a str, &'a str)>) {
     out.push_str("map[");
     for (index, (name, text)) in entries.enumerate() {
         let space = if index > 0 { " " } else { "" };
