@@ -69,6 +69,8 @@ const CONNECTIONS: u32 = 8;
 /// FULL: what was committed survives a power cut, which the outbox promises.
 const SQLITE: &str =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=ON";
+/// Of the connections that read: each keeps pages (KiB) of its own, and what they ask is short.
+const SQLITE_READER: &str = "PRAGMA cache_size=-512";
 /// Of the one connection that writes: its pages (KiB) stay in memory from one transaction to the next, and the write-ahead
 /// log is folded back (pages) not after every large one; its file is cut to this size (bytes) when it begins anew.
 /// What undoes a single statement stays in memory.
@@ -155,7 +157,8 @@ impl Store {
                 let file = data_dir.join("state.db");
                 let (url, shown) = (sqlite_url(&file)?, file.display().to_string());
                 let writer = connect(&url, &shown, &format!("{SQLITE}; {SQLITE_WRITER}"), 1).await?;
-                (connect(&url, &shown, SQLITE, CONNECTIONS).await?, writer, None)
+                let readers = connect(&url, &shown, &format!("{SQLITE}; {SQLITE_READER}"), CONNECTIONS).await?;
+                (readers, writer, None)
             }
             State::Postgres { url, password } => {
                 let full = with_password(url, password.as_ref()).map_err(|e| StoreError::Url(url.clone(), e))?;
