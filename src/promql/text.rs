@@ -51,6 +51,9 @@ struct Scanner<'a> {
     out: String,
     depth: usize,
     in_braces: bool,
+    /// In a range, or after `offset`.
+    in_brackets: bool,
+    is_offset: bool,
     operators: usize,
     /// The next string is a regular expression.
     is_regex: bool,
@@ -64,6 +67,8 @@ impl Default for Scanner<'_> {
             out: String::new(),
             depth: 0,
             in_braces: false,
+            in_brackets: false,
+            is_offset: false,
             operators: 0,
             is_regex: false,
             regexes: 0,
@@ -87,10 +92,11 @@ impl Scanner<'_> {
                     }
                 }
                 '#' => self.comment(),
-                'a'..='z' | 'A'..='Z' | '_' | ':' => self.word(c),
+                'a'..='z' | 'A'..='Z' | '_' | ':' => self.word(c)?,
                 '0'..='9' => self.number(c)?,
                 _ => {
                     self.is_regex = c == '~' || (self.is_regex && c.is_whitespace());
+                    self.is_offset &= c.is_whitespace() || matches!(c, '+' | '-');
                     self.out.push(c);
                     match c {
                         '(' | '[' | '{' => self.depth += 1,
@@ -100,6 +106,8 @@ impl Scanner<'_> {
                     match c {
                         '{' => self.in_braces = true,
                         '}' => self.in_braces = false,
+                        '[' => self.in_brackets = true,
+                        ']' => self.in_brackets = false,
                         '+' | '-' | '*' | '/' | '%' | '^' | '<' | '>' | '=' | '!' if !self.in_braces => {
                             self.operators += 1;
                         }
@@ -192,23 +200,37 @@ impl Scanner<'_> {
         self.out.push('\n');
     }
 
-    fn word(&mut self, first: char) {
+    fn word(&mut self, first: char) -> Result<(), QueryError> {
         let start = self.out.len();
         self.out.push(first);
         while let Some(c) = self.chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':') {
             self.out.push(c);
         }
-        if matches!(self.out[start..].to_ascii_lowercase().as_str(), "and" | "or" | "unless" | "atan2") {
-            self.operators += 1;
+        let word = self.out[start..].to_ascii_lowercase();
+        let is_duration = self.in_brackets || std::mem::take(&mut self.is_offset);
+        match word.as_str() {
+            "and" | "or" | "unless" | "atan2" => self.operators += 1,
+            "offset" if !self.in_braces => self.is_offset = true,
+            "inf" | "nan" if is_duration => return Err(out_of_range()),
+            _ => {}
         }
+        Ok(())
     }
 
-    /// A number or duration. The parser takes a duration's part beyond 32 bits for zero: refused.
+    /// A number or duration. The parser takes a duration's part beyond 32 bits for zero, and panics on seconds that no
+    /// `Duration` holds: refused.
     fn number(&mut self, first: char) -> Result<(), QueryError> {
+        /// About 30,000 years.
+        const MAX_SECONDS: f64 = 1e12;
+        let start = self.out.len();
         self.out.push(first);
         let mut digits = 1;
         while let Some(c) = self.chars.next_if(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_')) {
             self.out.push(c);
+            let is_exponent = matches!(c, 'e' | 'E') && !self.out[start..].starts_with("0x");
+            if is_exponent && let Some(sign) = self.chars.next_if(|c| matches!(c, '+' | '-')) {
+                self.out.push(sign);
+            }
             if c.is_ascii_digit() {
                 digits += 1;
             } else {
@@ -218,8 +240,17 @@ impl Scanner<'_> {
                 digits = 0;
             }
         }
+        let is_duration = self.in_brackets || std::mem::take(&mut self.is_offset);
+        let seconds = self.out[start..].replace('_', "").parse::<f64>();
+        if is_duration && seconds.is_ok_and(|seconds| seconds > MAX_SECONDS) {
+            return Err(out_of_range());
+        }
         Ok(())
     }
+}
+
+fn out_of_range() -> QueryError {
+    QueryError::Syntax("duration out of range".into())
 }
 
 pub fn too_deep() -> QueryError {
@@ -255,5 +286,16 @@ mod tests {
             assert!(matches!(prepare(text), Err(QueryError::Unsupported(_))), "{text}");
         }
         assert!(prepare(r#""\x41\\xc5""#).is_ok());
+        let long = format!("x[1m:{}1]", "6".repeat(400));
+        let beyond =
+            ["x[1e30]", "x[1e+30]", "x[1e1_3:1m]", "x[1m:Inf]", "x[NaN]", "x offset 1e30", "x offset - 1e300", &long];
+        for text in beyond {
+            assert!(matches!(prepare(text), Err(QueryError::Syntax(why)) if why == "duration out of range"), "{text}");
+        }
+        for text in
+            ["x[5m:1m] offset 1m > 1e30", "1e+30 + 1e30", "x[1e3] * Inf", "offset * 1e30", "{offset=\"x\"} > 1e30"]
+        {
+            assert!(prepare(text).is_ok(), "{text}");
+        }
     }
 }
