@@ -44,6 +44,9 @@ pub mod demo;
 pub mod evaluation;
 pub mod feed;
 pub mod format;
+#[cfg(test)]
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
 pub mod gather;
 #[cfg(test)]
 mod generated;
