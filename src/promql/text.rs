@@ -208,7 +208,8 @@ impl Scanner<'_> {
         }
         let word = self.out[start..].to_ascii_lowercase();
         let is_duration = self.in_brackets || std::mem::take(&mut self.is_offset);
-        match word.as_str() {
+        // A step stands after a colon, which may begin a name elsewhere.
+        match word.trim_start_matches(':') {
             "and" | "or" | "unless" | "atan2" => self.operators += 1,
             "offset" if !self.in_braces => self.is_offset = true,
             "inf" | "nan" if is_duration => return Err(out_of_range()),
