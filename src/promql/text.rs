@@ -92,6 +92,8 @@ impl Scanner<'_> {
                     }
                 }
                 '#' => self.comment(),
+                // Before a step; elsewhere it may begin a name.
+                ':' if self.in_brackets => self.out.push(c),
                 'a'..='z' | 'A'..='Z' | '_' | ':' => self.word(c)?,
                 '0'..='9' => self.number(c)?,
                 _ => {
@@ -208,8 +210,7 @@ impl Scanner<'_> {
         }
         let word = self.out[start..].to_ascii_lowercase();
         let is_duration = self.in_brackets || std::mem::take(&mut self.is_offset);
-        // A step stands after a colon, which may begin a name elsewhere.
-        match word.trim_start_matches(':') {
+        match word.as_str() {
             "and" | "or" | "unless" | "atan2" => self.operators += 1,
             "offset" if !self.in_braces => self.is_offset = true,
             "inf" | "nan" if is_duration => return Err(out_of_range()),
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_the_parser_would_misread_is_refused() {
-        for text in ["x[1d5000000000ms]", r#""\xc5""#, r#""\377""#] {
+        for text in ["x[1d5000000000ms]", "x[1d:5000000000ms]", r#""\xc5""#, r#""\377""#] {
             assert!(matches!(prepare(text), Err(QueryError::Unsupported(_))), "{text}");
         }
         assert!(prepare(r#""\x41\\xc5""#).is_ok());
