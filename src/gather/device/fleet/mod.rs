@@ -292,48 +292,6 @@ impl Fleet {
         self.retain(&inner, now);
     }
 
-    /// Writes to the database when devices were last seen. On an error nothing is lost: the next flush writes it.
-    pub async fn flush(&self, now: Timestamp) -> Result<(), StoreError> {
-        // Those that are heard meanwhile wait for the next flush.
-        let mut n_due = self.lock().dirty.len();
-        while n_due > 0 {
-            let rows = self.take_dirty(&mut n_due);
-            if let Err(error) = seen::write(&self.store, &rows).await {
-                let mut inner = self.lock();
-                for row in &rows {
-                    if let Some(index) = inner.find(&row.device) {
-                        inner.touch(index);
-                    }
-                }
-                return Err(error);
-            }
-        }
-        let forget_before = {
-            let inner = self.lock();
-            let age = jiff::SignedDuration::try_from(inner.settings.forget_after).ok();
-            age.and_then(|age| now.checked_sub(age).ok())
-        };
-        match forget_before {
-            Some(before) => seen::forget(&self.store, before).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Some of the rows that are to be written, `n_due` at most: those of a large fleet take megabytes.
-    fn take_dirty(&self, n_due: &mut usize) -> Vec<seen::Seen> {
-        const AT_ONCE: usize = 5_000;
-        let mut inner = self.lock();
-        let n_kept = inner.dirty.len().saturating_sub((*n_due).min(AT_ONCE));
-        let taken = inner.dirty.split_off(n_kept);
-        *n_due = if taken.is_empty() { 0 } else { *n_due - taken.len() };
-        let row = |index: u32| {
-            let unit = inner.units.get_mut(index as usize)?;
-            unit.dirty = false;
-            unit.seen_row()
-        };
-        taken.into_iter().filter_map(row).collect()
-    }
-
     /// How many devices there are or may yet be discovered: the bound of what a queue has to hold.
     pub fn capacity(&self) -> usize {
         let inner = self.lock();

@@ -1,5 +1,6 @@
 //! When devices were last seen, in the state database. Written in batches by the sweeper, read once at start.
 
+use super::Fleet;
 use super::unit::Clock;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
@@ -21,6 +22,51 @@ pub struct Seen {
     pub discovered: bool,
     /// What was known of its clock.
     pub clock: Option<Clock>,
+}
+
+impl Fleet {
+    /// Writes to the database when devices were last seen. On an error nothing is lost: the next flush writes it.
+    pub async fn flush(&self, now: Timestamp) -> Result<(), StoreError> {
+        // Those that are heard meanwhile wait for the next flush.
+        let mut n_due = self.lock().dirty.len();
+        while n_due > 0 {
+            let rows = self.take_dirty(&mut n_due);
+            if let Err(error) = write(&self.store, &rows).await {
+                let mut inner = self.lock();
+                for row in &rows {
+                    if let Some(index) = inner.find(&row.device) {
+                        inner.touch(index);
+                    }
+                }
+                return Err(error);
+            }
+        }
+        let forget_before = {
+            let inner = self.lock();
+            let age = jiff::SignedDuration::try_from(inner.settings.forget_after).ok();
+            age.and_then(|age| now.checked_sub(age).ok())
+        };
+        match forget_before {
+            Some(before) => forget(&self.store, before).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Some of the rows that are to be written, `n_due` at most: those of a large fleet take megabytes.
+    fn take_dirty(&self, n_due: &mut usize) -> Vec<Seen> {
+        const AT_ONCE: usize = 5_000;
+        let mut inner = self.lock();
+        // The oldest first: what is heard meanwhile comes after them, and must not keep them waiting for ever.
+        let n_taken = inner.dirty.len().min(*n_due).min(AT_ONCE);
+        let taken: Vec<u32> = inner.dirty.drain(..n_taken).collect();
+        *n_due = if taken.is_empty() { 0 } else { *n_due - taken.len() };
+        let row = |index: u32| {
+            let unit = inner.units.get_mut(index as usize)?;
+            unit.dirty = false;
+            unit.seen_row()
+        };
+        taken.into_iter().filter_map(row).collect()
+    }
 }
 
 /// Every row that makes sense.
