@@ -49,8 +49,8 @@ impl Metrics {
 /// Which agencies' series are shown.
 pub type Shown = Box<dyn Fn(&str) -> bool + Send>;
 
-/// The page, piece by piece: of a large fleet the whole is a hundred megabytes, and whoever reads it may be slow. A family
-/// is never divided, so what it says is of one moment; what a small table says is, too.
+/// The page, piece by piece: of a large fleet the whole is a hundred megabytes, and whoever reads it may be slow. What a
+/// small table says is of one moment, and so is a family of some thousand rows.
 pub struct Page {
     metrics: Arc<Metrics>,
     format: Format,
@@ -62,7 +62,12 @@ pub struct Page {
 /// What comes next on a page.
 #[derive(Clone, Copy)]
 enum Next {
-    Family { table: usize, family: usize },
+    /// From a row on.
+    Family {
+        table: usize,
+        family: usize,
+        row: usize,
+    },
     Own,
     Others,
     End,
@@ -73,12 +78,15 @@ enum Next {
 const PIECE: usize = 64 << 10;
 /// What a table says is of one moment, unless a piece is as large as this before its last family.
 const LARGE: usize = 512 << 10;
+/// A family goes on in another piece once a piece is as large as this: one of a hundred thousand rows would be 20 MB, held
+/// for as long as somebody takes to read it.
+const HUGE: usize = 2 << 20;
 /// Of a table with no more rows the text of the labels is kept.
 const MANY: usize = 20_000;
 
 impl Page {
     pub fn new(metrics: Arc<Metrics>, format: Format) -> Page {
-        let next = Next::Family { table: 0, family: 0 };
+        let next = Next::Family { table: 0, family: 0, row: 0 };
         Page { metrics, format, shown: None, others: Vec::new(), next }
     }
 
@@ -97,20 +105,22 @@ impl Page {
     /// Writes what comes next.
     fn step(&mut self, out: &mut String) {
         self.next = match self.next {
-            Next::Family { table, family } => match self.metrics.tables().get(table) {
+            Next::Family { table, family, row } => match self.metrics.tables().get(table) {
                 Some(rows) => {
                     let mut snapshot = rows.snapshot();
                     let texts = if snapshot.rows() > MANY { None } else { snapshot.texts() };
                     let render = Render { table: rows, snapshot: &snapshot, texts: texts.as_deref() };
                     let n_families = rows.families().len();
-                    let mut until = family;
+                    let (mut until, mut rest) = (family, row);
                     while until < n_families && (until == family || out.len() < LARGE) {
-                        render.family(out, until, self.format, self.shown.as_ref());
-                        until += 1;
+                        match render.family(out, until, rest, self.format, self.shown.as_ref()) {
+                            Some(row) => return self.next = Next::Family { table, family: until, row },
+                            None => (until, rest) = (until + 1, 0),
+                        }
                     }
                     match until < n_families {
-                        true => Next::Family { table, family: until },
-                        false => Next::Family { table: table + 1, family: 0 },
+                        true => Next::Family { table, family: until, row: 0 },
+                        false => Next::Family { table: table + 1, family: 0, row: 0 },
                     }
                 }
                 None => Next::Own,
@@ -178,7 +188,15 @@ struct Render<'t> {
 }
 
 impl Render<'_> {
-    fn family(&self, out: &mut String, index: usize, format: Format, shown: Option<&Shown>) {
+    /// Writes a family from row `first` on, as much of it as a piece may hold; gives the row to go on with, if there is one.
+    fn family(
+        &self,
+        out: &mut String,
+        index: usize,
+        first: usize,
+        format: Format,
+        shown: Option<&Shown>,
+    ) -> Option<usize> {
         let Render { table, snapshot, texts } = self;
         let is_shown = |row: usize| match (shown, snapshot.labels(row)) {
             (_, None) => false,
@@ -188,14 +206,20 @@ impl Render<'_> {
         let family = &table.families()[index];
         let column = snapshot.column(index);
         let is_present = |(row, value): &(usize, &f64)| !is_absent(**value) && is_shown(*row);
-        let n_present = column.iter().enumerate().filter(is_present).count();
+        let rows = || column.iter().enumerate().skip(first).filter(is_present);
+        let n_present = rows().count();
         if n_present == 0 {
-            return;
+            return None;
         }
-        header(out, family.name, family.kind.as_str(), family.help, format);
+        if first == 0 {
+            header(out, family.name, family.kind.as_str(), family.help, format);
+        }
         let mut values = Vec::new();
         let mut reserved = false;
-        for (row, &value) in column.iter().enumerate().filter(is_present) {
+        for (row, &value) in rows() {
+            if out.len() >= HUGE {
+                return Some(row);
+            }
             let begin = out.len();
             out.push_str(family.name);
             out.push('{');
@@ -208,10 +232,11 @@ impl Render<'_> {
             out.push('\n');
             if !std::mem::replace(&mut reserved, true) {
                 // Rows are alike in length; one reservation instead of many growths.
-                out.reserve(n_present * (out.len() - begin + 8));
+                out.reserve((n_present * (out.len() - begin + 8)).min(HUGE));
             }
         }
         debug_assert!((family.kind == Kind::Counter) == family.name.ends_with("_total"));
+        None
     }
 }
 
@@ -311,7 +336,7 @@ fn write_value(out: &mut String, value: f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::columns::{service, service_checks};
+    use super::super::columns::{service, service_checks, service_query};
     use super::*;
 
     fn filled() -> Arc<Metrics> {
@@ -377,6 +402,26 @@ mod tests {
         let (small, large) = (page(3), page(MANY + 3));
         assert_eq!(small[2], "ioc_service_up{agency=\"tam-ky\",service=\"s2\",kind=\"portal\"} 2");
         assert_eq!(small, large);
+    }
+
+    #[test]
+    fn a_huge_family_is_divided_and_each_row_stands_once() {
+        let metrics = Metrics::new();
+        let table = metrics.table(service_query::TABLE);
+        let n_rows = 60_000;
+        for number in 0..n_rows {
+            let row = table.row(&["tam-ky", &format!("s{number}"), "portal"]);
+            table.set(row, service_query::VALUE, number as f64);
+            table.set(row, service_query::MAX_AGE, 60.0);
+        }
+        let pieces: Vec<String> = Page::new(Arc::new(metrics), Format::OpenMetrics).collect();
+        assert!(pieces.iter().all(|piece| piece.len() < HUGE + 1024), "a piece is too large");
+        let page: String = pieces.concat();
+        assert_eq!(page.matches("# TYPE ioc_service_query_value gauge\n").count(), 1);
+        let shown = page.lines().filter(|line| line.starts_with("ioc_service_query_value{"));
+        let values: Vec<f64> = shown.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect();
+        assert_eq!(values, (0..n_rows).map(f64::from).collect::<Vec<_>>());
+        assert!(page.ends_with("# EOF\n"));
     }
 
     #[test]
