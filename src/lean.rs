@@ -1,4 +1,4 @@
-//! Room in vectors of which a fleet fills the most.
+//! Room in vectors of which a fleet fills the most, and in small blocks of which it has the most.
 
 /// Makes room for `length` elements, and for an eighth more. Doubling would leave as much again unused, for ever in a fleet
 /// that is complete.
@@ -14,9 +14,24 @@ pub fn push<T>(vector: &mut Vec<T>, value: T) {
     vector.push(value);
 }
 
+/// How many bytes the allocator's block for so many has: multiples of 16, and of a quarter of the next smaller power of two.
+pub fn block(bytes: usize) -> usize {
+    let power = 1 << bytes.saturating_sub(1).checked_ilog2().unwrap_or(0);
+    bytes.next_multiple_of((power / 4).max(16))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_are_as_the_allocator_makes_them() {
+        let rows =
+            [(1, 16), (16, 16), (17, 32), (64, 64), (65, 80), (128, 128), (129, 160), (257, 320), (1_025, 1_280)];
+        for (bytes, expected) in rows {
+            assert_eq!(block(bytes), expected, "{bytes}");
+        }
+    }
 
     #[test]
     fn what_grows_by_one_is_seldom_moved() {

@@ -161,8 +161,8 @@ mod tests {
         // No series of it has the label x; the two ticks are the margin.
         assert_eq!(up.kept, Duration::from_secs(7 * 86_400 + 30));
         assert_eq!(up.reader, "rule R in r.yml");
-        // 40,320 changes of twelve bytes each and those that are not forgotten yet, ten times; the other ten are short.
-        let long = 10 * (40_320 + 4) * 12 * 9 / 8;
+        // 40,320 changes of eleven bytes each and those that are not forgotten yet, ten times; the other ten are short.
+        let long = 10 * (40_320 + 4) * 11 * 9 / 8;
         assert!(up.bytes > long && up.bytes < long + 20 * short, "{} of {long}", up.bytes);
         assert!((300..1_500).contains(&short), "{short}");
         assert!(estimate.total() > up.bytes + 40_320 * 16);

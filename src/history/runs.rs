@@ -7,6 +7,7 @@
 //! The last run stands apart, for whoever asks for the newest value; a series with one run has nothing else.
 
 use super::codec::{LARGEST_WHOLE, fold, read_number, unfold};
+use crate::lean::block;
 use crate::promql::{Run, STALE_NAN_BITS};
 
 /// The runs of a series, ascending; none until the first push. Knows no times: runs begin at ticks.
@@ -140,7 +141,7 @@ impl Runs {
         if used + length > self.bytes.len() {
             let mut bytes = Vec::new();
             // Doubling would leave as much again unused, for ever in a fleet that is complete.
-            bytes.reserve_exact(round_up(used + length + used / 8));
+            bytes.reserve_exact(block(used + length + used / 8));
             bytes.extend_from_slice(&self.bytes[..used.min(self.bytes.len())]);
             bytes.resize(bytes.capacity(), 0);
             self.bytes = bytes.into_boxed_slice();
@@ -186,8 +187,8 @@ impl Runs {
         self.bytes.copy_within(begin..begin + length, Head::SIZE);
         let used = Head::SIZE + length;
         Head { used: used as u32, from: first.from, scale, value: first.value }.write(&mut self.bytes);
-        if self.bytes.len() > round_up(used * 2) {
-            self.bytes = self.bytes[..round_up(used)].into();
+        if self.bytes.len() > block(used * 2) {
+            self.bytes = self.bytes[..block(used)].into();
         }
     }
 
@@ -232,11 +233,6 @@ impl FromIterator<Run> for Runs {
         packed.replace(runs);
         packed
     }
-}
-
-/// Blocks of an allocator are multiples of 16 bytes, less the 8 of its own.
-fn round_up(bytes: usize) -> usize {
-    (bytes + 8).next_multiple_of(16) - 8
 }
 
 /// Writes how `run` follows on `last`; gives the length and the scale that holds from now on.

@@ -82,8 +82,8 @@ const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + PLACES;
 const PLACES: usize = 32;
 /// Of a label in its set, about.
 const LABEL: usize = 16;
-/// Of a run that is not a short decimal, with the room that runs grow into.
-const RUN: u64 = 12;
+/// Of a run that is not a short decimal: nine bytes, and the room that runs grow into.
+const RUN: u64 = 11;
 /// Of a run of a state, and of a time that our own clock gave.
 const STATE: u64 = 4;
 const TIME: u64 = 7;
