@@ -1,7 +1,9 @@
-//! One broker: a task that reads and a task that works.
+//! One broker: a thread that reads and a task that works.
 //!
 //! The reader does nothing but read, acknowledge and queue: a broker that keeps 1,000 messages drops the rest for a slow
-//! reader. The worker takes what has gathered in one go, holding the fleet's lock once a batch.
+//! reader, which of 20,000 a second is a twentieth of a second. Other tasks keep the shared threads for longer now and
+//! then, so it has a thread of its own. The worker takes what has gathered in one go, holding the fleet's lock once a
+//! batch.
 
 use super::DeviceError;
 use super::fleet::{Fleet, Now};
@@ -14,8 +16,10 @@ use crate::config::mqtt::Broker;
 use crate::metrics::{Row, columns};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Waits between attempts to connect: doubling from the first to the last, and up to half as much again by chance, so
@@ -41,7 +45,8 @@ const ASK: Duration = Duration::from_secs(1);
 /// Messages handled under one hold of the fleet's lock, so that the sweep and other brokers come in between.
 const BATCH: usize = 512;
 
-/// Reads and works until `shutdown`. Fails only if the configuration cannot be used; connections are tried for ever.
+/// Reads and works until `shutdown`. Fails only if the configuration cannot be used or there is no thread to be had;
+/// connections are tried for ever.
 pub async fn run(
     broker: Broker,
     number: usize,
@@ -53,7 +58,7 @@ pub async fn run(
     let queue = Arc::new(Queue::new(fleet.capacity() * n_topics));
     let agency = fleet.site_agency();
     let counters = Arc::new(Counters::new(fleet.metrics(), &agency, &broker.id));
-    let mut reader = Reader::new(&broker, number, fleet.clone(), queue.clone(), counters.clone())?;
+    let reader = Reader::new(&broker, number, fleet.clone(), queue.clone(), counters.clone())?;
     let worker = Worker {
         topics,
         n_topics,
@@ -66,15 +71,16 @@ pub async fn run(
         tally: Tally::default(),
         memory: Memory::default(),
     };
-    let stop_worker = CancellationToken::new();
-    // Dropped (also when this task is aborted), it ends the worker.
-    let _guard = stop_worker.clone().drop_guard();
+    let failed = |reason: String| DeviceError::Worker { broker: broker.id.to_string(), reason };
+    let (stop_reader, stop_worker) = (shutdown.child_token(), CancellationToken::new());
+    // Dropped (also when this task is aborted), they end both.
+    let _guards = (stop_reader.clone().drop_guard(), stop_worker.clone().drop_guard());
+    let reading = reader.start(stop_reader).map_err(|error| failed(error.to_string()))?;
     let mut working = tokio::spawn(worker.run(stop_worker.clone()));
     let result = tokio::select! {
-        result = reader.run(&shutdown) => result,
-        ended = &mut working => return Err(DeviceError::Worker { broker: broker.id.to_string(), reason: format!("{ended:?}") }),
+        result = reading => result.unwrap_or_else(|_| Err(failed("its reader panicked".to_owned()))),
+        ended = &mut working => return Err(failed(format!("{ended:?}"))),
     };
-    reader.close().await;
     stop_worker.cancel();
     let _ = working.await;
     result
@@ -133,6 +139,21 @@ impl Reader {
             clearing: false,
             told: String::new(),
         })
+    }
+
+    /// Reads until `shutdown`, on a thread of its own. Gives how it ended; nothing if it panicked.
+    fn start(mut self, shutdown: CancellationToken) -> io::Result<oneshot::Receiver<Result<(), DeviceError>>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (told, ended) = oneshot::channel();
+        std::thread::Builder::new().name("mqtt-reader".to_owned()).spawn(move || {
+            let result = runtime.block_on(async {
+                let result = self.run(&shutdown).await;
+                self.close().await;
+                result
+            });
+            let _ = told.send(result);
+        })?;
+        Ok(ended)
     }
 
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), DeviceError> {

@@ -1,7 +1,7 @@
 //! Cameras and hotspots over MQTT.
 //!
 //! [`inventory`] says what there is; [`Fleet`] knows what is heard of it and shows it in metrics and ledger; each broker
-//! is a reading and a working task ([`broker`]); a sweep each second turns silence into *offline*.
+//! is a reading thread and a working task ([`broker`]); a sweep each second turns silence into *offline*.
 //!
 //! The fleet lives as long as the daemon. At a reload: cancel [`run`], [`Fleet::replace`], [`run`] again; the broker
 //! keeps the session meanwhile and nothing known is forgotten.
@@ -41,7 +41,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often silence is judged.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How often last-seen times go to the database.
+/// How often last-seen times go to the database. After a crash that of a device may be so old, in a fleet of a hundred
+/// thousand five times so old.
 const FLUSH: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,7 @@ async fn sweep(fleet: Arc<Fleet>, stop: CancellationToken) -> Result<(), DeviceE
             _ = flush.tick() => {
                 fleet.forget(Now::read());
                 // A database that is away must not stop the listening; what is unwritten is kept.
-                match fleet.flush(jiff::Timestamp::now()).await {
+                match fleet.flush_some(jiff::Timestamp::now()).await {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         told = true;

@@ -1,4 +1,4 @@
-//! Between the task that reads a broker and the one that works: bounded, and never in the reader's way.
+//! Between the thread that reads a broker and the task that works: bounded, and never in the reader's way.
 //!
 //! When it is full, messages of one topic overtake each other: telemetry is state, the newest wins. What waits there is
 //! bounded by the number of listed topics and by its size; what does not fit is dropped and counted. Messages that count

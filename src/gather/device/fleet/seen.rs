@@ -11,6 +11,9 @@ use sqlx::{AssertSqlSafe, Row};
 /// Rows that go over as one parameter: bounds its length.
 const ROWS: usize = 2_000;
 
+/// Rows of one [`Fleet::flush_some`].
+const SOME: usize = 20_000;
+
 /// One device's row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
@@ -25,10 +28,20 @@ pub struct Seen {
 }
 
 impl Fleet {
-    /// Writes to the database when devices were last seen. On an error nothing is lost: the next flush writes it.
+    /// Writes to the database when devices were last seen: of those that wait longest for it, so that a fleet of a
+    /// hundred thousand costs what one of twenty thousand does. On an error nothing is lost: the next flush writes it.
+    pub async fn flush_some(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.flush_at_most(SOME, now).await
+    }
+
+    /// As [`Fleet::flush_some`], of all.
     pub async fn flush(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.flush_at_most(usize::MAX, now).await
+    }
+
+    pub(super) async fn flush_at_most(&self, n_most: usize, now: Timestamp) -> Result<(), StoreError> {
         // Those that are heard meanwhile wait for the next flush.
-        let mut n_due = self.lock().dirty.len();
+        let mut n_due = self.lock().dirty.len().min(n_most);
         while n_due > 0 {
             let rows = self.take_dirty(&mut n_due);
             if let Err(error) = write(&self.store, &rows).await {
