@@ -150,6 +150,7 @@ impl Crowds {
         }
         let brokers = config.mqtt.len() as u64;
         self.brisk(columns::broker::TABLE, &[], brokers);
+        self.brisk(columns::device_flaps::TABLE, &[], config.agencies.len() as u64 * DeviceKind::ALL.len() as u64);
         self.brisk(columns::broker_messages::TABLE, &[], brokers * REASONS);
     }
 

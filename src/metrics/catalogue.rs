@@ -147,6 +147,9 @@ tables! {
     device_excused ("agency", "kind", "site", "device", "cause") {
         EXCUSED Gauge "ioc_device_excused" "1 while the device's outage is somebody else's: the cause.";
     }
+    device_flaps ("agency", "kind") {
+        FLAPS Counter "ioc_device_flaps_total" "Times that a device came back within an hour after it had gone.";
+    }
     device_info ("agency", "kind", "site", "device", "village", "name", "lat", "lon") {
         INFO Gauge "ioc_device_info" "1; the village, name and place (degrees, empty if unknown) of the device.";
     }

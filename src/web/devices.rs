@@ -146,6 +146,7 @@ fn as_json(device: &DeviceInfo) -> serde_json::Value {
         "name": device.name, "lat": device.place.map(|(lat, _)| lat), "lon": device.place.map(|(_, lon)| lon),
         "state": device.state.map(Presence::as_str), "usable": device.usable, "heard": device.was_heard,
         "lastSeen": device.last_seen.map(|at| at.to_string()), "rateLimited": device.n_limited,
+        "flaps": device.n_flaps,
     })
 }
 
@@ -167,6 +168,7 @@ fn as_csv(devices: &[DeviceInfo]) -> Result<Vec<u8>, csv::Error> {
         "heard",
         "last_seen",
         "rate_limited",
+        "flaps",
     ])?;
     let degrees = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
     for device in devices {
@@ -185,6 +187,7 @@ fn as_csv(devices: &[DeviceInfo]) -> Result<Vec<u8>, csv::Error> {
             if device.was_heard { "true" } else { "false" },
             &device.last_seen.map_or(String::new(), |at| at.to_string()),
             &device.n_limited.to_string(),
+            &device.n_flaps.to_string(),
         ])?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())

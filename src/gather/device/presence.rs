@@ -18,6 +18,9 @@ pub struct Presence {
 /// nobody unknown.
 const INTERRUPTION: Duration = Duration::from_secs(180);
 
+/// A device that comes back so soon after it had gone comes and goes: a flap.
+const FLAP_WITHIN: Duration = Duration::from_secs(3_600);
+
 /// Our connection to a device's broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
@@ -62,6 +65,13 @@ impl Presence {
             Sign::Gone => State::Down,
         };
         Presence { state, since: now }
+    }
+
+    /// Whether this sign ends an outage that was short. Only for what was heard before: of another device nobody knows when
+    /// it went.
+    pub fn is_flap(self, sign: Sign, now: Instant) -> bool {
+        let gone_for = now.saturating_duration_since(self.since);
+        self.state == State::Down && sign == Sign::Alive && gone_for < FLAP_WITHIN
     }
 
     /// After silence until `now`. `offline_after: None` means that its silence says nothing: what it last said holds, but
@@ -160,6 +170,18 @@ mod tests {
         assert_eq!(down.silence(LIMIT, Contact::Away(None), at(t0, 1_000)).state, Down);
         assert_eq!(down.due(LIMIT, Contact::Up(t0)), None);
         assert_eq!(down.hear(Sign::Alive, at(t0, 1_001)).state, Up);
+    }
+
+    #[test]
+    fn a_short_outage_is_a_flap_when_it_ends() {
+        let t0 = Instant::now();
+        let down = Presence::unknown(t0).hear(Sign::Alive, t0).silence(LIMIT, Contact::Up(t0), at(t0, 180));
+        assert_eq!(down.state, Down);
+        assert!(down.is_flap(Sign::Alive, at(t0, 3_599)));
+        assert!(!down.is_flap(Sign::Alive, at(t0, 3_600)), "an outage, and it is over");
+        assert!(!down.is_flap(Sign::Gone, at(t0, 200)));
+        assert!(!down.hear(Sign::Alive, at(t0, 200)).is_flap(Sign::Alive, at(t0, 201)));
+        assert!(!Presence::unknown(t0).is_flap(Sign::Alive, t0));
     }
 
     #[test]

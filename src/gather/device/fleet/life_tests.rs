@@ -176,7 +176,7 @@ async fn a_device_that_sends_too_much_is_cut_and_counted_and_its_last_will_is_he
     assert_eq!(world.send(2, "ioc/tam-ky/camera/cam-1/status", b"offline", false), Outcome::Ok);
     assert_eq!(world.fleet.state("cam-1"), Some(State::Down));
     let (listed, _) = world.fleet.list(&super::Filter::default(), 10, |_| true);
-    let limited: Vec<u64> =
+    let limited: Vec<u32> =
         listed.iter().filter(|device| device.id == "cam-1").map(|device| device.n_limited).collect();
     assert_eq!(limited, [381]);
 }
@@ -234,4 +234,44 @@ fn a_rate_is_averaged_over_a_minute() {
             assert!(unit.may_speak(10.0, now.tick + Duration::from_secs(second)), "at the limit all day");
         }
     }
+}
+
+#[tokio::test]
+async fn a_device_that_comes_and_goes_is_counted_one_that_was_long_away_is_not() {
+    let world = World::new(0).await;
+    let says = |at: u64, word: &str| world.send(at, "ioc/tam-ky/camera/cam-1/status", word.as_bytes(), false);
+    // Never heard: nobody knows since when it was away.
+    world.fleet.sweep(world.at(200));
+    assert_eq!(world.fleet.state("cam-1"), Some(State::Down));
+    assert_eq!(says(210, "online"), Outcome::Ok);
+    for at in [300, 400, 500] {
+        says(at, "offline");
+        says(at + 20, "offline");
+        says(at + 40, "online");
+    }
+    says(1_000, "offline");
+    says(1_000 + HOUR, "online");
+    let (listed, _) = world.fleet.list(&super::Filter::default(), 10, |_| true);
+    let flaps: Vec<(&str, u32)> =
+        listed.iter().filter(|device| device.n_flaps > 0).map(|device| (device.id.as_str(), device.n_flaps)).collect();
+    assert_eq!(flaps, [("cam-1", 3)]);
+    assert_eq!(world.shown("ioc_device_flaps_total{"), ["ioc_device_flaps_total{agency=\"tam-ky\",kind=\"camera\"} 3"]);
+}
+
+#[tokio::test]
+async fn some_of_a_large_fleet_are_written_at_a_time_and_all_in_turn() {
+    let world = World::new(0).await;
+    for device in ["camera/cam-1", "hotspot/ap-1"] {
+        world.telemetry(1, device, "{}");
+    }
+    let written = async || super::seen::load(&world.store).await.unwrap().len();
+    let now = world.at(2).wall;
+    world.fleet.flush_at_most(1, now).await.unwrap();
+    assert_eq!(written().await, 1);
+    // What was just written waits behind what was not.
+    world.telemetry(3, "camera/cam-1", "{}");
+    world.fleet.flush_at_most(1, now).await.unwrap();
+    assert_eq!(written().await, 2);
+    world.fleet.flush_at_most(5, now).await.unwrap();
+    assert!(world.fleet.lock().dirty.is_empty());
 }

@@ -81,7 +81,9 @@ pub struct DeviceInfo {
     pub last_seen: Option<Timestamp>,
     pub was_heard: bool,
     /// Messages beyond what it may send, since the start of the program.
-    pub n_limited: u64,
+    pub n_limited: u32,
+    /// How often it came back within an hour after it had gone, since the start of the program.
+    pub n_flaps: u32,
 }
 
 /// Devices of one agency and kind, counted.
@@ -180,6 +182,7 @@ impl Inner {
                 last_seen: Some(stranger.last),
                 was_heard: true,
                 n_limited: 0,
+                n_flaps: 0,
             };
             let known = strangers.entry(id).or_insert_with(|| info.clone());
             if known.last_seen < info.last_seen {
@@ -207,6 +210,7 @@ impl DeviceInfo {
             last_seen: unit.seen,
             was_heard,
             n_limited: unit.n_limited,
+            n_flaps: unit.n_flaps,
         }
     }
 }

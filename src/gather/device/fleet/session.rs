@@ -98,7 +98,10 @@ impl<'f> Session<'f> {
 
     fn sign(&mut self, index: u32, sign: Sign, gone: &str) {
         let unit = &mut self.inner.units[index as usize];
-        unit.link = Some(self.link as u32);
+        let was_heard = unit.link.replace(self.link as u32).is_some();
+        if was_heard && unit.presence.is_flap(sign, self.now.tick) {
+            unit.count_flap(&self.fleet.metrics);
+        }
         let presence = unit.presence.hear(sign, self.now.tick);
         let reason = if sign == Sign::Gone { gone } else { "speaks" };
         unit.change(presence, &self.fleet.metrics, &self.fleet.ledger, self.now.wall, reason);

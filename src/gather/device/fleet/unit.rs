@@ -9,7 +9,7 @@ use super::{Now, Settings, discovered_listing, seen::Seen};
 use crate::attribution::{Ledger, State, Subject};
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
-use crate::metrics::columns::{camera, device, device_info, hotspot, village};
+use crate::metrics::columns::{camera, device, device_flaps, device_info, hotspot, village};
 use crate::metrics::{Cells, Column, Metrics, Row, Table};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -48,7 +48,9 @@ pub struct Unit {
     /// Until when what it sent is spread, at the rate it may send.
     sent_until: Option<Instant>,
     /// Messages beyond what it may send, since the start of the program.
-    pub n_limited: u64,
+    pub n_limited: u32,
+    /// How often it came back soon after it had gone, since the start of the program.
+    pub n_flaps: u32,
     /// It has an entry in the heap of due silences.
     pub queued: bool,
     rows: Option<Rows>,
@@ -90,6 +92,7 @@ impl Unit {
             clock: None,
             sent_until: None,
             n_limited: 0,
+            n_flaps: 0,
             queued: false,
             rows: None,
             counted: None,
@@ -308,6 +311,13 @@ impl Unit {
         self.observe(ledger, at, reason);
     }
 
+    /// Counts that it came back soon after it had gone.
+    pub fn count_flap(&mut self, metrics: &Metrics) {
+        self.n_flaps = self.n_flaps.saturating_add(1);
+        let table = metrics.table(device_flaps::TABLE);
+        table.add(table.row(&[&self.listing.agency, self.listing.kind.as_str()]), device_flaps::FLAPS, 1.0);
+    }
+
     /// Whether it may send one more message at `now`: at most `limit` a second, averaged over a minute.
     pub fn may_speak(&mut self, limit: f64, now: Instant) -> bool {
         let until = self.sent_until.map_or(now, |until| until.max(now)) + Duration::from_secs_f64(1.0 / limit);
@@ -315,7 +325,7 @@ impl Unit {
         if may {
             self.sent_until = Some(until);
         } else {
-            self.n_limited += 1;
+            self.n_limited = self.n_limited.saturating_add(1);
         }
         may
     }
