@@ -106,7 +106,10 @@ async fn devices_are_listed_filtered_paged_and_seen_by_their_agency_only() {
     }
     let (_, csv) = get(&house, "viewer-tk", &format!("{path}?format=csv&listed=installed&heard=false")).await;
     let head = "id,kind,agency,site,village,name,lat,lon,listed,state,usable,heard,last_seen,rate_limited,flaps";
-    assert_eq!(csv, format!("{head}\ncam-2,camera,tam-ky,nvh-1,Thôn 1,Sân,15.57,108.47,installed,unknown,,false,,0,0\n"));
+    assert_eq!(
+        csv,
+        format!("{head}\ncam-2,camera,tam-ky,nvh-1,Thôn 1,Sân,15.57,108.47,installed,unknown,,false,,0,0\n")
+    );
     let (_, csv) = get(&house, "viewer", &format!("{path}?format=csv&state=up")).await;
     assert!(csv.contains("'=Cổng"), "no cell that a spreadsheet computes: {csv}");
 }

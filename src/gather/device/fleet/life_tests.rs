@@ -256,6 +256,9 @@ async fn a_device_that_comes_and_goes_is_counted_one_that_was_long_away_is_not()
         listed.iter().filter(|device| device.n_flaps > 0).map(|device| (device.id.as_str(), device.n_flaps)).collect();
     assert_eq!(flaps, [("cam-1", 3)]);
     assert_eq!(world.shown("ioc_device_flaps_total{"), ["ioc_device_flaps_total{agency=\"tam-ky\",kind=\"camera\"} 3"]);
+    let nobody = Settings { agencies: Default::default(), ..settings(0) };
+    world.fleet.replace(nobody, &Inventory::default(), world.at(5_000));
+    assert_eq!(world.shown("ioc_device_flaps_total{"), Vec::<String>::new(), "its agency is gone");
 }
 
 #[tokio::test]

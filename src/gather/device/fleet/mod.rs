@@ -182,6 +182,7 @@ impl Fleet {
                     .is_some_and(|d| *d.agency == *labels[0] && d.kind.as_str() == labels[1] && *d.site == *labels[2])
             });
         }
+        self.metrics.table(columns::device_flaps::TABLE).retain(|labels| inner.settings.agencies.contains(labels[0]));
         let villages: HashSet<(&str, &str)> =
             inner.units.iter().filter_map(|unit| Some((&*unit.listing.agency, unit.village()?))).collect();
         self.metrics.table(columns::village::TABLE).retain(|labels| villages.contains(&(labels[0], labels[1])));
