@@ -53,7 +53,8 @@ pub enum DeviceError {
     CaFile { broker: String, file: PathBuf, reason: String },
     #[error("preparing TLS for broker {broker}: {reason}")]
     Tls { broker: String, reason: String },
-    /// The task that handles a broker's messages ended. Starting again helps.
+    /// The thread that reads a broker or the task that works on its messages ended, or there was no thread to be had.
+    /// Starting again helps.
     #[error("working on the messages of broker {broker}: {reason}")]
     Worker { broker: String, reason: String },
     /// Starting again helps.

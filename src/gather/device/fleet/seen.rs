@@ -39,6 +39,7 @@ impl Fleet {
         self.flush_at_most(usize::MAX, now).await
     }
 
+    /// Of those that wait longest, `n_most` rows at most.
     pub(super) async fn flush_at_most(&self, n_most: usize, now: Timestamp) -> Result<(), StoreError> {
         // Those that are heard meanwhile wait for the next flush.
         let mut n_due = self.lock().dirty.len().min(n_most);
