@@ -350,10 +350,7 @@ impl Incidents {
             settings.desk.entitle(&mut incident);
         }
         let mut open = Open { incident: Arc::new(incident), ..open };
-        let mut entries = Vec::new();
-        for event in &events {
-            entries.extend(timeline::entry(event, &open.incident, settings, now));
-        }
+        let mut entries = timeline::entries(&events, &open.incident, settings, now);
         if let Some(telling) = Telling::of(&events, &open.incident, settings, now) {
             entries.extend(self.tell(settings, &mut open, &telling, now, change).await);
         }
