@@ -1,7 +1,7 @@
 //! An alert as it travels: from the ruler or from another program's POST to the incidents. It does not say where it
 //! came from.
 
-use crate::labels::{Pairs, pack};
+use crate::labels::{Pairs, pack_pair};
 use crate::matcher::Labelled;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -56,8 +56,7 @@ impl LabelSet {
     fn of_sorted<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> LabelSet {
         let mut text = String::new();
         for (name, value) in pairs {
-            pack(&mut text, name);
-            pack(&mut text, value);
+            pack_pair(&mut text, name, value);
         }
         let mut set = LabelSet { text: text.into(), hash: 0 };
         set.hash = hash(set.iter());

@@ -26,7 +26,7 @@ impl Storage for Small {
                 matchers.or_matchers.iter().any(|list| all(list, labels))
             };
             if is_wanted {
-                each(Series { labels, ticks: &self.ticks, runs: Runs::Kept(runs) });
+                each(Series { labels: labels.view(), ticks: &self.ticks, runs: Runs::Kept(runs) });
             }
         }
     }

@@ -350,7 +350,7 @@ mod tests {
 
     impl Storage for Ticks {
         fn select<'s>(&'s self, _: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
-            each(Series { labels: &self.1, ticks: &self.0, runs: Runs::Kept(&[Run { from: 0, value: 1.0 }]) });
+            each(Series { labels: self.1.view(), ticks: &self.0, runs: Runs::Kept(&[Run { from: 0, value: 1.0 }]) });
         }
     }
 

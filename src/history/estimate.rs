@@ -3,7 +3,7 @@
 
 use super::TRIM_EVERY;
 use super::retention::{Need, Retention};
-use super::series;
+use super::series::{CELL, SERIES, SPARE};
 use crate::config::site;
 use promql_parser::label::{MatchOp, Matchers};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct Crowd<'c> {
     pub metric: &'c str,
     /// Label names and what is known of their values.
     pub labels: Vec<(&'c str, Option<&'c str>)>,
-    /// Whether there may be other labels than those.
+    /// Whether there may be other labels than those: it is no family of a table.
     pub is_open: bool,
     pub count: u64,
     /// The shortest time between two values; never shorter than the tick. `None`: the value never changes.
@@ -68,6 +68,13 @@ pub struct Estimator {
     clocks: u64,
 }
 
+/// Of a label in its set, about.
+const LABEL: usize = 16;
+/// Of a run that is not a short decimal: nine bytes, and the room that runs grow into.
+const RUN: u64 = 11;
+/// Of a run of a state, and of a time that our own clock gave.
+const STATE: u64 = 4;
+const TIME_RUN: u64 = 7;
 /// Bytes of a time on a clock, with the room that a growing vector keeps.
 const TIME: u64 = 2 * size_of::<i64>() as u64;
 
@@ -90,10 +97,8 @@ impl Estimator {
         });
         let kept = Duration::from_millis(u64::try_from(kept_ms).unwrap_or(0));
         let runs = crowd.every.map_or(1, |every| periods(kept, every.max(self.tick)));
-        // The families of a subject share its labels; what is recorded has its own.
-        let n_labels = crowd.labels.len() as u64;
-        let n_labels = if crowd.is_open { n_labels } else { n_labels / 2 };
-        let each = series::bytes_of(n_labels + 1, runs, crowd.values);
+        let of = if crowd.is_open { bytes_apart } else { bytes_in_sheet };
+        let each = of(crowd.labels.len() as u64, runs, crowd.values);
         let bytes = crowd.count.saturating_mul(each);
         // What has just been left behind waits for the next trimming.
         let span = kept.saturating_add(self.tick * TRIM_EVERY);
@@ -131,6 +136,26 @@ impl Estimator {
         metrics.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.metric.cmp(&b.metric)));
         Estimate { metrics, clocks: self.clocks }
     }
+}
+
+/// What one series that stands apart takes with so many labels and so many runs, estimated.
+fn bytes_apart(labels: u64, runs: u64, values: Values) -> u64 {
+    (SERIES as u64 + (labels + 1) * LABEL as u64).saturating_add(bytes_of_runs(runs, values))
+}
+
+/// [`bytes_apart`] of one in a sheet: the families of a subject share its labels.
+fn bytes_in_sheet(labels: u64, runs: u64, values: Values) -> u64 {
+    (CELL as u64 + labels.div_ceil(2) * LABEL as u64).saturating_add(bytes_of_runs(runs, values))
+}
+
+fn bytes_of_runs(runs: u64, values: Values) -> u64 {
+    let runs = if runs > 1 { runs.saturating_add(runs / SPARE as u64 + 4) } else { 0 };
+    let each = match values {
+        Values::States => STATE,
+        Values::Times => TIME_RUN,
+        Values::Any => RUN,
+    };
+    runs.saturating_mul(each)
 }
 
 fn periods(span: Duration, every: Duration) -> u64 {

@@ -7,6 +7,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `series` | clocks, series, the index by name |
+//! | `sheet` | the series of one table of the metrics |
 //! | `runs` | the values of one series, packed |
 //! | `sampler` | one sweep over the metrics |
 //! | `retention` | how long a series is kept |
@@ -23,6 +24,7 @@ mod retention;
 mod runs;
 mod sampler;
 mod series;
+mod sheet;
 #[cfg(test)]
 mod tests;
 mod unsaved;
@@ -34,7 +36,7 @@ pub use retention::Need;
 
 use crate::config::site;
 use crate::metrics::Metrics;
-use crate::promql::{Labels, STALE_NAN_BITS, Series, Storage};
+use crate::promql::{Labels, LabelsRef, STALE_NAN_BITS, Series, Storage};
 use jiff::Timestamp;
 use promql_parser::label::Matchers;
 use retention::Retention;
@@ -215,7 +217,7 @@ impl History {
             series.clock != sampler.clock() && store.ticks(series.clock).last().is_some_and(|last| *last > since)
         });
         let mut samples: Vec<(Labels, f64)> = live
-            .filter_map(|series| Some((series.labels.clone(), series.runs.last()?.value)))
+            .filter_map(|series| Some((series.labels.to_labels(), series.runs.last()?.value)))
             .filter(|(_, value)| value.to_bits() != STALE_NAN_BITS)
             .collect();
         samples.sort_by(|a, b| a.0.name().cmp(b.0.name()).then_with(|| a.0.cmp(&b.0)));
@@ -242,7 +244,7 @@ impl Reader<'_> {
     /// Every label set that has a sample in `(from_ms, to_ms]`, for label queries.
     pub fn label_sets(&self, matchers: &Matchers, from_ms: i64, to_ms: i64) -> Vec<Labels> {
         let mut found = Vec::new();
-        self.select(matchers, from_ms, to_ms, &mut |series| found.push(series.labels.clone()));
+        self.select(matchers, from_ms, to_ms, &mut |series| found.push(series.labels.to_labels()));
         found
     }
 }
@@ -257,7 +259,7 @@ impl Storage for Reader<'_> {
         matchers: &Matchers,
         from_ms: i64,
         to_ms: i64,
-        each: &mut dyn FnMut(&'s Labels, i64, f64),
+        each: &mut dyn FnMut(LabelsRef<'s>, i64, f64),
     ) {
         self.inner.store.select_latest(matchers, from_ms, to_ms, each);
     }

@@ -1,7 +1,7 @@
 //! How long a series is kept: the longest of the window, what the queries read and what `keep` says.
 
 use crate::config::site;
-use crate::promql::{Labels, Query};
+use crate::promql::{LabelsRef, Query};
 use promql_parser::label::{MatchOp, Matchers};
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl Retention {
     }
 
     /// In milliseconds.
-    pub fn of(&self, labels: &Labels) -> i64 {
+    pub fn of(&self, labels: LabelsRef<'_>) -> i64 {
         self.longest(&|name| Some(labels.get(name))).0
     }
 

@@ -79,6 +79,21 @@ impl Runs {
         Runs { last_value: f64::NAN, last_from: NOTHING, scale: NO_SCALE, mark, bytes: Box::default() }
     }
 
+    /// Whether there never was a value.
+    pub fn is_empty(&self) -> bool {
+        self.last_from == NOTHING
+    }
+
+    /// Whether its last run has this value, to the bit.
+    pub fn holds(&self, value: f64) -> bool {
+        self.last_value.to_bits() == value.to_bits() && !self.is_empty()
+    }
+
+    /// The tick on which it became stale, if it is.
+    pub fn ended(&self) -> Option<u32> {
+        self.last().filter(|last| last.value.to_bits() == STALE_NAN_BITS).map(|last| last.from)
+    }
+
     /// Other runs in their place, under the same mark.
     fn replace(&mut self, runs: impl IntoIterator<Item = Run>) {
         let mut packed = Runs::marked(self.mark);
@@ -224,6 +239,12 @@ impl Runs {
             }
             None => self.last_from = self.last_from.saturating_sub(ticks),
         }
+    }
+}
+
+impl Default for Runs {
+    fn default() -> Runs {
+        Runs::new()
     }
 }
 

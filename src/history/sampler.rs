@@ -2,15 +2,14 @@
 
 use super::retention::Retention;
 use super::series::{ClockId, Store};
-use crate::labels::{Labels, NAME, Name};
-use crate::metrics::{Metrics, Table, is_absent};
+use super::sheet::Target;
+use crate::labels::{Labels, NAME};
+use crate::metrics::Metrics;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 use std::collections::HashSet;
 
 pub struct Sampler {
     clock: ClockId,
-    /// By table.
-    seen: Vec<Seen>,
     /// The series of the crate's registry at the last tick.
     own: HashSet<u32>,
 }
@@ -25,21 +24,9 @@ pub enum Sampled {
     Already,
 }
 
-/// Of a cell that had no sample at the last tick, or found no room for one.
-const NONE: u32 = u32::MAX;
-
-/// What a table was at the last tick.
-#[derive(Default)]
-struct Seen {
-    /// By family, then row: the series, or [`NONE`].
-    series: Vec<Vec<u32>>,
-    /// By row.
-    generations: Vec<u32>,
-}
-
 impl Sampler {
     pub fn new(clock: ClockId) -> Sampler {
-        Sampler { clock, seen: Vec::new(), own: HashSet::new() }
+        Sampler { clock, own: HashSet::new() }
     }
 
     pub fn clock(&self) -> ClockId {
@@ -49,12 +36,13 @@ impl Sampler {
     pub fn sample(&mut self, store: &mut Store, retention: &Retention, metrics: &Metrics, now_ms: i64) -> Sampled {
         let rewound = store.rewind(self.clock, now_ms);
         let Some(tick) = rewound.or_else(|| store.tick(self.clock, now_ms)) else { return Sampled::Already };
-        self.seen.resize_with(metrics.tables().len(), Seen::default);
-        let target = &mut Target { store, retention, clock: self.clock, tick };
-        for (table, seen) in metrics.tables().iter().zip(&mut self.seen) {
-            sweep(table, seen, target);
+        store.make_sheets(metrics.tables().len());
+        for (number, table) in metrics.tables().iter().enumerate() {
+            store.with_sheet(number, |sheet, store| {
+                sheet.sweep(table, &mut Target { store, retention, clock: self.clock, tick });
+            });
         }
-        self.sample_own(metrics, target);
+        self.sample_own(metrics, &mut Target { store, retention, clock: self.clock, tick });
         if rewound.is_some() { Sampled::Rewound } else { Sampled::Later }
     }
 
@@ -74,59 +62,12 @@ impl Sampler {
     }
 }
 
-/// Where a tick's values go.
-struct Target<'a> {
-    store: &'a mut Store,
-    retention: &'a Retention,
-    clock: ClockId,
-    tick: u32,
-}
-
 impl Target<'_> {
     fn put(&mut self, labels: &Labels, value: f64) -> Option<u32> {
         let id = self.store.find_or_add(self.clock, labels, self.retention)?;
         self.store.push(id, self.tick, value);
         Some(id)
     }
-}
-
-fn sweep(table: &Table, seen: &mut Seen, target: &mut Target<'_>) {
-    let snapshot = table.snapshot();
-    seen.series.resize_with(table.families().len(), Vec::new);
-    grow(&mut seen.generations, snapshot.rows(), 0);
-    for (family, cells) in seen.series.iter_mut().enumerate() {
-        let column = snapshot.column(family);
-        grow(cells, column.len(), NONE);
-        // Endings first: a subject that moved to another row goes on as the same series.
-        for (row, (cell, value)) in cells.iter_mut().zip(column).enumerate() {
-            if *cell != NONE && (is_absent(*value) || seen.generations[row] != snapshot.generation(row)) {
-                target.store.end(*cell, target.tick);
-                *cell = NONE;
-            }
-        }
-        let mut name = None;
-        for (row, (cell, value)) in cells.iter_mut().zip(column).enumerate() {
-            if *cell != NONE {
-                target.store.push(*cell, target.tick, *value);
-            } else if !is_absent(*value)
-                && let Some(labels) = snapshot.labels(row)
-            {
-                let name = name.get_or_insert_with(|| Name::from(table.families()[family].name));
-                *cell = target.put(&labels.named(name), *value).unwrap_or(NONE);
-            }
-        }
-    }
-    for (row, generation) in seen.generations.iter_mut().enumerate() {
-        *generation = snapshot.generation(row);
-    }
-}
-
-/// Makes it as long, without room for as much again.
-fn grow<T: Clone>(vector: &mut Vec<T>, length: usize, value: T) {
-    if vector.capacity() < length {
-        vector.reserve_exact(length - vector.len());
-    }
-    vector.resize(length, value);
 }
 
 fn own_labels(name: &str, metric: &Metric, le: Option<&str>) -> Labels {

@@ -1,13 +1,14 @@
-//! Clocks, series and the index by metric name. Knows neither metrics nor rules.
+//! Clocks and series: those of the metrics' tables in sheets, and others, which stand apart and are found by an index.
 
-use super::estimate::Values;
+mod select;
+
 use super::retention::Retention;
 use super::runs::Runs;
-use crate::labels::{Labels, Name};
+use super::sheet::Sheet;
+use crate::labels::{Labels, LabelsRef, Name};
 use crate::lean::push;
-use crate::promql::{self, Locator, Run, STALE_NAN_BITS, Series};
+use crate::promql::{Run, STALE_NAN_BITS};
 use hashbrown::HashTable;
-use promql_parser::label::{MatchOp, Matchers};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
@@ -19,9 +20,17 @@ pub struct Store {
     pub max_memory: u64,
     /// By [`ClockId`].
     clocks: Vec<Clock>,
-    /// By series id; ids of dropped series are used again.
+    /// One a table.
+    sheets: Vec<Sheet>,
+    /// Bytes of the places in the sheets.
+    pub(super) places: usize,
+    /// Series in them.
+    n_cells: usize,
+    /// Those that stand apart, by series id; ids of dropped series are used again.
     series: Vec<Option<Stored>>,
     free: Vec<u32>,
+    /// Ids of series that are in a sheet now, under their names: not yet taken out of the index.
+    moved: Vec<(Name, u32)>,
     /// Ids, found by their labels.
     by_labels: HashTable<u32>,
     hasher: RandomState,
@@ -30,8 +39,8 @@ pub struct Store {
     lives: Vec<Life>,
     /// Bytes of all packed runs.
     runs: usize,
-    /// Bytes of all label sets; what several series share counts for each of them in part.
-    labels: usize,
+    /// Bytes of all label sets; what several series share counts once in a sheet, else for each of them in part.
+    pub(super) labels: usize,
     /// Whether the log says already that series are refused.
     refused: bool,
 }
@@ -58,7 +67,7 @@ struct Life {
 
 /// A series as others see it.
 pub struct Remembered<'s> {
-    pub labels: &'s Labels,
+    pub labels: LabelsRef<'s>,
     pub clock: ClockId,
     pub runs: &'s Runs,
     pub retention_ms: i64,
@@ -69,37 +78,16 @@ impl Stored {
     fn life(&self, lives: &[Life]) -> Life {
         lives[usize::from(self.runs.mark)]
     }
-
-    /// The tick on which it became stale, if it is.
-    fn ended(&self) -> Option<u32> {
-        self.runs.last().filter(|last| last.value.to_bits() == STALE_NAN_BITS).map(|last| last.from)
-    }
 }
 
-/// Bytes of a series without its labels and runs: itself and its places in the indices.
-const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + PLACES;
+/// Bytes of a series that stands apart, without its labels and runs: itself and its places in the indices.
+pub const SERIES: usize = size_of::<Option<Stored>>() * 9 / 8 + PLACES;
 /// Of its id and hash in the indices, with the room that these keep.
 const PLACES: usize = 32;
-/// Of a label in its set, about.
-const LABEL: usize = 16;
-/// Of a run that is not a short decimal: nine bytes, and the room that runs grow into.
-const RUN: u64 = 11;
-/// Of a run of a state, and of a time that our own clock gave.
-const STATE: u64 = 4;
-const TIME: u64 = 7;
+/// Of a series in a sheet, with its share of the row.
+pub const CELL: usize = size_of::<Runs>() + 8;
 /// What is too old is forgotten once it is this part of a series.
-const SPARE: usize = 8;
-
-/// What one series takes with so many labels and so many runs, estimated.
-pub fn bytes_of(labels: u64, runs: u64, values: Values) -> u64 {
-    let runs = if runs > 1 { runs.saturating_add(runs / SPARE as u64 + 4) } else { 0 };
-    let each = match values {
-        Values::States => STATE,
-        Values::Times => TIME,
-        Values::Any => RUN,
-    };
-    (SERIES as u64 + labels * LABEL as u64).saturating_add(runs.saturating_mul(each))
-}
+pub const SPARE: usize = 8;
 
 /// Its share of the labels, which the families of a subject have in common.
 fn label_bytes(labels: &Labels) -> usize {
@@ -117,8 +105,12 @@ impl Store {
         Store {
             max_memory,
             clocks: Vec::new(),
+            sheets: Vec::new(),
+            places: 0,
+            n_cells: 0,
             series: Vec::new(),
             free: Vec::new(),
+            moved: Vec::new(),
             by_labels: HashTable::new(),
             hasher: RandomState::new(),
             by_name: HashMap::new(),
@@ -161,46 +153,135 @@ impl Store {
         ticks.truncate(ticks.partition_point(|tick| *tick < now_ms));
         let tick = ticks.len() as u32;
         ticks.push(now_ms);
-        let lives = &self.lives;
-        for stored in self.series.iter_mut().flatten().filter(|stored| stored.life(lives).clock == clock) {
-            self.runs -= stored.runs.heap();
-            stored.runs.truncate(tick);
-            if stored.ended().is_none() {
-                stored.runs.push(Run { from: tick, value: f64::from_bits(STALE_NAN_BITS) });
+        self.each_runs(|life, runs| {
+            if life.clock != clock {
+                return;
             }
-            self.runs += stored.runs.heap();
-        }
+            runs.truncate(tick);
+            if runs.ended().is_none() {
+                runs.push(Run { from: tick, value: f64::from_bits(STALE_NAN_BITS) });
+            }
+        });
         Some(tick)
     }
 
-    /// The series of these labels; none if it belongs to another clock or memory is full. A new series has no sample
-    /// until something is pushed in the same breath.
+    /// Changes the runs of every series.
+    fn each_runs(&mut self, mut change: impl FnMut(Life, &mut Runs)) {
+        let Store { series, sheets, lives, runs: bytes, .. } = self;
+        let apart = series.iter_mut().flatten().map(|stored| &mut stored.runs);
+        for runs in apart.chain(sheets.iter_mut().flat_map(Sheet::runs_mut)) {
+            *bytes -= runs.heap();
+            change(lives[usize::from(runs.mark)], runs);
+            *bytes += runs.heap();
+        }
+    }
+
+    /// How many tables there are.
+    pub fn make_sheets(&mut self, count: usize) {
+        self.sheets.resize_with(count, Sheet::default);
+    }
+
+    /// Changes a table's sheet.
+    pub fn with_sheet(&mut self, table: usize, change: impl FnOnce(&mut Sheet, &mut Store)) {
+        let Some(sheet) = self.sheets.get_mut(table) else { return };
+        let mut sheet = std::mem::take(sheet);
+        change(&mut sheet, self);
+        self.sheets[table] = sheet;
+        let moved = std::mem::take(&mut self.moved);
+        self.forget_ids(moved);
+    }
+
+    /// The runs for a series that comes into a sheet: those that stood apart, or new ones. None if it belongs to another
+    /// clock, or memory is full.
+    pub fn admit(&mut self, clock: ClockId, labels: LabelsRef<'_>, retention: &Retention) -> Option<Runs> {
+        if let Some(id) = self.find(labels) {
+            let stored = self.series[id as usize].as_ref()?;
+            if stored.life(&self.lives).clock == clock {
+                self.n_cells += 1;
+                return self.take_out(id).map(|stored| stored.runs);
+            }
+            stored.runs.ended()?;
+            self.drop_series(&[id]);
+        }
+        if self.is_full() {
+            return None;
+        }
+        let life = self.life(Life { clock, retention_ms: retention.of(labels) })?;
+        self.n_cells += 1;
+        Some(Runs::marked(life))
+    }
+
+    /// Remembers a series apart that was in a sheet.
+    pub fn set_apart(&mut self, labels: Labels, runs: Runs) {
+        self.n_cells -= 1;
+        if self.find(labels.view()).is_some() {
+            // It goes on under another clock.
+            self.runs -= runs.heap();
+            return;
+        }
+        self.add(labels, runs);
+    }
+
+    fn is_full(&mut self) -> bool {
+        let is_full = self.bytes() >= self.max_memory;
+        if is_full {
+            self.refuse();
+        }
+        is_full
+    }
+
+    fn refuse(&mut self) {
+        if !std::mem::replace(&mut self.refused, true) {
+            let max_memory = self.max_memory;
+            tracing::error!(max_memory, "the history is full: new series are not remembered");
+        }
+    }
+
+    /// How many of the `wanted` places of a sheet there is memory for, with those that it has.
+    pub fn room(&mut self, had: usize, wanted: usize, bytes_each: usize) -> usize {
+        let left = self.max_memory.saturating_sub(self.bytes()) / bytes_each as u64;
+        let most = had.saturating_add(usize::try_from(left).unwrap_or(usize::MAX));
+        if most < wanted {
+            self.refuse();
+        }
+        wanted.min(most).max(had)
+    }
+
+    /// The series apart that has these labels.
+    fn find(&self, labels: LabelsRef<'_>) -> Option<u32> {
+        let is_same =
+            |id: &u32| self.series[*id as usize].as_ref().is_some_and(|stored| stored.labels.view() == labels);
+        self.by_labels.find(self.hasher.hash_one(labels), is_same).copied()
+    }
+
+    /// The series of these labels, apart from the tables; none if it belongs to another clock, its name is a table's, or
+    /// memory is full. A new series has no sample until something is pushed in the same breath.
     pub fn find_or_add(&mut self, clock: ClockId, labels: &Labels, retention: &Retention) -> Option<u32> {
-        let hash = self.hasher.hash_one(labels);
-        let is_same = |id: &u32| self.series[*id as usize].as_ref().is_some_and(|stored| stored.labels == *labels);
-        if let Some(&id) = self.by_labels.find(hash, is_same) {
+        if let Some(id) = self.find(labels.view()) {
             let stored = self.series[id as usize].as_ref()?;
             if stored.life(&self.lives).clock == clock {
                 return Some(id);
             }
-            stored.ended()?;
+            stored.runs.ended()?;
             self.drop_series(&[id]);
         }
-        if self.bytes() >= self.max_memory {
-            if !std::mem::replace(&mut self.refused, true) {
-                let max_memory = self.max_memory;
-                tracing::error!(max_memory, series = %labels, "the history is full: new series are not remembered");
-            }
+        if self.sheets.iter().any(|sheet| sheet.has(labels.name())) || self.is_full() {
             return None;
         }
+        let life = self.life(Life { clock, retention_ms: retention.of(labels.view()) })?;
+        Some(self.add(labels.clone(), Runs::marked(life)))
+    }
+
+    /// Adds a series whose labels no other has.
+    fn add(&mut self, labels: Labels, runs: Runs) -> u32 {
         let name = match self.by_name.get_key_value(labels.name()) {
             Some((name, _)) => name.clone(),
             None => Name::from(labels.name()),
         };
-        let labels = if labels.name().is_empty() { labels.clone() } else { labels.named(&name) };
-        let life = self.life(Life { clock, retention_ms: retention.of(&labels) })?;
+        let labels = if labels.name().is_empty() { labels } else { labels.named(&name) };
         self.labels += label_bytes(&labels);
-        let stored = Stored { labels, runs: Runs::marked(life) };
+        let hash = self.hasher.hash_one(&labels);
+        let stored = Stored { labels, runs };
         let id = self.free.pop().unwrap_or_else(|| {
             push(&mut self.series, None);
             (self.series.len() - 1) as u32
@@ -211,7 +292,7 @@ impl Store {
         by_labels.insert_unique(hash, id, |id| {
             series[*id as usize].as_ref().map_or(0, |stored| hasher.hash_one(&stored.labels))
         });
-        Some(id)
+        id
     }
 
     /// The index of a life, made if it is not there; none if there are too many, which are as many as groups of rules by
@@ -239,21 +320,30 @@ impl Store {
     /// The series has this value from the tick on. Ticks come in order.
     pub fn push(&mut self, id: u32, tick: u32, value: f64) {
         let Some(stored) = self.series[id as usize].as_mut() else { return };
-        if stored.runs.last().is_some_and(|last| last.value.to_bits() == value.to_bits()) {
+        let mut runs = std::mem::take(&mut stored.runs);
+        self.push_to(&mut runs, Run { from: tick, value });
+        if let Some(stored) = self.series[id as usize].as_mut() {
+            stored.runs = runs;
+        }
+    }
+
+    /// [`Store::push`] to runs that somebody holds.
+    pub fn push_to(&mut self, runs: &mut Runs, run: Run) {
+        if runs.holds(run.value) {
             return;
         }
-        let before = stored.runs.heap();
-        if before > 0 && stored.runs.is_full() {
+        let before = runs.heap();
+        if before > 0 && runs.is_full() {
             // What is too old makes room before memory does: a trimming may be long in coming.
-            let life = stored.life(&self.lives);
+            let life = self.lives[usize::from(runs.mark)];
             let first = oldest(&self.clocks[life.clock.0 as usize].ticks, life.retention_ms, None);
-            let n_outlived = stored.runs.n_outlived(first);
-            if n_outlived * SPARE >= stored.runs.iter().count() {
-                stored.runs.forget(n_outlived);
+            let n_outlived = runs.n_outlived(first);
+            if n_outlived * SPARE >= runs.iter().count() {
+                runs.forget(n_outlived);
             }
         }
-        stored.runs.push(Run { from: tick, value });
-        self.runs += stored.runs.heap();
+        runs.push(run);
+        self.runs += runs.heap();
         self.runs -= before;
     }
 
@@ -269,43 +359,48 @@ impl Store {
 
     /// Every series.
     pub fn series(&self) -> impl Iterator<Item = Remembered<'_>> {
-        self.series.iter().flatten().map(|stored| {
-            let Life { clock, retention_ms } = stored.life(&self.lives);
-            Remembered { labels: &stored.labels, clock, runs: &stored.runs, retention_ms }
+        let apart = self.series.iter().flatten().map(|stored| (stored.labels.view(), &stored.runs));
+        apart.chain(self.sheets.iter().flat_map(Sheet::series)).map(|(labels, runs)| {
+            let Life { clock, retention_ms } = self.lives[usize::from(runs.mark)];
+            Remembered { labels, clock, runs, retention_ms }
         })
     }
 
     /// No series of the clock has samples from the tick on.
     pub fn end_all(&mut self, clock: ClockId, tick: u32) {
-        for id in 0..self.series.len() as u32 {
-            if self.series[id as usize].as_ref().is_some_and(|stored| stored.life(&self.lives).clock == clock) {
-                self.end(id, tick);
+        self.each_runs(|life, runs| {
+            if life.clock == clock && runs.ended().is_none() {
+                runs.push(Run { from: tick, value: f64::from_bits(STALE_NAN_BITS) });
             }
-        }
+        });
     }
 
     /// Series, ended ones that are still kept included.
     pub fn live(&self) -> usize {
-        self.by_labels.len()
+        self.by_labels.len() + self.n_cells
     }
 
     /// Memory used, estimated.
     pub fn bytes(&self) -> u64 {
         let ticks: usize = self.clocks.iter().map(|clock| clock.ticks.capacity() * size_of::<i64>()).sum();
-        (self.by_labels.len() * SERIES + self.labels + self.runs + ticks) as u64
+        (self.by_labels.len() * SERIES + self.places + self.labels + self.runs + ticks) as u64
     }
 
     pub fn assign_retention(&mut self, retention: &Retention) {
-        let mut series = std::mem::take(&mut self.series);
+        let (mut series, mut sheets) = (std::mem::take(&mut self.series), std::mem::take(&mut self.sheets));
         let lives = std::mem::take(&mut self.lives);
+        // There are fewer now than a `u16` counts, or there would not have been as many before.
+        let mut mark = |labels: LabelsRef<'_>, old: u16| {
+            let clock = lives[usize::from(old)].clock;
+            self.life(Life { clock, retention_ms: retention.of(labels) })
+        };
         for stored in series.iter_mut().flatten() {
-            let clock = stored.life(&lives).clock;
-            // There are fewer now than a `u16` counts, or there would not have been as many before.
-            if let Some(life) = self.life(Life { clock, retention_ms: retention.of(&stored.labels) }) {
-                stored.runs.mark = life;
+            if let Some(new) = mark(stored.labels.view(), stored.runs.mark) {
+                stored.runs.mark = new;
             }
         }
-        self.series = series;
+        sheets.iter_mut().for_each(|sheet| sheet.mark(&mut mark));
+        (self.series, self.sheets) = (series, sheets);
     }
 
     /// Forgets what is older than its retention, counted from its clock's last tick; an ended series goes by the
@@ -313,25 +408,39 @@ impl Store {
     /// sampler and the owners remember its id.
     pub fn trim(&mut self) {
         let newest = self.clocks.iter().filter_map(|clock| clock.ticks.last()).max().copied().unwrap_or(0);
-        let mut dropped = Vec::new();
         // By clock: the first tick that some series still needs.
         let mut needed: Vec<Option<u32>> = vec![None; self.clocks.len()];
-        for (id, stored) in self.series.iter_mut().enumerate() {
-            let Some(stored) = stored else { continue };
-            let Life { clock, retention_ms } = stored.life(&self.lives);
-            let ticks = &self.clocks[clock.0 as usize].ticks;
-            let ended = stored.ended();
-            let first = oldest(ticks, retention_ms, ended.map(|_| newest));
+        let Store { clocks, series, sheets, lives, runs: bytes, n_cells, .. } = self;
+        // False if nothing is left.
+        let mut trim = |runs: &mut Runs| {
+            let Life { clock, retention_ms } = lives[usize::from(runs.mark)];
+            let ended = runs.ended();
+            let first = oldest(&clocks[clock.0 as usize].ticks, retention_ms, ended.map(|_| newest));
             if ended.is_some_and(|tick| tick < first) {
-                dropped.push(id as u32);
-                continue;
+                return false;
             }
-            self.runs -= stored.runs.heap();
-            stored.runs.forget(stored.runs.n_outlived(first));
-            self.runs += stored.runs.heap();
+            *bytes -= runs.heap();
+            runs.forget(runs.n_outlived(first));
+            *bytes += runs.heap();
             let needed = &mut needed[clock.0 as usize];
             *needed = Some(needed.map_or(first, |known| known.min(first)));
+            true
+        };
+        let mut dropped = Vec::new();
+        for (id, stored) in series.iter_mut().enumerate() {
+            if stored.as_mut().is_some_and(|stored| !trim(&mut stored.runs)) {
+                dropped.push(id as u32);
+            }
         }
+        let mut freed = 0;
+        for runs in sheets.iter_mut().flat_map(Sheet::runs_mut) {
+            if !trim(runs) {
+                freed += runs.heap();
+                *n_cells -= 1;
+                *runs = Runs::new();
+            }
+        }
+        *bytes -= freed;
         self.drop_series(&dropped);
         self.trim_clocks(&needed);
         if self.bytes() < self.max_memory {
@@ -351,30 +460,44 @@ impl Store {
             clock.ticks.drain(..shift);
             clock.ticks.shrink_to(clock.ticks.len() * 2);
         }
-        for stored in self.series.iter_mut().flatten() {
-            let shift = shifts[stored.life(&self.lives).clock.0 as usize] as u32;
+        self.each_runs(|life, runs| {
+            let shift = shifts[life.clock.0 as usize] as u32;
             if shift > 0 {
-                self.runs -= stored.runs.heap();
-                stored.runs.shift(shift);
-                self.runs += stored.runs.heap();
+                runs.shift(shift);
             }
-        }
+        });
     }
 
     fn drop_series(&mut self, ids: &[u32]) {
-        let mut names: HashSet<Name> = HashSet::new();
         for &id in ids {
-            let Some(stored) = self.series[id as usize].take() else { continue };
-            self.runs -= stored.runs.heap();
-            self.labels -= label_bytes(&stored.labels);
-            let hash = self.hasher.hash_one(&stored.labels);
-            if let Ok(place) = self.by_labels.find_entry(hash, |other| *other == id) {
-                place.remove();
+            if let Some(stored) = self.take_out(id) {
+                self.runs -= stored.runs.heap();
             }
-            if let Some((name, _)) = self.by_name.get_key_value(stored.labels.name()) {
-                names.insert(name.clone());
-            }
+        }
+        let gone = std::mem::take(&mut self.moved);
+        self.forget_ids(gone);
+    }
+
+    /// Takes a series out of its place; its id is used again after [`Store::forget_ids`].
+    fn take_out(&mut self, id: u32) -> Option<Stored> {
+        let stored = self.series[id as usize].take()?;
+        self.labels -= label_bytes(&stored.labels);
+        let hash = self.hasher.hash_one(&stored.labels);
+        if let Ok(place) = self.by_labels.find_entry(hash, |other| *other == id) {
+            place.remove();
+        }
+        if let Some((name, _)) = self.by_name.get_key_value(stored.labels.name()) {
+            self.moved.push((name.clone(), id));
+        }
+        Some(stored)
+    }
+
+    /// Takes the ids of series that are no more there out of the index.
+    fn forget_ids(&mut self, gone: Vec<(Name, u32)>) {
+        let mut names: HashSet<Name> = HashSet::new();
+        for (name, id) in gone {
             self.free.push(id);
+            names.insert(name);
         }
         // Once a name: thousands of one name may go together.
         for name in names {
@@ -383,70 +506,6 @@ impl Store {
             if ids.is_empty() {
                 self.by_name.remove(&name);
             }
-        }
-    }
-
-    /// See [`crate::promql::Storage::select`].
-    pub fn select<'s>(&'s self, matchers: &Matchers, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Series<'s>)) {
-        let mut window = Locator::new(from_ms, to_ms);
-        self.visit(matchers, &mut |stored| {
-            let ticks = self.ticks(stored.life(&self.lives).clock);
-            let (first, end) = window.locate(ticks);
-            let Some(last) = stored.runs.last() else { return };
-            let ended_early = last.from < first && last.value.to_bits() == STALE_NAN_BITS;
-            if ended_early || stored.runs.begins() >= end {
-                return;
-            }
-            let single = last.from <= first || stored.runs.is_single();
-            let runs =
-                if single { promql::Runs::One([last]) } else { promql::Runs::Made(stored.runs.iter().collect()) };
-            each(Series { labels: &stored.labels, ticks, runs });
-        });
-    }
-
-    /// See [`crate::promql::Storage::select_latest`].
-    pub fn select_latest<'s>(
-        &'s self,
-        matchers: &Matchers,
-        from_ms: i64,
-        to_ms: i64,
-        each: &mut dyn FnMut(&'s Labels, i64, f64),
-    ) {
-        let mut window = Locator::new(from_ms, to_ms);
-        self.visit(matchers, &mut |stored| {
-            let ticks = self.ticks(stored.life(&self.lives).clock);
-            let (first, end) = window.locate(ticks);
-            let Some(last) = stored.runs.last().filter(|_| first < end) else { return };
-            let run =
-                if last.from < end { Some(last) } else { stored.runs.iter().take_while(|run| run.from < end).last() };
-            if let Some(run) = run.filter(|run| run.value.to_bits() != STALE_NAN_BITS) {
-                each(&stored.labels, ticks[(end - 1) as usize], run.value);
-            }
-        });
-    }
-
-    /// Calls `each` with every series that matches.
-    fn visit<'s>(&'s self, matchers: &Matchers, each: &mut dyn FnMut(&'s Stored)) {
-        let (of_name, of_labels): (Vec<_>, Vec<_>) =
-            matchers.matchers.iter().partition(|matcher| matcher.name == "__name__");
-        let mut of_ids = |ids: &'s [u32]| {
-            for stored in ids.iter().filter_map(|id| self.series[*id as usize].as_ref()) {
-                if of_labels.iter().all(|matcher| matcher.is_match(stored.labels.get(&matcher.name))) {
-                    each(stored);
-                }
-            }
-        };
-        let equal = of_name.iter().find(|matcher| matches!(matcher.op, MatchOp::Equal));
-        if let Some(equal) = equal {
-            if let Some(ids) = self.by_name.get(equal.value.as_str())
-                && of_name.iter().all(|matcher| matcher.is_match(&equal.value))
-            {
-                of_ids(ids);
-            }
-            return;
-        }
-        for (_, ids) in self.by_name.iter().filter(|(name, _)| of_name.iter().all(|matcher| matcher.is_match(name))) {
-            of_ids(ids);
         }
     }
 }

@@ -223,8 +223,36 @@ fn a_full_history_keeps_what_it_has_and_refuses_new_series() {
     history.sample(&metrics, at(0));
     let known = query(&history, "count(ioc_service_up)", at(0))[0].1;
     assert!((10.0..500.0).contains(&known), "{known}");
+    for tick in 1..20 {
+        history.sample(&metrics, at(tick * 15));
+    }
+    let later = query(&history, "count(ioc_service_up)", at(285))[0].1;
+    assert!((known..500.0).contains(&later), "{known} {later}");
+    assert!(history.read().inner.store.bytes() < 31_000);
+}
+
+#[test]
+fn a_subject_that_leaves_its_row_is_remembered_and_goes_on_when_it_comes_back() {
+    let (history, metrics) = (History::new(&config()), Metrics::new());
+    let table = metrics.table(service::TABLE);
+    let (first, _) = (up(&metrics, "first", 1.0), up(&metrics, "second", 1.0));
+    history.sample(&metrics, at(0));
+    table.remove(first);
+    // Its row is another's at once.
+    up(&metrics, "third", 0.0);
     history.sample(&metrics, at(15));
-    assert_eq!(query(&history, "count(ioc_service_up)", at(15))[0].1, known);
+    let now = |second: i64| query(&history, "count(ioc_service_up)", at(second))[0].1;
+    assert_eq!(now(15), 2.0);
+    up(&metrics, "first", 2.0);
+    history.sample(&metrics, at(30));
+    assert_eq!(now(30), 3.0);
+    let past = query(&history, "count_over_time(ioc_service_up{service=\"first\"}[5m])", at(30));
+    assert_eq!(past[0].1, 2.0, "0 and 30, one series");
+    assert_eq!(history.read().inner.store.series().filter(|series| series.labels.get("service") == "first").count(), 1);
+    // Whoever records under a table's name is refused.
+    let mut stranger = [(Labels::new([("__name__", "ioc_service_up"), ("service", "x")]), 1.0)];
+    history.record("rule", &mut stranger, at(30));
+    assert_eq!(now(30), 3.0);
 }
 
 /// Every sample a run of its own, on its series' own ticks.
@@ -262,7 +290,7 @@ impl Storage for Expanded {
     fn select<'s>(&'s self, matchers: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
         for (labels, ticks, runs) in &self.frozen {
             if matchers.matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name))) {
-                each(Series { labels, ticks, runs: promql::Runs::Kept(runs) });
+                each(Series { labels: labels.view(), ticks, runs: promql::Runs::Kept(runs) });
             }
         }
     }

@@ -124,7 +124,7 @@ pub(super) fn unsaved(inner: &Inner, book: &mut Book) -> Unsaved {
             .entry(series.clock)
             .and_modify(|known| *known = series.retention_ms.max(*known))
             .or_insert(series.retention_ms);
-        let known = book.series.get(series.labels).filter(|entry| entry.owner == owner);
+        let known = book.series.get(&series.labels.to_labels()).filter(|entry| entry.owner == owner);
         let written = book.clocks.get(owner).map(|clock| clock.until).filter(|_| known.is_some());
         if let Some(entry) = known {
             alive.insert(entry.id);
@@ -147,7 +147,7 @@ pub(super) fn unsaved(inner: &Inner, book: &mut Book) -> Unsaved {
             |entry| entry.id,
         );
         alive.insert(id);
-        let (owner, labels) = (owner.to_owned(), series.labels.clone());
+        let (owner, labels) = (owner.to_owned(), series.labels.to_labels());
         unsaved.changes.push(Changes { id, owner, labels, is_new: known.is_none(), hours });
     }
     unsaved.gone.extend(book.series.values().map(|entry| entry.id).filter(|id| !alive.contains(id)));

@@ -5,7 +5,7 @@
 
 mod packed;
 
-pub use packed::{Mixer, Pairs, pack};
+pub use packed::{Mixer, Pairs, pack, pack_pair};
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -50,6 +50,14 @@ pub struct Labels {
     rest: Rest,
 }
 
+/// A label set somebody else holds, looked at under the name of a metric: the families of a subject share their labels, and
+/// each has a name of its own. As cheap to copy as a reference.
+#[derive(Clone, Copy)]
+pub struct LabelsRef<'l> {
+    name: Option<&'l Name>,
+    rest: &'l Rest,
+}
+
 /// All labels but the name, packed, after their hash, which vector matching asks for most.
 type Rest = ThinArc<u64, u8>;
 
@@ -67,13 +75,19 @@ impl Default for Labels {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Labels) -> bool {
-        self.same_without_name(other) && self.name == other.name
+        self.view() == other.view()
     }
 }
 
 impl Eq for Labels {}
 
 impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.view().hash(state);
+    }
+}
+
+impl Hash for LabelsRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash_without_name());
         self.name().hash(state);
@@ -88,7 +102,7 @@ impl PartialOrd for Labels {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> Ordering {
-        self.iter().cmp(other.iter())
+        self.view().cmp(&other.view())
     }
 }
 
@@ -105,11 +119,15 @@ impl Labels {
     pub fn of_sorted<'t>(name: Option<Name>, pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Labels {
         let mut text = String::new();
         for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
-            pack(&mut text, name);
-            pack(&mut text, value);
+            pack_pair(&mut text, name, value);
         }
         let rest = if text.is_empty() { NO_REST.clone() } else { rest(&text) };
         Labels { name, rest }
+    }
+
+    /// As a set somebody holds.
+    pub fn view(&self) -> LabelsRef<'_> {
+        LabelsRef { name: self.name.as_ref(), rest: &self.rest }
     }
 
     /// Under the name of a metric.
@@ -119,22 +137,21 @@ impl Labels {
 
     /// Without the metric's name.
     pub fn without_name(&self) -> Labels {
-        Labels { name: None, rest: self.rest.clone() }
+        self.view().without_name()
     }
 
     /// A hash of all labels but the name.
     pub fn hash_without_name(&self) -> u64 {
-        self.rest.header.header
+        self.view().hash_without_name()
     }
 
     /// The label's value; "" if it is not there, which PromQL does not tell apart.
     pub fn get(&self, name: &str) -> &str {
-        // Label sets are short; a linear scan beats a binary search.
-        self.others().find(name).unwrap_or_else(|| if name == NAME { self.name() } else { "" })
+        self.view().get(name)
     }
 
     pub fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or("")
+        self.view().name()
     }
 
     fn packed(&self) -> &[u8] {
@@ -143,13 +160,12 @@ impl Labels {
 
     /// All labels but the name, in order.
     pub fn others(&self) -> Pairs<'_> {
-        Pairs::of(self.packed())
+        self.view().others()
     }
 
     /// All labels, in order.
     pub fn iter(&self) -> Iter<'_> {
-        let mut others = self.others();
-        Iter { next: others.next(), others, name: self.name.as_deref() }
+        self.view().iter()
     }
 
     pub fn len(&self) -> usize {
@@ -160,9 +176,88 @@ impl Labels {
         self.name.is_none() && self.packed().is_empty()
     }
 
-    /// The labels that `keep` accepts by name; shares the set if it accepts all.
+    /// See [`LabelsRef::filter`].
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Labels {
-        let name = self.name.clone().filter(|_| keep(NAME));
+        self.view().filter(keep)
+    }
+
+    /// With `name` set to `value`; an empty value removes it.
+    pub fn with(&self, name: &str, value: &str) -> Labels {
+        self.view().with(name, value)
+    }
+
+    /// [`Labels::with`] of several at once.
+    pub fn with_all<'t>(&'t self, changes: impl Iterator<Item = (&'t str, &'t str)>) -> Labels {
+        self.view().with_all(changes)
+    }
+
+    /// Whether all labels but the name are the same.
+    pub fn same_without_name(&self, other: &Labels) -> bool {
+        self.view().same_without_name(other.view())
+    }
+
+    /// Whether it is equal and shares its text with the other: quickly told.
+    pub fn is_very(&self, other: &Labels) -> bool {
+        std::ptr::eq(self.packed(), other.packed()) && self.name == other.name
+    }
+
+    /// Bytes of the set without its name, which others may share.
+    pub fn bytes(&self) -> usize {
+        /// The count, the hash and the length, and what an allocator adds.
+        const AROUND: usize = 3 * size_of::<usize>() + 8;
+        AROUND + self.packed().len()
+    }
+}
+
+impl<'l> LabelsRef<'l> {
+    /// The same labels under another name.
+    pub fn under(self, name: &'l Name) -> LabelsRef<'l> {
+        LabelsRef { name: Some(name), rest: self.rest }
+    }
+
+    /// The set itself, shared with who holds it.
+    pub fn to_labels(self) -> Labels {
+        Labels { name: self.name.cloned(), rest: self.rest.clone() }
+    }
+
+    /// Without the metric's name.
+    pub fn without_name(self) -> Labels {
+        Labels { name: None, rest: self.rest.clone() }
+    }
+
+    /// A hash of all labels but the name.
+    pub fn hash_without_name(self) -> u64 {
+        self.rest.header.header
+    }
+
+    /// The label's value; "" if it is not there, which PromQL does not tell apart.
+    pub fn get(self, name: &str) -> &'l str {
+        // Label sets are short; a linear scan beats a binary search.
+        self.others().find(name).unwrap_or_else(|| if name == NAME { self.name() } else { "" })
+    }
+
+    pub fn name(self) -> &'l str {
+        self.name.map_or("", |name| name)
+    }
+
+    fn packed(self) -> &'l [u8] {
+        &self.rest.slice
+    }
+
+    /// All labels but the name, in order.
+    pub fn others(self) -> Pairs<'l> {
+        Pairs::of(self.packed())
+    }
+
+    /// All labels, in order.
+    pub fn iter(self) -> Iter<'l> {
+        let mut others = self.others();
+        Iter { next: others.next(), others, name: self.name.map(|name| &**name) }
+    }
+
+    /// The labels that `keep` accepts by name; shares the set if it accepts all.
+    pub fn filter(self, keep: impl Fn(&str) -> bool) -> Labels {
+        let name = self.name.filter(|_| keep(NAME)).cloned();
         if self.others().all(|(name, _)| keep(name)) {
             return Labels { name, rest: self.rest.clone() };
         }
@@ -171,13 +266,16 @@ impl Labels {
     }
 
     /// With `name` set to `value`; an empty value removes it.
-    pub fn with(&self, name: &str, value: &str) -> Labels {
+    pub fn with(self, name: &str, value: &str) -> Labels {
         self.with_all(std::iter::once((name, value)))
     }
 
-    /// [`Labels::with`] of several at once.
-    pub fn with_all<'t>(&'t self, changes: impl Iterator<Item = (&'t str, &'t str)>) -> Labels {
-        let mut name = self.name.clone();
+    /// [`LabelsRef::with`] of several at once.
+    pub fn with_all<'t>(self, changes: impl Iterator<Item = (&'t str, &'t str)>) -> Labels
+    where
+        'l: 't,
+    {
+        let mut name = self.name.cloned();
         let mut pairs: Option<Vec<(&str, &str)>> = None;
         for (label, value) in changes {
             if label == NAME {
@@ -195,21 +293,51 @@ impl Labels {
     }
 
     /// Whether all labels but the name are the same.
-    pub fn same_without_name(&self, other: &Labels) -> bool {
+    pub fn same_without_name(self, other: LabelsRef<'_>) -> bool {
         let (own, others) = (self.packed(), other.packed());
         std::ptr::eq(own, others) || (self.hash_without_name() == other.hash_without_name() && own == others)
     }
+}
 
-    /// Whether it is equal and shares its text with the other: quickly told.
-    pub fn is_very(&self, other: &Labels) -> bool {
-        std::ptr::eq(self.packed(), other.packed()) && self.name == other.name
+impl PartialEq for LabelsRef<'_> {
+    fn eq(&self, other: &LabelsRef<'_>) -> bool {
+        self.same_without_name(*other) && self.name() == other.name()
     }
+}
 
-    /// Bytes of the set without its name, which others may share.
-    pub fn bytes(&self) -> usize {
-        /// The count, the hash and the length, and what an allocator adds.
-        const AROUND: usize = 3 * size_of::<usize>() + 8;
-        AROUND + self.packed().len()
+impl Eq for LabelsRef<'_> {}
+
+impl PartialOrd for LabelsRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LabelsRef<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl fmt::Display for LabelsRef<'_> {
+    /// As Prometheus writes it: `name{a="b", c="d"}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        if self.packed().is_empty() && self.name.is_some() {
+            return Ok(());
+        }
+        f.write_str("{")?;
+        for (index, (name, value)) in self.others().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}{name}={value:?}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for LabelsRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -240,16 +368,7 @@ impl<'l> Iterator for Iter<'l> {
 impl fmt::Display for Labels {
     /// As Prometheus writes it: `name{a="b", c="d"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        if self.packed().is_empty() && self.name.is_some() {
-            return Ok(());
-        }
-        f.write_str("{")?;
-        for (index, (name, value)) in self.others().enumerate() {
-            let separator = if index > 0 { ", " } else { "" };
-            write!(f, "{separator}{name}={value:?}")?;
-        }
-        f.write_str("}")
+        fmt::Display::fmt(&self.view(), f)
     }
 }
 

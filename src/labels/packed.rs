@@ -1,4 +1,4 @@
-//! Names and values in one text, each after its length.
+//! Names and values in one text, each after its length. Names that nearly every set has are one character.
 
 use std::hash::Hasher;
 
@@ -17,7 +17,66 @@ pub fn pack(out: &mut String, text: &str) {
     out.push_str(text);
 }
 
-/// Names and values that were [`pack`]ed one after the other.
+/// Names of labels and annotations of which a fleet holds hundreds of thousands: packed they are one character, [`MORE`]
+/// and their place here. At most 64; the order means nothing, since nothing packed outlives the program.
+const KNOWN: [&str; 34] = [
+    "agency",
+    "device",
+    "kind",
+    "site",
+    "service",
+    "village",
+    "name",
+    "lat",
+    "lon",
+    "alertname",
+    "severity",
+    "area",
+    "alertstate",
+    "summary",
+    "summary_en",
+    "description",
+    "description_en",
+    "runbook",
+    "status",
+    "result",
+    "reason",
+    "cause",
+    "dependency",
+    "app",
+    "feed",
+    "side",
+    "phase",
+    "step",
+    "broker",
+    "job",
+    "instance",
+    "le",
+    "group",
+    "rule",
+];
+
+/// Adds a name: one character if it is known; else its length, if that is not zero and below 64, and the name; else a zero
+/// and the name as [`pack`] writes it.
+fn pack_name(out: &mut String, name: &str) {
+    match KNOWN.iter().position(|known| *known == name) {
+        Some(place) => out.push(char::from(place as u8 | MORE)),
+        None => {
+            if name.is_empty() || name.len() > usize::from(SIX_BITS) {
+                out.push('\0');
+            }
+            pack(out, name);
+        }
+    }
+}
+
+/// Adds a name and its value, for [`Pairs`].
+pub fn pack_pair(out: &mut String, name: &str, value: &str) {
+    pack_name(out, name);
+    pack(out, value);
+}
+
+/// Names and values that were packed with [`pack_pair`] one after the other.
 #[derive(Clone)]
 pub struct Pairs<'s> {
     rest: &'s [u8],
@@ -32,12 +91,24 @@ impl<'s> Pairs<'s> {
     /// The value of a name, from here on.
     pub fn find(mut self, name: &str) -> Option<&'s str> {
         loop {
-            let is_it = self.bytes()? == name.as_bytes();
+            let is_it = self.name()? == name.as_bytes();
             let value = self.bytes()?;
             if is_it {
                 return Some(text(value));
             }
         }
+    }
+
+    fn name(&mut self) -> Option<&'s [u8]> {
+        match self.rest.split_first()? {
+            (0, rest) => self.rest = rest,
+            (first, rest) if first & MORE != 0 => {
+                self.rest = rest;
+                return KNOWN.get(usize::from(first & SIX_BITS)).map(|known| known.as_bytes());
+            }
+            _ => {}
+        }
+        self.bytes()
     }
 
     fn bytes(&mut self) -> Option<&'s [u8]> {
@@ -65,7 +136,7 @@ impl<'s> Iterator for Pairs<'s> {
     type Item = (&'s str, &'s str);
 
     fn next(&mut self) -> Option<(&'s str, &'s str)> {
-        Some((text(self.bytes()?), text(self.bytes()?)))
+        Some((text(self.name()?), text(self.bytes()?)))
     }
 }
 
@@ -118,5 +189,28 @@ impl Hasher for Mixer {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_come_back_whatever_their_length() {
+        let long = "n".repeat(64);
+        let text = "ờ".repeat(1_500);
+        let names = ["agency", "", "x", "agencys", &long[..63], &long, &text, "rule"];
+        let mut packed = String::new();
+        for name in names {
+            pack_pair(&mut packed, name, &format!("of {name}"));
+        }
+        let pairs: Vec<_> = Pairs::of(packed.as_bytes()).map(|(name, value)| (name, value.to_owned())).collect();
+        assert_eq!(pairs, names.map(|name| (name, format!("of {name}"))));
+        for name in names {
+            assert_eq!(Pairs::of(packed.as_bytes()).find(name), Some(&*format!("of {name}")), "{name}");
+        }
+        assert_eq!(Pairs::of(packed.as_bytes()).find("device"), None);
+        assert!(KNOWN.len() <= usize::from(SIX_BITS) + 1);
     }
 }

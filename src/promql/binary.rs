@@ -278,11 +278,11 @@ fn result_labels(binary: &Binary, element: &mut Element<'_>, one: &Element<'_>) 
     if matching.cardinality == Cardinality::OneToOne {
         let has = |name: &str| matching.labels.iter().any(|label| label == name);
         if matching.on || !matching.labels.is_empty() {
-            element.labels = element.labels.filter(|name| has(name) == matching.on).into();
+            element.labels = element.labels.view().filter(|name| has(name) == matching.on).into();
         }
     }
     if !matching.include.is_empty() {
         let included = matching.include.iter().map(|label| (label.as_str(), one.get(label)));
-        element.labels = element.labels.with_all(included).into();
+        element.labels = element.labels.view().with_all(included).into();
     }
 }

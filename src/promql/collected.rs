@@ -2,14 +2,15 @@
 
 use super::element::{Element, Name, same_labelset};
 use super::{QueryError, Run, STALE_NAN_BITS, is_stale};
-use crate::labels::Labels;
-use std::collections::HashMap;
+use crate::labels::{Labels, LabelsRef};
+use hashbrown::{Equivalent, HashMap};
+use std::hash::RandomState;
 
 /// Results of steps as series of runs.
 #[derive(Default)]
 pub struct Collected {
     pub ticks: Vec<i64>,
-    index: HashMap<Labels, usize>,
+    index: HashMap<Labels, usize, RandomState>,
     pub series: Vec<CollectedSeries>,
     /// Ticks and runs that were added and not yet counted.
     grown: u64,
@@ -42,14 +43,15 @@ impl Collected {
         let made;
         let labels = if name == Name::Gone {
             made = element.visible_labels();
-            &made
+            made.view()
         } else {
-            &*element.labels
+            element.labels.view()
         };
         let run = Run { from: tick, value: element.value };
-        let Some(&index) = self.index.get(labels) else {
+        let Some(&index) = self.index.get(&labels) else {
+            let labels = labels.to_labels();
             self.index.insert(labels.clone(), self.series.len());
-            self.series.push(CollectedSeries { labels: labels.clone(), name, runs: vec![run], last: tick });
+            self.series.push(CollectedSeries { labels, name, runs: vec![run], last: tick });
             // A series weighs about as much as some runs.
             self.grown += 4;
             return Ok(());
@@ -71,6 +73,12 @@ impl Collected {
     pub fn end(&mut self) {
         let end = self.ticks.len() as u32;
         self.series.iter_mut().for_each(|series| series.close_before(end));
+    }
+}
+
+impl Equivalent<Labels> for LabelsRef<'_> {
+    fn equivalent(&self, key: &Labels) -> bool {
+        *self == key.view()
     }
 }
 

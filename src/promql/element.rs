@@ -1,8 +1,7 @@
 //! The elements of instant vectors.
 
 use super::QueryError;
-use crate::labels::{Labels, NAME};
-use std::ops::Deref;
+use crate::labels::{Labels, LabelsRef, NAME};
 
 /// What became of an element's `__name__`, which its labels may still hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,18 +18,16 @@ pub enum Name {
 #[derive(Debug, Clone)]
 pub enum Tags<'s> {
     /// Of a series in the storage.
-    Stored(&'s Labels),
+    Stored(LabelsRef<'s>),
     /// Made by the evaluation.
     Made(Labels),
 }
 
-impl Deref for Tags<'_> {
-    type Target = Labels;
-
-    fn deref(&self) -> &Labels {
+impl Tags<'_> {
+    pub fn view(&self) -> LabelsRef<'_> {
         match self {
-            Tags::Stored(labels) => labels,
-            Tags::Made(labels) => labels,
+            Tags::Stored(labels) => *labels,
+            Tags::Made(labels) => labels.view(),
         }
     }
 }
@@ -44,7 +41,7 @@ impl From<Labels> for Tags<'_> {
 impl Tags<'_> {
     pub fn into_labels(self) -> Labels {
         match self {
-            Tags::Stored(labels) => labels.clone(),
+            Tags::Stored(labels) => labels.to_labels(),
             Tags::Made(labels) => labels,
         }
     }
@@ -60,17 +57,18 @@ pub struct Element<'s> {
 
 impl Element<'_> {
     pub fn get(&self, label: &str) -> &str {
-        if self.name == Name::Gone && label == NAME { "" } else { self.labels.get(label) }
+        if self.name == Name::Gone && label == NAME { "" } else { self.labels.view().get(label) }
     }
 
     /// The labels it shows at this point of the evaluation.
     pub fn visible_labels(&self) -> Labels {
-        if self.name == Name::Gone { self.labels.without_name() } else { (*self.labels).clone() }
+        let labels = self.labels.view();
+        if self.name == Name::Gone { labels.without_name() } else { labels.to_labels() }
     }
 
     /// The labels it has at the end of the evaluation.
     pub fn final_labels(self) -> Labels {
-        if self.name == Name::Kept { self.labels.into_labels() } else { self.labels.without_name() }
+        if self.name == Name::Kept { self.labels.into_labels() } else { self.labels.view().without_name() }
     }
 }
 

@@ -7,7 +7,8 @@ use super::node::{Node, Selector, Subquery};
 use super::notes::{Notebook, Notes};
 use super::view::{Locator, RangeView, value_at};
 use super::{
-    Labels, Limits, Query, QueryError, Sample, SampleSeries, Series, Storage, Value, aggregate, binary, functions,
+    Labels, LabelsRef, Limits, Query, QueryError, Sample, SampleSeries, Series, Storage, Value, aggregate, binary,
+    functions,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -65,7 +66,7 @@ fn at_one_moment(evaluation: &Evaluation<'_>, query: &Query, at_ms: i64) -> Resu
         let mut matrix = Vec::new();
         let mut over = false;
         evaluation.each_range(&query.root, at_ms, &mut |labels, name, view| {
-            let labels = if name == Name::Kept { labels.into_labels() } else { labels.without_name() };
+            let labels = if name == Name::Kept { labels.into_labels() } else { labels.view().without_name() };
             let samples: Vec<(i64, f64)> = if over { Vec::new() } else { view.samples().collect() };
             over = over || evaluation.hold(samples.len() as u64).is_err();
             matrix.push(SampleSeries { labels, samples });
@@ -314,7 +315,7 @@ impl<'s> Evaluation<'s> {
         &self,
         selector: &Selector,
         at_ms: i64,
-        each: &mut dyn FnMut(&'s Labels, i64, f64),
+        each: &mut dyn FnMut(LabelsRef<'s>, i64, f64),
     ) -> Result<(), QueryError> {
         let until_ms = selector.time.apply(at_ms, self.start_ms, self.end_ms);
         let after_ms = until_ms.saturating_sub(self.lookback_ms);

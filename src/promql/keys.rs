@@ -21,18 +21,18 @@ impl<L: AsRef<str>> Key<'_, L> {
                 names.iter().for_each(|name| hasher.text(element.get(name.as_ref())));
                 hasher.finish()
             }
-            Key::Except([]) => element.labels.hash_without_name(),
-            Key::Except(_) => Mixer::of(element.labels.iter().filter(|(name, _)| self.has(name))),
+            Key::Except([]) => element.labels.view().hash_without_name(),
+            Key::Except(_) => Mixer::of(element.labels.view().iter().filter(|(name, _)| self.has(name))),
         }
     }
 
     pub fn same(&self, a: &Element<'_>, b: &Element<'_>) -> bool {
         match self {
             Key::Only(names) => names.iter().all(|name| a.get(name.as_ref()) == b.get(name.as_ref())),
-            Key::Except([]) => a.labels.same_without_name(&b.labels),
+            Key::Except([]) => a.labels.view().same_without_name(b.labels.view()),
             Key::Except(_) => {
-                let a = a.labels.iter().filter(|(name, _)| self.has(name));
-                a.eq(b.labels.iter().filter(|(name, _)| self.has(name)))
+                let a = a.labels.view().iter().filter(|(name, _)| self.has(name));
+                a.eq(b.labels.view().iter().filter(|(name, _)| self.has(name)))
             }
         }
     }
@@ -42,7 +42,7 @@ impl<L: AsRef<str>> Key<'_, L> {
         match self {
             Key::Only(names) => names.iter().for_each(|name| pack(out, element.get(name.as_ref()))),
             Key::Except(_) => {
-                for (name, value) in element.labels.iter().filter(|(name, _)| self.has(name)) {
+                for (name, value) in element.labels.view().iter().filter(|(name, _)| self.has(name)) {
                     pack(out, name);
                     pack(out, value);
                 }
@@ -52,7 +52,7 @@ impl<L: AsRef<str>> Key<'_, L> {
 
     /// The labels of the key alone.
     pub fn labels(&self, element: &Element<'_>) -> Labels {
-        element.labels.filter(|name| self.has(name) && (name != NAME || element.name != Name::Gone))
+        element.labels.view().filter(|name| self.has(name) && (name != NAME || element.name != Name::Gone))
     }
 
     fn has(&self, name: &str) -> bool {

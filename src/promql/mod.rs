@@ -29,7 +29,7 @@ mod places;
 mod text;
 mod view;
 
-pub use crate::labels::Labels;
+pub use crate::labels::{Labels, LabelsRef};
 pub use compile::Query;
 pub use eval::{instant, instant_within, noted_instant, noted_range, range, range_within};
 pub use notes::Notes;
@@ -91,7 +91,7 @@ pub struct Run {
 /// the first run are none.
 #[derive(Clone)]
 pub struct Series<'a> {
-    pub labels: &'a Labels,
+    pub labels: LabelsRef<'a>,
     /// Times of the ticks in milliseconds since 1970 UTC, ascending. Fastest if many series share one slice.
     pub ticks: &'a [i64],
     /// Ascending by `from`.
@@ -140,7 +140,7 @@ pub trait Storage {
         matchers: &Matchers,
         from_ms: i64,
         to_ms: i64,
-        each: &mut dyn FnMut(&'s Labels, i64, f64),
+        each: &mut dyn FnMut(LabelsRef<'s>, i64, f64),
     ) {
         let mut locator = Locator::new(from_ms, to_ms);
         self.select(matchers, from_ms, to_ms, &mut |series| {

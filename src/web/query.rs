@@ -119,7 +119,7 @@ impl Storage for Visible<'_> {
             }
         });
         // As Prometheus reads its blocks, so that what has no order of its own comes in the same one.
-        seen.sort_unstable_by(|a, b| a.labels.cmp(b.labels));
+        seen.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         seen.into_iter().for_each(each);
     }
 }

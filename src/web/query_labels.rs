@@ -5,7 +5,7 @@ use super::access::Identity;
 use super::query::{Visible, read, truncate};
 use super::query_form::Form;
 use super::query_json::{Answer, Failure, Json};
-use crate::promql::{Labels, Storage};
+use crate::promql::{Labels, LabelsRef, Storage};
 use axum::Extension;
 use axum::extract::{Path, State};
 use prometheus::proto::MetricType;
@@ -31,7 +31,7 @@ pub(super) async fn series(
     read(&state, identity, MAX_TIME, move |visible, _| {
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         each(visible, &selectors, interval, &mut |labels| {
-            found.insert(labels.clone());
+            found.insert(labels.to_labels());
         });
         let mut found: Vec<Labels> = found.into_iter().collect();
         let is_truncated = truncate(&mut found, limit);
@@ -81,7 +81,7 @@ async fn texts(
     state: &AppState,
     identity: Identity,
     form: &Form,
-    mut collect: impl FnMut(&Labels, &mut BTreeSet<String>) + Send + 'static,
+    mut collect: impl FnMut(LabelsRef<'_>, &mut BTreeSet<String>) + Send + 'static,
 ) -> Result<Answer, Failure> {
     let limit = form.limit()?.unwrap_or(MAX_SERIES).min(MAX_SERIES);
     let (mut selectors, interval) = (form.selectors()?, form.interval()?);
@@ -100,7 +100,7 @@ async fn texts(
     .await
 }
 
-fn each(visible: &Visible<'_>, selectors: &[Matchers], (from, to): (i64, i64), take: &mut dyn FnMut(&Labels)) {
+fn each(visible: &Visible<'_>, selectors: &[Matchers], (from, to): (i64, i64), take: &mut dyn FnMut(LabelsRef<'_>)) {
     for matchers in selectors {
         visible.select(matchers, from, to, &mut |series| {
             if series.has_samples(from, to) {

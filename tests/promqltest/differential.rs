@@ -44,7 +44,7 @@ impl Storage for Data {
     fn select<'s>(&'s self, matchers: &Matchers, _: i64, _: i64, each: &mut dyn FnMut(Series<'s>)) {
         for (labels, ticks, runs) in &self.0 {
             if matchers.matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name))) {
-                each(Series { labels, ticks, runs: Runs::Kept(runs) });
+                each(Series { labels: labels.view(), ticks, runs: Runs::Kept(runs) });
             }
         }
     }

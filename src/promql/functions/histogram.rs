@@ -61,7 +61,7 @@ fn each_histogram<'s>(
         }
     }
     let finish = |(element, buckets): (Element<'s>, Vec<Bucket>)| Element {
-        labels: element.labels.filter(|name| name != "le").into(),
+        labels: element.labels.view().filter(|name| name != "le").into(),
         name: element.name.max(Name::Dropped),
         value: compute(&element, buckets),
     };

@@ -12,7 +12,7 @@ use super::element::{Element, Name, Tags, same_labelset};
 use super::eval::{Data, Evaluation, Window};
 use super::node::{Kind, Node, Places, Selector};
 use super::view::RangeView;
-use crate::labels::{Labels, NAME};
+use crate::labels::{Labels, LabelsRef, NAME};
 use promql_parser::label::MatchOp;
 use promql_parser::parser;
 use promql_parser::parser::value::ValueType;
@@ -146,7 +146,7 @@ pub fn evaluate<'s>(
         Function::Date(compute) if arguments.is_empty() => Data::Vector(vec![plain(compute(now))]),
         Function::Date(compute) => Data::Vector(map(vector(0)?, |value| Some(compute(value)))),
         Function::Range { compute, keeps_name, remark } => {
-            let note = |parameters: &[f64], labels: &Labels, name: Name| match (remark, parameters) {
+            let note = |parameters: &[f64], labels: LabelsRef<'_>, name: Name| match (remark, parameters) {
                 (Some(Remark::Counter), _) if name != Name::Gone => {
                     evaluation.notes.counter(labels.name(), places.argument(0));
                 }
@@ -233,7 +233,7 @@ fn matrix(arguments: &[Node]) -> Result<&Node, QueryError> {
 fn over_range<'s>(
     evaluation: &Evaluation<'s>,
     (compute, keeps_name): (fn(&RangeView<'_>, &Window, &[f64]) -> Option<f64>, bool),
-    note: &dyn Fn(&[f64], &Labels, Name),
+    note: &dyn Fn(&[f64], LabelsRef<'_>, Name),
     arguments: &[Node],
     at_ms: i64,
 ) -> Result<Vec<Element<'s>>, QueryError> {
@@ -243,7 +243,7 @@ fn over_range<'s>(
     let mut elements = Vec::new();
     evaluation.each_range(node, at_ms, &mut |labels, name, view| {
         if let Some(value) = compute(&view, &window, &parameters) {
-            note(&parameters, &labels, name);
+            note(&parameters, labels.view(), name);
             let name = if keeps_name { name } else { name.max(Name::Dropped) };
             elements.push(Element { labels, name, value });
         }

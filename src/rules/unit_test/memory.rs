@@ -98,7 +98,7 @@ impl Storage for Inner {
             if matches {
                 let until = self.until_ms.unwrap_or(i64::MAX);
                 let ticks = &stored.ticks[..stored.ticks.partition_point(|tick| *tick <= until)];
-                each(Series { labels: &stored.labels, ticks, runs: Runs::Kept(&stored.runs) });
+                each(Series { labels: stored.labels.view(), ticks, runs: Runs::Kept(&stored.runs) });
             }
         }
     }
