@@ -13,7 +13,7 @@ mod unit;
 pub use report::{Count, DeviceInfo, Filter, Listed};
 pub use session::{Found, Session};
 
-use super::inventory::{Inventory, Life, Listing};
+use super::inventory::{Commons, Device, Inventory, Life, Listing};
 use super::presence::Contact;
 use crate::attribution::{Ledger, State, SubjectKind};
 use crate::config::devices::{DeviceKind, Shard};
@@ -99,6 +99,8 @@ struct Inner {
     due: BinaryHeap<Reverse<(Moment, u32)>>,
     links: Vec<Link>,
     n_discovered: usize,
+    /// Of discovered devices.
+    commons: Commons,
     /// Listed devices that another daemon watches.
     elsewhere: HashSet<Id>,
     /// Units whose last_seen is not yet in the database.
@@ -140,11 +142,15 @@ impl Fleet {
             due: BinaryHeap::new(),
             links: Vec::new(),
             n_discovered: 0,
+            commons: Commons::default(),
             elsewhere: HashSet::new(),
             dirty: Vec::new(),
         };
         let fleet = Fleet { metrics, ledger, store, inner: Mutex::new(inner) };
-        fleet.lock().units = seen.into_iter().map(|row| Unit::remembered(row, now)).collect();
+        {
+            let Inner { units, commons, .. } = &mut *fleet.lock();
+            *units = seen.into_iter().map(|row| Unit::remembered(row, commons, now)).collect();
+        }
         fleet.replace(settings, inventory, now);
         Ok(Arc::new(fleet))
     }
@@ -363,7 +369,7 @@ impl Inner {
         let is_ours = |agency: &str| shard.is_none_or(|shard| shard.owns(agency));
         let of_others = inventory.devices.iter().filter(|device| !is_ours(&device.agency));
         self.elsewhere = of_others.map(|device| device.id.clone()).collect();
-        let mut new: HashMap<&str, &Arc<Listing>> =
+        let mut new: HashMap<&str, &Arc<Device>> =
             inventory.devices.iter().filter(|d| is_ours(&d.agency)).map(|d| (d.id.as_str(), d)).collect();
         let is_unlisted = |unit: &mut Unit| match new.remove(unit.listing.id.as_str()) {
             Some(listing) => {

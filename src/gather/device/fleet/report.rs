@@ -204,7 +204,7 @@ impl DeviceInfo {
             site: unit.listing.site.to_string(),
             village: unit.village().unwrap_or_default().to_owned(),
             name: unit.listing.name.to_string(),
-            place: unit.listing.place,
+            place: unit.listing.place(),
             state,
             usable,
             last_seen: unit.seen(),

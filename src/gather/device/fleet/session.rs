@@ -83,7 +83,7 @@ impl<'f> Session<'f> {
                 for link in &mut self.inner.links {
                     link.unlisted.remove(&*id);
                 }
-                let mut unit = Unit::discovered(id, kind, agency, self.now);
+                let mut unit = Unit::discovered(id, kind, agency, &mut self.inner.commons, self.now);
                 unit.show(&self.fleet.metrics);
                 self.inner.insert(unit)
             }

