@@ -350,7 +350,9 @@ mod tests {
                 course.written = written.iter().map(|&(from, until, state)| piece(from, until, state)).collect();
             });
             assert_eq!(matches!(track, Track::AtRest(_)), rests, "{stretches:?} {written:?}");
-            track.forget(0);
+            if rests {
+                track.forget(i64::MAX);
+            }
             let last = track.last().map(|last| (last.from_us, last.until_us, last.sight.state));
             assert_eq!(last, stretches.last().copied());
             assert_eq!(track.stretches().count(), stretches.len());
