@@ -7,8 +7,9 @@
 
 use super::blame::{Blocker, Downtime, rank, share_out};
 use super::graph::{Graph, Node};
-use super::maintenance::Window;
-use super::track::{Piece, Pieces, Pool, Sight, Stretch, Track, Verdict, splice};
+use super::maintenance::{Scope, Window};
+use super::roll::Roll;
+use super::track::{Piece, Pieces, Pool, Sight, Stretch, Track, Verdict, View, splice};
 use super::{Cause, State, Subject, SubjectKind};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(super) struct Book {
     pub graph: Graph,
     /// Announced through the API.
     pub announced: Vec<Window>,
-    pub tracks: HashMap<Subject, Track>,
+    pub roll: Roll,
     pub sights: Pool<Sight>,
     pub verdicts: Pool<Verdict>,
     /// What changed since it was last written, and from when on.
@@ -66,41 +67,43 @@ impl Book {
     pub fn observe(&mut self, subject: &Subject, agency: &str, state: State, at_us: i64, reason: &str) {
         self.now_us = self.now_us.max(at_us);
         self.resumed_us.get_or_insert(at_us);
-        if let Some(last) = self.tracks.get_mut(subject).and_then(|track| track.stretches.last_mut())
-            && last.until_us.is_none()
-            && last.sight.state == state
-            && *last.sight.agency == *agency
-        {
-            last.seen_us = last.seen_us.max(at_us);
+        let track = &mut self.roll.member(subject).track;
+        if track.goes_on(state, agency, at_us) {
             return;
         }
-        let track = self.tracks.entry(subject.clone()).or_default();
-        let mut from_us = at_us;
-        if let Some(last) = track.stretches.last_mut() {
-            // A clock that went back must not turn an interval around.
-            from_us = at_us.max(last.until_us.unwrap_or(last.from_us + 1));
-            if last.until_us.is_none() {
-                last.until_us = Some(from_us);
-                last.seen_us = last.seen_us.min(from_us - 1);
-            }
-        }
         let sight = self.sights.share(Sight { state, agency: agency.into(), reason: reason.into() });
-        track.stretches.push(Stretch { from_us, until_us: None, seen_us: from_us, sight });
+        let from_us = track.change(|course| {
+            let mut from_us = at_us;
+            if let Some(last) = course.stretches.last_mut() {
+                // A clock that went back must not turn an interval around.
+                from_us = at_us.max(last.until_us.unwrap_or(last.from_us + 1));
+                if last.until_us.is_none() {
+                    last.until_us = Some(from_us);
+                    last.seen_us = last.seen_us.min(from_us - 1);
+                }
+            }
+            course.stretches.push(Stretch { from_us, until_us: None, seen_us: from_us, sight });
+            from_us
+        });
         self.touch(subject, from_us);
     }
 
     /// Ends the last stretch of a subject that is no longer watched.
     pub fn end(&mut self, subject: &Subject, at_us: i64) {
-        let Some(last) = self.tracks.get_mut(subject).and_then(|track| track.stretches.last_mut()) else { return };
-        if last.until_us.is_none() {
-            let until_us = at_us.max(last.from_us + 1);
-            last.until_us = Some(until_us);
-            self.ended.push((until_us, subject.clone()));
-            self.touch(subject, until_us);
-        }
+        let Some(track) = self.roll.get_mut(subject).map(|member| &mut member.track) else { return };
+        let Some(last) = track.last().filter(|last| last.until_us.is_none()) else { return };
+        let until_us = at_us.max(last.from_us + 1);
+        track.change(|course| {
+            if let Some(last) = course.stretches.last_mut() {
+                last.until_us = Some(until_us);
+            }
+        });
+        self.ended.push((until_us, subject.clone()));
+        self.touch(subject, until_us);
     }
 
-    pub fn set_graph(&mut self, graph: Graph) {
+    pub fn set_graph(&mut self, mut graph: Graph) {
+        self.roll.set_nodes(std::mem::take(&mut graph.nodes));
         self.graph = graph;
         self.has_graph = true;
         self.widen();
@@ -168,11 +171,11 @@ impl Book {
     /// afterwards, at most for its bound.
     pub(super) fn spans(&self, position: usize) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
-        let Some(track) = self.graph.dependencies().get(position).and_then(|subject| self.tracks.get(subject)) else {
+        let Some(member) = self.graph.dependencies().get(position).and_then(|subject| self.roll.get(subject)) else {
             return spans;
         };
         let bound_us = self.graph.dependencies[position].bound_us;
-        for stretch in &track.stretches {
+        for stretch in member.track.stretches() {
             let follows = spans.last().is_some_and(|span| span.to_us == Some(stretch.from_us));
             let to_us = match stretch.sight.state {
                 State::Up => continue,
@@ -191,7 +194,7 @@ impl Book {
         spans
     }
 
-    /// What excuses, or excused, a subject, by precedence.
+    /// What excuses, or excused, a subject, by precedence. `node` is the subject's, or a site's.
     pub(super) fn blockers(
         &self,
         subject: Option<&Subject>,
@@ -214,7 +217,7 @@ impl Book {
         }
         for window in self.windows() {
             let covers = match subject {
-                Some(subject) => self.graph.covers(window, subject, agency),
+                Some(subject) => self.graph.covers(window, subject, agency, node),
                 None => {
                     window.agencies.contains(agency) || node.is_some_and(|node| self.graph.covers_place(window, node))
                 }
@@ -238,11 +241,11 @@ impl Book {
         if std::mem::take(&mut self.wide) {
             let old_us = self.now_us.saturating_sub(self.horizon_us());
             let is_down = |track: &Track| {
-                let may_change = |stretch: &Stretch| stretch.until_us.is_none_or(|until_us| until_us > old_us);
-                track.stretches.iter().any(|stretch| stretch.sight.state == State::Down && may_change(stretch))
+                let may_change = |stretch: &View<'_>| stretch.until_us.is_none_or(|until_us| until_us > old_us);
+                track.stretches().any(|stretch| stretch.sight.state == State::Down && may_change(&stretch))
             };
-            for (subject, _) in self.tracks.iter().filter(|(_, track)| is_down(track)) {
-                self.dirty.entry(subject.clone()).or_insert(i64::MAX);
+            for member in self.roll.iter().filter(|member| is_down(&member.track)) {
+                self.dirty.entry(member.subject.clone()).or_insert(i64::MAX);
             }
         }
         let dirty = std::mem::take(&mut self.dirty);
@@ -250,10 +253,11 @@ impl Book {
         let settled_us = self.settled_us();
         let mut verdicts = std::mem::take(&mut self.verdicts);
         let changes = dirty.iter().filter_map(|(subject, since_us)| {
-            let track = self.tracks.get(subject)?;
-            let pieces = self.pieces(subject, track, &spans, &mut verdicts);
-            let new = splice(&track.written, pieces, settled_us.min(*since_us));
-            (new != track.written).then(|| Change { subject: subject.clone(), old: track.written.clone(), new })
+            let member = self.roll.get(subject)?;
+            let course = member.track.course();
+            let pieces = self.pieces(subject, member.node(), &course.stretches, &spans, &mut verdicts);
+            let new = splice(&course.written, pieces, settled_us.min(*since_us));
+            (new != course.written).then(|| Change { subject: subject.clone(), old: course.written.clone(), new })
         });
         let changes = changes.collect();
         self.verdicts = verdicts;
@@ -276,14 +280,15 @@ impl Book {
     /// since that sign everything is unknown.
     pub fn resume(&mut self, alive_us: Option<i64>, length_us: i64) {
         let open: Vec<(Subject, Arc<str>, i64)> = self
-            .tracks
+            .roll
             .iter()
-            .filter_map(|(subject, track)| {
-                let last = track.stretches.last()?;
-                let from_us = track.written.last().map_or(last.from_us, |piece| piece.from_us);
+            .filter_map(|member| {
+                let course = member.track.course();
+                let last = course.stretches.last()?;
+                let from_us = course.written.last().map_or(last.from_us, |piece| piece.from_us);
                 let is_open = last.until_us.is_none() && last.sight.state != State::Unknown;
-                is_open
-                    .then(|| (subject.clone(), last.sight.agency.clone(), alive_us.unwrap_or(from_us).max(from_us + 1)))
+                let at_us = alive_us.unwrap_or(from_us).max(from_us + 1);
+                is_open.then(|| (member.subject.clone(), last.sight.agency.clone(), at_us))
             })
             .collect();
         for (subject, agency, at_us) in open {
@@ -298,35 +303,36 @@ impl Book {
     /// The changes are in the database.
     pub fn written(&mut self, changes: Vec<Change>, dirty: &HashMap<Subject, i64>, now_us: i64) {
         for change in changes {
-            if let Some(track) = self.tracks.get_mut(&change.subject) {
-                track.written = change.new;
+            if let Some(member) = self.roll.get_mut(&change.subject) {
+                member.track.change(|course| course.written = change.new);
             }
         }
         self.clean_us = now_us;
         let old_us = now_us.saturating_sub(self.horizon_us().saturating_mul(2));
         for subject in dirty.keys().filter(|subject| !self.dirty.contains_key(subject)) {
-            if let Some(track) = self.tracks.get_mut(subject) {
-                track.forget(old_us);
+            if let Some(member) = self.roll.get_mut(subject) {
+                member.track.forget(old_us);
             }
         }
         if now_us.saturating_sub(self.swept_us) >= self.horizon_us() {
             // Who did not change since keeps nothing of the past either.
             self.swept_us = now_us;
             let waiting = &self.dirty;
-            let at_rest = self.tracks.iter_mut().filter(|(subject, _)| !waiting.contains_key(subject));
-            at_rest.for_each(|(_, track)| track.forget(old_us));
+            let moving = self.roll.iter_mut().filter(|member| matches!(member.track, Track::Moving(_)));
+            let unchanged = moving.filter(|member| !waiting.contains_key(&member.subject));
+            unchanged.for_each(|member| member.track.forget(old_us));
         }
         // Kept for a while: a dependency's end may still matter, and a subject may come back.
-        let (tracks, waiting) = (&mut self.tracks, &self.dirty);
+        let (roll, waiting) = (&mut self.roll, &self.dirty);
         self.ended.retain(|(until_us, subject)| {
             if *until_us > old_us || waiting.contains_key(subject) {
                 return true;
             }
             // It may have come back since, and have ended again only just now.
             let is_old = |until_us: i64| until_us <= old_us;
-            let is_over = |track: &Track| track.stretches.last().is_none_or(|last| last.until_us.is_some_and(is_old));
-            if tracks.get(subject).is_some_and(is_over) {
-                tracks.remove(subject);
+            let is_over = |track: &Track| track.last().is_none_or(|last| last.until_us.is_some_and(is_old));
+            if roll.get(subject).is_some_and(|member| is_over(&member.track)) {
+                roll.forget(subject);
             }
             false
         });
@@ -341,11 +347,17 @@ impl Book {
     }
 
     /// The rows that a subject's stretches and the present knowledge make.
-    fn pieces(&self, subject: &Subject, track: &Track, spans: &[Vec<Span>], verdicts: &mut Pool<Verdict>) -> Pieces {
-        let node = self.graph.node(subject);
+    fn pieces(
+        &self,
+        subject: &Subject,
+        node: Option<&Node>,
+        stretches: &[Stretch],
+        spans: &[Vec<Span>],
+        verdicts: &mut Pool<Verdict>,
+    ) -> Pieces {
         let mut blockers: Option<(Arc<str>, Vec<Blocker>)> = None;
         let mut pieces = Pieces::new();
-        for (index, stretch) in track.stretches.iter().enumerate() {
+        for (index, stretch) in stretches.iter().enumerate() {
             let mut add = |from_us, until_us, cause, by| {
                 let verdict = verdicts.share(Verdict { sight: stretch.sight.clone(), cause, by });
                 pieces.push(Piece { from_us, until_us, verdict });
@@ -358,7 +370,7 @@ impl Book {
                     if blockers.as_ref().is_none_or(|(of, _)| of != agency) {
                         blockers = Some((agency.clone(), self.blockers(Some(subject), agency, node, spans)));
                     }
-                    let later = &track.stretches[index + 1..];
+                    let later = &stretches[index + 1..];
                     let down = Downtime {
                         from_us: stretch.from_us,
                         until_us: stretch.until_us,
@@ -376,6 +388,21 @@ impl Book {
             }
         }
         pieces
+    }
+
+    /// Whether `window` is about a subject, see [`Graph::covers`].
+    pub fn covers(&self, window: &Window, subject: &Subject, agency: &str) -> bool {
+        let node = self.roll.get(subject).and_then(|member| member.node());
+        self.graph.covers(window, subject, agency, node)
+    }
+
+    /// The first id of a scope that nobody knows. Sites and devices may be discovered: any is taken.
+    pub fn unknown_in<'s>(&self, scope: &'s Scope) -> Option<&'s String> {
+        let is_known = |kind, id: &str| {
+            self.roll.get(&Subject { kind, id: id.into() }).is_some_and(|member| member.node().is_some())
+        };
+        let of = |kind, ids: &'s [String]| ids.iter().find(|id| !is_known(kind, id));
+        of(SubjectKind::Service, &scope.services).or_else(|| of(SubjectKind::Dependency, &scope.dependencies))
     }
 
     /// Whose downtime is when nothing excuses it. A dependency's is what it is configured to be: who looks after the line

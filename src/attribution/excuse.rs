@@ -2,6 +2,7 @@
 
 use super::blame::Blocker;
 use super::book::{Book, Span};
+use super::roll::Member;
 use super::{Cause, State, Subject};
 use crate::store::from_micros;
 use jiff::Timestamp;
@@ -20,10 +21,11 @@ pub struct Excuse {
 impl Book {
     pub fn excuse(&self, subject: &Subject, now_us: i64) -> Option<Excuse> {
         let mut spans: Vec<Vec<Span>> = vec![Vec::new(); self.graph.dependencies.len()];
-        for &need in self.graph.node(subject).map_or(&[] as &[usize], |node| &node.needs) {
+        let member = self.roll.get(subject);
+        for &need in member.and_then(Member::node).map_or(&[] as &[usize], |node| &node.needs) {
             spans[need] = self.spans(need);
         }
-        self.excuse_by(&spans, subject, now_us)
+        self.excuse_by(&spans, subject, member, now_us)
     }
 
     /// No dependency is down or was within memory, and nothing is maintained: no subject has an excuse.
@@ -37,21 +39,14 @@ impl Book {
             return Vec::new();
         }
         let spans = self.all_spans();
-        let mut excuses: Vec<(Subject, String, Excuse)> = self
-            .graph
-            .nodes()
-            .filter_map(|(subject, node)| {
-                let excuse = self.excuse_by(&spans, subject, now_us)?;
-                Some((subject.clone(), node.agency.to_string(), excuse))
-            })
-            .collect();
-        // Devices that nobody listed can be covered by their agency's maintenance.
-        let discovered = self.tracks.iter().filter(|(subject, _)| self.graph.node(subject).is_none());
-        excuses.extend(discovered.filter_map(|(subject, track)| {
-            let last = track.stretches.last().filter(|last| last.until_us.is_none())?;
-            Some((subject.clone(), last.sight.agency.to_string(), self.excuse_by(&spans, subject, now_us)?))
-        }));
-        excuses
+        let excuse = |member: &Member| {
+            // Devices that nobody listed can be covered by their agency's maintenance.
+            let seen = || member.track.last().filter(|last| last.until_us.is_none()).map(|last| &last.sight.agency);
+            let agency = member.node().map(|node| &node.agency).or_else(seen)?;
+            let excuse = self.excuse_by(&spans, &member.subject, Some(member), now_us)?;
+            Some((member.subject.clone(), agency.to_string(), excuse))
+        };
+        self.roll.iter().filter_map(excuse).collect()
     }
 
     /// A site is excused while what it needs is down, and while it or its agency is maintained.
@@ -61,9 +56,16 @@ impl Book {
         self.in_force(&blockers, now_us, |_| false, node.bound_us)
     }
 
-    fn excuse_by(&self, spans: &[Vec<Span>], subject: &Subject, now_us: i64) -> Option<Excuse> {
-        let node = self.graph.node(subject);
-        let last = self.tracks.get(subject).and_then(|track| track.stretches.last()).filter(|s| s.until_us.is_none());
+    /// `member` is the subject's, if it is one.
+    fn excuse_by(
+        &self,
+        spans: &[Vec<Span>],
+        subject: &Subject,
+        member: Option<&Member>,
+        now_us: i64,
+    ) -> Option<Excuse> {
+        let node = member.and_then(Member::node);
+        let last = member.and_then(|member| member.track.last()).filter(|last| last.until_us.is_none());
         let agency = last.map(|last| &*last.sight.agency).or(node.map(|node| &*node.agency)).unwrap_or("");
         let blockers = self.blockers(Some(subject), agency, node, spans);
         // It is not up, and was not looked at since the recovery.

@@ -10,6 +10,7 @@ use super::maintenance::{Scope, Window};
 use super::{Subject, SubjectKind};
 use crate::config::Config;
 use crate::config::dependencies::DependencyCause;
+use crate::lean::push;
 use crate::store::micros;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,8 +35,8 @@ pub struct GraphDevice {
 pub struct Graph {
     subjects: Vec<Subject>,
     pub(super) dependencies: Vec<Dependency>,
-    /// The devices of one site mostly share theirs.
-    nodes: HashMap<Subject, Arc<Node>>,
+    /// The devices of one site mostly share theirs. Handed on to the ledger's members when the graph is set.
+    pub(super) nodes: Vec<(Subject, Arc<Node>)>,
     /// What the sites of the configuration need.
     sites: HashMap<String, Site>,
     pub(super) windows: Vec<Window>,
@@ -85,7 +86,7 @@ impl Graph {
                 node
             }
         };
-        let mut nodes = HashMap::new();
+        let mut nodes = Vec::new();
         let mut dependencies = Vec::new();
         let mut subjects = Vec::new();
         for dependency in &config.dependencies {
@@ -93,7 +94,7 @@ impl Graph {
             let bound_us = bound(dependency.every + dependency.timeout);
             let agency = dependency.agency.as_ref().unwrap_or(&config.site.agency).shared();
             let needs = closure(&dependency.depends_on);
-            nodes.insert(subject.clone(), shared(Node { agency, site: nowhere.clone(), needs, bound_us }));
+            nodes.push((subject.clone(), shared(Node { agency, site: nowhere.clone(), needs, bound_us })));
             dependencies.push(Dependency { name: dependency.name.as_str().into(), cause: dependency.cause, bound_us });
             subjects.push(subject);
         }
@@ -101,7 +102,7 @@ impl Graph {
             let subject = Subject { kind: SubjectKind::Service, id: service.id.shared() };
             let bound_us = bound(service.every + service.timeout);
             let (agency, needs) = (service.agency.shared(), closure(&service.depends_on));
-            nodes.insert(subject, shared(Node { agency, site: nowhere.clone(), needs, bound_us }));
+            nodes.push((subject, shared(Node { agency, site: nowhere.clone(), needs, bound_us })));
         }
         let sites: HashMap<String, Site> = config
             .sites
@@ -113,10 +114,10 @@ impl Graph {
             let GraphDevice { subject, agency, site, offline_after } = device;
             let needs = sites.get(&*site).map_or_else(|| nothing.clone(), |site| site.needs.clone());
             let bound_us = bound(offline_after.unwrap_or(PATIENCE));
-            nodes.insert(subject, shared(Node { agency, site, needs, bound_us }));
+            push(&mut nodes, (subject, shared(Node { agency, site, needs, bound_us })));
         }
         Graph {
-            longest_us: nodes.values().map(|node| node.bound_us).max().unwrap_or(0),
+            longest_us: nodes.iter().map(|(_, node)| node.bound_us).max().unwrap_or(0),
             longest_dependency_us: dependencies.iter().map(|dependency| dependency.bound_us).max().unwrap_or(0),
             subjects,
             dependencies,
@@ -131,19 +132,6 @@ impl Graph {
         &self.subjects
     }
 
-    /// Who answers for a subject, if the configuration or the inventory knows it.
-    pub fn agency_of(&self, subject: &Subject) -> Option<&str> {
-        self.nodes.get(subject).map(|node| &*node.agency)
-    }
-
-    pub(super) fn node(&self, subject: &Subject) -> Option<&Node> {
-        self.nodes.get(subject).map(|node| &**node)
-    }
-
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (&Subject, &Node)> {
-        self.nodes.iter().map(|(subject, node)| (subject, &**node))
-    }
-
     /// A site as if it were a subject; of one that the configuration does not know, only the name matters.
     pub(super) fn site(&self, id: &str) -> Node {
         let site = self.sites.get(id);
@@ -155,9 +143,8 @@ impl Graph {
         }
     }
 
-    /// Whether `window` is about a subject: itself, its site, its agency, or something it needs.
-    pub(super) fn covers(&self, window: &Window, subject: &Subject, agency: &str) -> bool {
-        let node = self.nodes.get(subject);
+    /// Whether `window` is about a subject: itself, its site, its agency, or something it needs. `node` is the subject's.
+    pub(super) fn covers(&self, window: &Window, subject: &Subject, agency: &str, node: Option<&Node>) -> bool {
         let named = match subject.kind {
             SubjectKind::Service => window.services.contains(&*subject.id),
             SubjectKind::Camera | SubjectKind::Hotspot => window.devices.contains(&*subject.id),
@@ -171,14 +158,6 @@ impl Graph {
         (!node.site.is_empty() && window.sites.contains(&*node.site))
             || (!window.dependencies.is_empty()
                 && node.needs.iter().any(|need| window.dependencies.contains(&*self.subjects[*need].id)))
-    }
-
-    /// The ids of a scope that nobody knows. Sites and devices may be discovered: any is taken.
-    pub(super) fn unknown_in<'s>(&self, scope: &'s Scope) -> Option<&'s String> {
-        let of = |kind, ids: &'s [String]| {
-            ids.iter().find(|id| !self.nodes.contains_key(&Subject { kind, id: id.as_str().into() }))
-        };
-        of(SubjectKind::Service, &scope.services).or_else(|| of(SubjectKind::Dependency, &scope.dependencies))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::book::{Book, Change};
 use super::maintenance::Window;
 use super::overrides::{self, Override};
+use super::roll::Member;
 use super::track::{Piece, Sight, Stretch, Verdict};
 use super::{Cause, Excuse, Graph, State, Subject, SubjectKind};
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
@@ -95,7 +96,8 @@ impl Ledger {
     /// Ends the intervals of subjects that `keep` refuses: they were removed from the configuration.
     pub fn retain(&self, at: Timestamp, keep: impl Fn(&Subject) -> bool) {
         let mut book = self.lock();
-        let gone: Vec<Subject> = book.tracks.keys().filter(|subject| !keep(subject)).cloned().collect();
+        let subjects = book.roll.iter().map(|member| &member.subject);
+        let gone: Vec<Subject> = subjects.filter(|subject| !keep(subject)).cloned().collect();
         for subject in gone {
             book.end(&subject, micros(at));
         }
@@ -104,7 +106,7 @@ impl Ledger {
     /// Since when `subject` has been in which state.
     pub fn current(&self, subject: &Subject) -> Option<(State, Timestamp)> {
         let book = self.lock();
-        let last = book.tracks.get(subject)?.stretches.last().filter(|last| last.until_us.is_none())?;
+        let last = book.roll.get(subject)?.track.last().filter(|last| last.until_us.is_none())?;
         Some((last.sight.state, from_micros(last.from_us)))
     }
 
@@ -123,8 +125,9 @@ impl Ledger {
     /// Who answers for a subject, if the configuration or the inventory knows it or it was ever seen in this run.
     pub fn agency_of(&self, subject: &Subject) -> Option<String> {
         let book = self.lock();
-        let seen = || Some(book.tracks.get(subject)?.stretches.last()?.sight.agency.to_string());
-        book.graph.agency_of(subject).map(str::to_owned).or_else(seen)
+        let member = book.roll.get(subject)?;
+        let seen = || member.track.last().map(|last| &last.sight.agency);
+        member.node().map(|node| &node.agency).or_else(seen).map(|agency| agency.to_string())
     }
 
     /// Why `subject` is not to blame for what is wrong with it at `now`; `None` when it is. After the recovery of its
@@ -250,7 +253,7 @@ impl Ledger {
             let Some(kind) = SubjectKind::parse(&kind) else { continue };
             let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
             let old = [read_piece(row).doing(DOING)?];
-            if self.lock().graph.covers(window, &subject, &old[0].verdict.sight.agency) {
+            if self.lock().covers(window, &subject, &old[0].verdict.sight.agency) {
                 rewrite(tx, &subject, &old, &window.overlay(&old, now_us)).await?;
             }
         }
@@ -260,13 +263,15 @@ impl Ledger {
     /// The window is in the database, and so is what follows from it.
     pub(super) fn announce(&self, window: Window, now_us: i64) {
         let mut book = self.lock();
-        let Book { tracks, graph, verdicts, .. } = &mut *book;
-        for (subject, track) in tracks {
-            let is_covered = |piece: &Piece| graph.covers(&window, subject, &piece.verdict.sight.agency);
-            if !track.written.iter().any(is_covered) {
+        let Book { roll, graph, verdicts, .. } = &mut *book;
+        for Member { subject, track, node } in roll.iter_mut() {
+            let node = node.as_deref();
+            let is_covered = |piece: &Piece| graph.covers(&window, subject, &piece.verdict.sight.agency, node);
+            let course = track.course();
+            if !course.written.iter().any(is_covered) {
                 continue;
             }
-            let laid = track.written.iter().flat_map(|piece| match is_covered(piece) {
+            let laid = course.written.iter().flat_map(|piece| match is_covered(piece) {
                 true => window.overlay(std::slice::from_ref(piece), now_us),
                 false => vec![piece.clone()],
             });
@@ -274,7 +279,8 @@ impl Ledger {
                 let verdict = verdicts.share(Arc::unwrap_or_clone(verdict));
                 Piece { from_us, until_us, verdict }
             });
-            track.written = pooled.collect();
+            let written = pooled.collect();
+            track.change(|course| course.written = written);
         }
         book.announced.push(window);
         book.widen();
@@ -378,15 +384,16 @@ impl Book {
         let sight = self.sights.share(Arc::unwrap_or_clone(sight));
         let verdict = self.verdicts.share(Verdict { sight: sight.clone(), cause, by });
         let Piece { from_us, until_us, .. } = piece;
-        let track = self.tracks.entry(subject).or_default();
-        match track.stretches.last_mut() {
-            // Rows that only differ in their cause were one observation. That the last of them has another cause shows
-            // that it was looked at again.
-            Some(last) if last.until_us == Some(from_us) && last.sight == sight => {
-                (last.until_us, last.seen_us) = (until_us, from_us);
+        self.roll.member(&subject).track.change(|course| {
+            match course.stretches.last_mut() {
+                // Rows that only differ in their cause were one observation. That the last of them has another cause shows
+                // that it was looked at again.
+                Some(last) if last.until_us == Some(from_us) && last.sight == sight => {
+                    (last.until_us, last.seen_us) = (until_us, from_us);
+                }
+                _ => course.stretches.push(Stretch { from_us, until_us, seen_us: from_us, sight }),
             }
-            _ => track.stretches.push(Stretch { from_us, until_us, seen_us: from_us, sight }),
-        }
-        track.written.push(Piece { from_us, until_us, verdict });
+            course.written.push(Piece { from_us, until_us, verdict });
+        });
     }
 }

@@ -174,7 +174,7 @@ impl Ledger {
             1..=MAX_SUBJECTS => {}
             _ => return Err(AttributionError::TooManySubjects),
         }
-        if let Some(unknown) = self.lock().graph.unknown_in(&new.scope) {
+        if let Some(unknown) = self.lock().unknown_in(&new.scope) {
             return Err(AttributionError::UnknownSubject(unknown.clone()));
         }
         let turn = self.take_turn().await;

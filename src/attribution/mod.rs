@@ -4,8 +4,8 @@
 //! interval, and every interval has one cause. The daemon's own absence is unknown.
 //!
 //! [`graph`] says who needs what, `blame.rs` lays one downtime at a door (the rules stand there), `book.rs` keeps what
-//! was seen (of each subject in a `track.rs`) and works causes out again while they can change, `ledger.rs` writes them. What persons add, maintenance and
-//! overrides, stands beside in tables of its own.
+//! was seen (of each subject of a `roll.rs` in a `track.rs`) and works causes out again while they can change, `ledger.rs`
+//! writes them. What persons add, maintenance and overrides, stands beside in tables of its own.
 
 pub mod availability;
 mod blame;
@@ -17,6 +17,7 @@ pub mod graph;
 mod ledger;
 mod maintenance;
 mod overrides;
+mod roll;
 mod track;
 
 pub use availability::{Availability, AvailabilityQuery};

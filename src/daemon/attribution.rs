@@ -4,7 +4,7 @@
 use super::prepare::Prepared;
 use crate::attribution::{Graph, GraphDevice, Ledger, Subject, SubjectKind};
 use crate::config::Config;
-use crate::gather::device::inventory::{Inventory, Life, Listing};
+use crate::gather::device::inventory::{Device, Inventory, Life};
 use crate::gather::service::{Doubts, Needs};
 use crate::incident::{Incidents, PlacedDevice};
 use crate::labels::Labels;
@@ -38,7 +38,7 @@ pub fn places(inventory: &Inventory) -> impl Iterator<Item = PlacedDevice> {
     })
 }
 
-fn listed(inventory: &Inventory) -> impl Iterator<Item = &Arc<Listing>> {
+fn listed(inventory: &Inventory) -> impl Iterator<Item = &Arc<Device>> {
     inventory.devices.iter().filter(|listing| listing.life == Life::Installed)
 }
 

@@ -9,7 +9,7 @@ use crate::config::mqtt::{Decode, Field};
 use crate::config::probes::Probe;
 use crate::config::usage::UsageRows;
 use crate::gather::device::Inventory;
-use crate::gather::device::inventory::Listing;
+use crate::gather::device::inventory::Device;
 use crate::history::{Crowd, Estimate, Estimator, Need, Values};
 use crate::metrics::{TableId, columns};
 use crate::rules::{Rule, RuleSet, may_carry_where};
@@ -320,7 +320,7 @@ impl Crowds {
 
 /// How many agencies, sites and villages with devices of either kind there are.
 fn places(inventory: &Inventory) -> u64 {
-    let place = |device: &Listing| (device.agency.clone(), device.kind, device.site.clone(), device.village.clone());
+    let place = |device: &Device| (device.agency.clone(), device.kind, device.site.clone(), device.village.clone());
     inventory.devices.iter().map(|device| place(device)).collect::<HashSet<_>>().len() as u64
 }
 

@@ -7,6 +7,7 @@ use super::life::{Excused, Excuses, Incident, Why};
 use crate::alert::Alert;
 use crate::attribution::{Excuse, Ledger, State, Subject, SubjectKind};
 use crate::config::organisation::Area;
+use crate::lean::push;
 use jiff::Timestamp;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -23,19 +24,52 @@ pub struct PlacedDevice {
     pub village: Arc<str>,
 }
 
-/// Which devices stand where.
+/// Which devices stand where. Each device stands in one group, in the order of the inventory, and so do the groups by
+/// their first: a hundred thousand devices are held by their ids alone.
 #[derive(Debug, Default)]
 struct Places {
-    devices: Vec<Subject>,
-    /// Positions in `devices`.
+    groups: Vec<Group>,
+    /// Positions in `groups`.
     by_site: HashMap<Arc<str>, Vec<u32>>,
-    /// By agency and village. Positions in `devices`.
+    /// By agency and village. Positions in `groups`.
     by_village: HashMap<(Arc<str>, Arc<str>), Vec<u32>>,
 }
 
+/// The devices of one kind, agency, site and village.
+#[derive(Debug)]
+struct Group {
+    kind: SubjectKind,
+    ids: Vec<Arc<str>>,
+}
+
 impl Places {
-    fn subjects<'p>(&'p self, positions: &'p [u32]) -> impl Iterator<Item = &'p Subject> {
-        positions.iter().filter_map(|position| self.devices.get(*position as usize))
+    fn new(devices: impl IntoIterator<Item = PlacedDevice>) -> Places {
+        let mut places = Places::default();
+        let mut known: HashMap<(SubjectKind, Arc<str>, Arc<str>, Arc<str>), usize> = HashMap::new();
+        for PlacedDevice { subject: Subject { kind, id }, agency, site, village } in devices {
+            let position = *known.entry((kind, agency, site, village)).or_insert_with_key(|key| {
+                let (_, agency, site, village) = key;
+                let position = places.groups.len();
+                if !site.is_empty() {
+                    places.by_site.entry(site.clone()).or_default().push(position as u32);
+                }
+                if !village.is_empty() {
+                    places.by_village.entry((agency.clone(), village.clone())).or_default().push(position as u32);
+                }
+                places.groups.push(Group { kind, ids: Vec::new() });
+                position
+            });
+            push(&mut places.groups[position].ids, id);
+        }
+        places.groups.iter_mut().for_each(|group| group.ids.shrink_to_fit());
+        places
+    }
+
+    /// The devices of those groups whose kind fits. The first of them is the first in the inventory.
+    fn subjects(&self, groups: &[u32], is_kind: impl Fn(SubjectKind) -> bool) -> impl Iterator<Item = Subject> {
+        let groups = groups.iter().filter_map(|position| self.groups.get(*position as usize));
+        let groups = groups.filter(move |group| is_kind(group.kind));
+        groups.flat_map(|group| group.ids.iter().map(|id| Subject { kind: group.kind, id: id.clone() }))
     }
 }
 
@@ -51,19 +85,7 @@ impl Excuser {
     }
 
     pub fn place(&self, devices: impl IntoIterator<Item = PlacedDevice>) {
-        let mut places = Places::default();
-        for PlacedDevice { subject, agency, site, village } in devices {
-            let position = places.devices.len() as u32;
-            places.devices.push(subject);
-            if !site.is_empty() {
-                places.by_site.entry(site).or_default().push(position);
-            }
-            if !village.is_empty() {
-                places.by_village.entry((agency, village)).or_default().push(position);
-            }
-        }
-        places.devices.shrink_to_fit();
-        places.by_village.values_mut().for_each(Vec::shrink_to_fit);
+        let places = Places::new(devices);
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
     }
 
@@ -91,25 +113,25 @@ impl Excuser {
     }
 
     fn excuse(&self, alert: &Alert, now: Timestamp) -> Option<Excuse> {
-        let is_kind =
-            |subject: &&Subject| Area::parse(alert.label("area")).is_none_or(|area| suits(area, subject.kind));
+        let area = Area::parse(alert.label("area"));
+        let is_kind = |kind: SubjectKind| area.is_none_or(|area| suits(area, kind));
         match about(alert)? {
             About::Subject(subject) => self.ledger.excuse(&subject, now),
             About::Site(site) => self.ledger.excuse_for_site(site, now).or_else(|| {
                 let places = self.places();
-                self.all(places.subjects(places.by_site.get(site)?).filter(is_kind), now)
+                self.all(places.subjects(places.by_site.get(site)?, is_kind), now)
             }),
             About::Village(agency, village) => {
                 let places = self.places();
                 let key = (agency.into(), village.into());
-                self.all(places.subjects(places.by_village.get(&key)?).filter(is_kind), now)
+                self.all(places.subjects(places.by_village.get(&key)?, is_kind), now)
             }
         }
     }
 
     /// The excuse of the first, if all have one.
-    fn all<'s>(&self, subjects: impl Iterator<Item = &'s Subject>, now: Timestamp) -> Option<Excuse> {
-        let excuses: Option<Vec<Excuse>> = subjects.map(|subject| self.ledger.excuse(subject, now)).collect();
+    fn all(&self, subjects: impl Iterator<Item = Subject>, now: Timestamp) -> Option<Excuse> {
+        let excuses: Option<Vec<Excuse>> = subjects.map(|subject| self.ledger.excuse(&subject, now)).collect();
         excuses?.into_iter().next()
     }
 
@@ -182,6 +204,34 @@ fn suits(area: Area, kind: SubjectKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_found_by_site_and_by_village_in_the_order_of_the_inventory() {
+        use SubjectKind::{Camera, Hotspot};
+        let rows = [
+            (Camera, "a", "tam-ky", "nvh", "t1"),
+            (Hotspot, "b", "tam-ky", "nvh", "t1"),
+            (Camera, "c", "tam-ky", "", "t1"),
+            (Camera, "d", "hoi-an", "nvh", "t1"),
+            (Camera, "e", "tam-ky", "nvh", "t1"),
+            (Camera, "f", "tam-ky", "", ""),
+        ];
+        let places = Places::new(rows.map(|(kind, id, agency, site, village)| PlacedDevice {
+            subject: Subject { kind, id: id.into() },
+            agency: agency.into(),
+            site: site.into(),
+            village: village.into(),
+        }));
+        let ids = |groups: &[u32], kind: Option<SubjectKind>| {
+            let found = places.subjects(groups, |known| kind.is_none_or(|kind| kind == known));
+            found.map(|subject| subject.id.to_string()).collect::<String>()
+        };
+        assert_eq!(ids(&places.by_site["nvh"], None), "aebd");
+        assert_eq!(ids(&places.by_site["nvh"], Some(Hotspot)), "b");
+        let village = |agency: &str| &places.by_village[&(agency.into(), "t1".into())][..];
+        assert_eq!((ids(village("tam-ky"), Some(Camera)), ids(village("hoi-an"), None)), ("aec".into(), "d".into()));
+        assert_eq!(places.by_site.len(), 1);
+    }
 
     #[test]
     fn labels_name_what_an_alert_is_about() {

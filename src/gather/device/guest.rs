@@ -7,7 +7,7 @@
 use super::DeviceError;
 use super::decode::{Reading, Readings, Target};
 use super::fleet::Found;
-use super::inventory::{Inventory, Listing};
+use super::inventory::{Devices, Inventory};
 use super::link::{Event, Link, MAX_PACKET, Message};
 use super::message::{self, Hearer, Memory, Source};
 use super::outcome::Outcome;
@@ -17,7 +17,6 @@ use crate::config::mqtt::Broker;
 use crate::config::{Config, Id};
 use crate::metrics::{Column, Metrics, columns};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Devices whose recorder, bridge or node a guest remembers.
@@ -116,7 +115,7 @@ impl Guest {
 
 /// Hears as the fleet would, and takes note of what was said.
 struct Ear {
-    devices: Vec<Arc<Listing>>,
+    devices: Devices,
     by_id: HashMap<Id, u32>,
     discovers: bool,
     names: Vec<(Column, DeviceKind, &'static str)>,

@@ -1,9 +1,9 @@
 //! Devices over the years: reloads, moves, retirements, restarts, what is old and what is too much.
 
 use super::super::Outcome;
-use super::super::inventory::{Inventory, Life, Listing};
+use super::super::inventory::{Commons, Inventory, Life, Listing};
 use super::Settings;
-use super::tests::{World, id, inventory, listing, settings};
+use super::tests::{World, id, inventory, listing, listings, settings};
 use crate::attribution::{State, SubjectKind};
 use crate::config::devices::{DeviceKind, Shard};
 use std::sync::Arc;
@@ -14,13 +14,9 @@ const DAY: u64 = 24 * HOUR;
 
 /// cam-1 and ap-1 under these listings; the others as they were.
 fn changed(change: impl Fn(&mut Listing)) -> Inventory {
-    let mut inventory = inventory();
-    inventory
-        .devices
-        .iter_mut()
-        .filter(|device| *device.id == *"cam-1")
-        .for_each(|device| change(Arc::make_mut(device)));
-    inventory
+    let mut listings = listings();
+    change(&mut listings[0]);
+    Inventory { devices: listings.into_iter().collect() }
 }
 
 #[tokio::test]
@@ -54,7 +50,7 @@ async fn a_reload_leaves_no_gap_and_ends_what_is_no_more() {
     assert_eq!(world.shown("ioc_camera_frames_per_second{"), Vec::<String>::new(), "until it speaks at its new place");
 
     let mut grown = changed(|device| device.agency = id("ioc"));
-    grown.devices.push(listing("cam-7", DeviceKind::Camera, Life::Installed).into());
+    grown.devices.push(listing("cam-7", DeviceKind::Camera, Life::Installed));
     replace(&grown);
     assert!(world.shown("device=\"cam-1\"").iter().all(|line| line.contains(r#"agency="ioc""#)), "another owner");
     assert_eq!(world.fleet.state("cam-7"), Some(State::Unknown), "a new one is waited for");
@@ -64,7 +60,8 @@ async fn a_reload_leaves_no_gap_and_ends_what_is_no_more() {
     assert_eq!(world.shown("device=\"cam-1\""), Vec::<String>::new());
     assert_eq!(world.ledger_state(SubjectKind::Camera, "cam-1"), None);
     assert_eq!(world.telemetry(3, "camera/cam-1", "{}"), Outcome::Retired);
-    replace(&Inventory { devices: vec![listing("ap-1", DeviceKind::Hotspot, Life::Installed).into()] });
+    let rest = [listing("ap-1", DeviceKind::Hotspot, Life::Installed)];
+    replace(&Inventory { devices: rest.into_iter().collect() });
     assert_eq!(world.shown("cam-"), Vec::<String>::new());
     assert_eq!(world.telemetry(3, "camera/cam-1", "{}"), Outcome::Unlisted);
 }
@@ -186,7 +183,7 @@ async fn several_daemons_divide_the_agencies() {
     let world = World::new(1).await;
     let mut both = inventory();
     let other = Listing { agency: id("ioc"), ..listing("cam-8", DeviceKind::Camera, Life::Installed) };
-    both.devices.push(other.into());
+    both.devices.push(other);
     let shards: Vec<Shard> = (0..3).map(|index| Shard { index, of: 3 }).collect();
     let own = shards.iter().position(|shard| shard.owns("tam-ky")).unwrap();
     let other_has_ioc = !shards[own].owns("ioc");
@@ -228,12 +225,19 @@ async fn each_broker_answers_for_what_was_heard_over_it() {
 #[test]
 fn a_rate_is_averaged_over_a_minute() {
     let now = super::Now::read();
-    let mut unit = super::Unit::new(listing("cam-1", DeviceKind::Camera, Life::Installed).into(), now);
+    let listing = Commons::default().device(listing("cam-1", DeviceKind::Camera, Life::Installed));
+    let mut unit = super::Unit::new(Arc::new(listing), now);
     for second in 0..600 {
         for _ in 0..10 {
             assert!(unit.may_speak(10.0, now.tick + Duration::from_secs(second)), "at the limit all day");
         }
     }
+}
+
+#[test]
+fn a_unit_is_small() {
+    // For each of 100,000 devices.
+    assert_eq!(size_of::<super::Unit>(), 96);
 }
 
 #[tokio::test]

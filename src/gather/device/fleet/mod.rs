@@ -4,6 +4,7 @@
 //! forgotten. Brokers report through a [`Session`]; a sweep each second turns silence into *offline*.
 
 mod index;
+mod moment;
 mod report;
 mod seen;
 mod session;
@@ -12,7 +13,7 @@ mod unit;
 pub use report::{Count, DeviceInfo, Filter, Listed};
 pub use session::{Found, Session};
 
-use super::inventory::{Inventory, Life, Listing};
+use super::inventory::{Commons, Device, Inventory, Life, Listing};
 use super::presence::Contact;
 use crate::attribution::{Ledger, State, SubjectKind};
 use crate::config::devices::{DeviceKind, Shard};
@@ -23,6 +24,7 @@ use crate::metrics::{Metrics, columns};
 use crate::store::{Store, StoreError};
 use index::Index;
 use jiff::Timestamp;
+use moment::Moment;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,9 +96,11 @@ struct Inner {
     units: Vec<Unit>,
     by_id: Index,
     /// When silence has to be judged, and of which unit. At most one entry a unit (`Unit::queued`).
-    due: BinaryHeap<Reverse<(Instant, u32)>>,
+    due: BinaryHeap<Reverse<(Moment, u32)>>,
     links: Vec<Link>,
     n_discovered: usize,
+    /// Of discovered devices.
+    commons: Commons,
     /// Listed devices that another daemon watches.
     elsewhere: HashSet<Id>,
     /// Units whose last_seen is not yet in the database.
@@ -138,11 +142,15 @@ impl Fleet {
             due: BinaryHeap::new(),
             links: Vec::new(),
             n_discovered: 0,
+            commons: Commons::default(),
             elsewhere: HashSet::new(),
             dirty: Vec::new(),
         };
         let fleet = Fleet { metrics, ledger, store, inner: Mutex::new(inner) };
-        fleet.lock().units = seen.into_iter().map(|row| Unit::remembered(row, now)).collect();
+        {
+            let Inner { units, commons, .. } = &mut *fleet.lock();
+            *units = seen.into_iter().map(|row| Unit::remembered(row, commons, now)).collect();
+        }
         fleet.replace(settings, inventory, now);
         Ok(Arc::new(fleet))
     }
@@ -259,8 +267,9 @@ impl Fleet {
     /// Judges the silence of whoever is due. Call each second.
     pub fn sweep(&self, now: Now) {
         let mut inner = self.lock();
+        let moment = Moment::from(now.tick);
         while let Some(&Reverse((due, index))) = inner.due.peek() {
-            if due > now.tick {
+            if due > moment {
                 break;
             }
             inner.due.pop();
@@ -268,8 +277,8 @@ impl Fleet {
             let limit = inner.limit_of(index);
             let unit = &mut inner.units[index as usize];
             unit.queued = false;
-            let presence = unit.presence.silence(limit, contact, now.tick);
-            if presence.state != unit.presence.state {
+            let presence = unit.presence().silence(limit, contact, now.tick);
+            if presence.state != unit.state() {
                 let reason = if presence.state == State::Down { "silent" } else { "not connected to the broker" };
                 unit.change(presence, &self.metrics, &self.ledger, now.wall, reason);
             }
@@ -316,7 +325,7 @@ impl Fleet {
     /// Presence of a device, as pages and tests ask for it.
     pub fn state(&self, id: &str) -> Option<State> {
         let inner = self.lock();
-        inner.find(id).map(|index| inner.units[index as usize].presence.state)
+        inner.find(id).map(|index| inner.units[index as usize].state())
     }
 
     /// As if the broker were the only one, and connected.
@@ -360,7 +369,7 @@ impl Inner {
         let is_ours = |agency: &str| shard.is_none_or(|shard| shard.owns(agency));
         let of_others = inventory.devices.iter().filter(|device| !is_ours(&device.agency));
         self.elsewhere = of_others.map(|device| device.id.clone()).collect();
-        let mut new: HashMap<&str, &Arc<Listing>> =
+        let mut new: HashMap<&str, &Arc<Device>> =
             inventory.devices.iter().filter(|d| is_ours(&d.agency)).map(|d| (d.id.as_str(), d)).collect();
         let is_unlisted = |unit: &mut Unit| match new.remove(unit.listing.id.as_str()) {
             Some(listing) => {
@@ -374,7 +383,7 @@ impl Inner {
         let listed = inventory.devices.iter().filter(|device| new.contains_key(device.id.as_str()));
         self.units.extend(listed.map(|listing| Unit::new(listing.clone(), now)));
         // The most recently seen are kept.
-        discovered.sort_by_key(|unit| (Reverse(unit.seen), unit.listing.id.clone()));
+        discovered.sort_by_key(|unit| (Reverse(unit.seen()), unit.listing.id.clone()));
         let mut n_free = self.settings.discover_max;
         for mut unit in discovered {
             let stays =
@@ -407,7 +416,7 @@ impl Inner {
 
     /// Whether we could have heard the unit: over the broker that last brought it, else over every broker.
     fn contact_of(&self, index: u32) -> Contact {
-        let heard = self.units[index as usize].link.and_then(|link| self.links.get(link as usize));
+        let heard = self.units[index as usize].link().and_then(|link| self.links.get(link));
         if let Some(link) = heard.filter(|link| link.configured) {
             return link.contact;
         }
@@ -424,13 +433,13 @@ impl Inner {
         if self.units[index as usize].queued {
             return;
         }
-        let due = self.units[index as usize].presence.due(self.limit_of(index), self.contact_of(index));
+        let due = self.units[index as usize].presence().due(self.limit_of(index), self.contact_of(index));
         if let Some(due) = due {
             self.units[index as usize].queued = true;
             if self.due.len() == self.due.capacity() {
                 self.due.reserve_exact((self.due.len() / 8).max(64));
             }
-            self.due.push(Reverse((due, index)));
+            self.due.push(Reverse((due.into(), index)));
         }
     }
 

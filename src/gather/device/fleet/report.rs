@@ -141,9 +141,9 @@ impl Fleet {
             if unit.listing.life == Life::Installed {
                 count.installed += 1;
                 count.never_heard += usize::from(!unit.was_heard());
-                count.up += usize::from(unit.presence.state == State::Up);
-                count.unknown += usize::from(unit.presence.state == State::Unknown);
-                count.usable += usize::from(unit.presence.state == State::Up && unit.usable() == Some(true));
+                count.up += usize::from(unit.state() == State::Up);
+                count.unknown += usize::from(unit.state() == State::Unknown);
+                count.usable += usize::from(unit.state() == State::Up && unit.usable() == Some(true));
             }
         }
         counts
@@ -204,10 +204,10 @@ impl DeviceInfo {
             site: unit.listing.site.to_string(),
             village: unit.village().unwrap_or_default().to_owned(),
             name: unit.listing.name.to_string(),
-            place: unit.listing.place,
+            place: unit.listing.place(),
             state,
             usable,
-            last_seen: unit.seen,
+            last_seen: unit.seen(),
             was_heard,
             n_limited: unit.n_limited,
             n_flaps: unit.n_flaps,
@@ -230,7 +230,7 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of_unit(unit: &'a Unit) -> Facts<'a> {
-        let state = (unit.listing.life == Life::Installed).then_some(unit.presence.state);
+        let state = (unit.listing.life == Life::Installed).then_some(unit.state());
         Facts {
             id: &unit.listing.id,
             agency: Some(&unit.listing.agency),

@@ -83,7 +83,7 @@ impl<'f> Session<'f> {
                 for link in &mut self.inner.links {
                     link.unlisted.remove(&*id);
                 }
-                let mut unit = Unit::discovered(id, kind, agency, self.now);
+                let mut unit = Unit::discovered(id, kind, agency, &mut self.inner.commons, self.now);
                 unit.show(&self.fleet.metrics);
                 self.inner.insert(unit)
             }
@@ -92,17 +92,18 @@ impl<'f> Session<'f> {
 
     fn heard_over(&mut self, index: u32, source: Option<Source>) {
         if let Some(source) = source {
-            self.inner.units[index as usize].source = Some((self.link, source));
+            self.inner.units[index as usize].heard_through(self.link, source);
         }
     }
 
     fn sign(&mut self, index: u32, sign: Sign, gone: &str) {
         let unit = &mut self.inner.units[index as usize];
-        let was_heard = unit.link.replace(self.link as u32).is_some();
-        if was_heard && unit.presence.is_flap(sign, self.now.tick) {
+        let was_heard = unit.heard_over(self.link);
+        let known = unit.presence();
+        if was_heard && known.is_flap(sign, self.now.tick) {
             unit.count_flap(&self.fleet.metrics);
         }
-        let presence = unit.presence.hear(sign, self.now.tick);
+        let presence = known.hear(sign, self.now.tick);
         let reason = if sign == Sign::Gone { gone } else { "speaks" };
         unit.change(presence, &self.fleet.metrics, &self.fleet.ledger, self.now.wall, reason);
         self.inner.queue(index);
@@ -169,10 +170,9 @@ impl Hearer for Session<'_> {
 
     /// A recorder or bridge said, or the broker in its name, that it is gone: so is whatever was heard through it.
     fn source_gone(&mut self, source: Source) {
-        let heard = Some((self.link, source));
         for index in 0..self.inner.units.len() as u32 {
             let unit = &self.inner.units[index as usize];
-            if unit.source == heard && unit.presence.state != State::Down {
+            if unit.is_heard_through(self.link, source) && unit.state() != State::Down {
                 self.sign(index, Sign::Gone, "what it was heard through is gone");
             }
         }

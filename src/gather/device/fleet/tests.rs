@@ -64,15 +64,17 @@ pub(super) fn listing(device: &str, kind: DeviceKind, life: Life) -> Listing {
     }
 }
 
+pub(super) fn listings() -> [Listing; 4] {
+    [
+        listing("cam-1", DeviceKind::Camera, Life::Installed),
+        listing("cam-2", DeviceKind::Camera, Life::Planned),
+        listing("cam-3", DeviceKind::Camera, Life::Retired),
+        listing("ap-1", DeviceKind::Hotspot, Life::Installed),
+    ]
+}
+
 pub(super) fn inventory() -> Inventory {
-    Inventory {
-        devices: vec![
-            listing("cam-1", DeviceKind::Camera, Life::Installed).into(),
-            listing("cam-2", DeviceKind::Camera, Life::Planned).into(),
-            listing("cam-3", DeviceKind::Camera, Life::Retired).into(),
-            listing("ap-1", DeviceKind::Hotspot, Life::Installed).into(),
-        ],
-    }
+    Inventory { devices: listings().into_iter().collect() }
 }
 
 pub(super) fn settings(discover_max: usize) -> Settings {
@@ -301,7 +303,7 @@ async fn a_new_inventory_keeps_what_is_known_and_ends_what_is_gone() {
     world.telemetry(1, "hotspot/ap-1", r#"{"clients":3}"#);
     let mut moved = listing("cam-1", DeviceKind::Camera, Life::Installed);
     moved.site = "nvh-2".into();
-    world.fleet.replace(settings(0), &Inventory { devices: vec![moved.into()] }, world.at(2));
+    world.fleet.replace(settings(0), &Inventory { devices: [moved].into_iter().collect() }, world.at(2));
     assert_eq!(world.fleet.state("cam-1"), Some(State::Up));
     let up = world.shown("ioc_device_up");
     assert_eq!(up, [r#"ioc_device_up{agency="tam-ky",kind="camera",site="nvh-2",device="cam-1"} 1"#]);

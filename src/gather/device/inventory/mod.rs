@@ -3,6 +3,10 @@
 //! `id,kind,agency,site,village,name,lat,lon,state[,offline_after]`, columns in any order, separated by `,` or `;`,
 //! UTF-8 with or without a byte order mark. Every problem is reported with its place; a row with a problem is left out.
 
+mod devices;
+
+pub use devices::{Common, Commons, Device, Devices};
+
 use crate::config::devices::DeviceKind;
 use crate::config::{Config, Id, Problems};
 use crate::feed::listing::{self, Cell, Record, Records};
@@ -29,11 +33,10 @@ const N_REQUIRED: usize = 9;
 /// The devices of an inventory, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inventory {
-    /// Shared with the fleet.
-    pub devices: Vec<Arc<Listing>>,
+    pub devices: Devices,
 }
 
-/// One line of the inventory.
+/// One line of the inventory, as it is read; [`Device`] is how it is held.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listing {
     pub id: Id,
@@ -45,7 +48,7 @@ pub struct Listing {
     pub village: Arc<str>,
     /// NFC; may be empty.
     pub name: Box<str>,
-    /// Latitude and longitude in degrees (WGS 84).
+    /// Latitude and longitude in degrees (WGS 84). Seven decimals are kept.
     pub place: Option<(f64, f64)>,
     pub life: Life,
     /// How long its silence may last; `None` if the configuration's value holds, `Some(None)` for `never`.
@@ -53,7 +56,7 @@ pub struct Listing {
 }
 
 /// Where a device is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
     Planned,
     Installed,
@@ -96,7 +99,7 @@ struct Reader<'a> {
     agencies: &'a BTreeSet<Id>,
     problems: &'a mut Problems,
     n_problems: usize,
-    devices: Vec<Arc<Listing>>,
+    devices: Devices,
     /// The line each id was first seen at.
     lines: HashMap<Id, u32>,
     /// Sites and villages.
@@ -110,7 +113,7 @@ impl<'a> Reader<'a> {
             agencies,
             problems,
             n_problems: 0,
-            devices: Vec::new(),
+            devices: Devices::default(),
             lines: HashMap::new(),
             places: HashSet::new(),
         }
@@ -213,7 +216,7 @@ impl<'a> Reader<'a> {
         }
         if let (Some(id), Some(kind), Some(agency), Some(life)) = (id, kind, agency, life) {
             let (site, village, name) = (self.shared(&site), self.shared(&village), name.into());
-            self.devices.push(Arc::new(Listing { id, kind, agency, site, village, name, place, life, offline_after }));
+            self.devices.push(Listing { id, kind, agency, site, village, name, place, life, offline_after });
         }
     }
 

@@ -24,7 +24,7 @@ fn an_inventory_is_read_with_bom_quotes_nfd_and_any_order_of_columns() {
     assert_eq!(told, Vec::<String>::new());
     let [camera, hotspot] = &inventory.devices[..] else { panic!("two devices") };
     assert_eq!((&*camera.village, &*camera.name), ("Th\u{f4}n 1", "Cổng; \"A\""));
-    assert_eq!(camera.place, Some((15.57, 108.47)));
+    assert_eq!(camera.place(), Some((15.57, 108.47)));
     assert_eq!((hotspot.kind, hotspot.life, &*hotspot.site), (DeviceKind::Hotspot, Life::Planned, ""));
     assert_eq!(hotspot.offline_after, None);
 }
