@@ -108,7 +108,7 @@ impl Last {
 }
 
 /// How many ticks pass between two trimmings.
-const TRIM_EVERY: u32 = 40;
+const TRIM_EVERY: u32 = 4;
 
 impl History {
     /// Keeps what the configuration says; tell it what the rules read with [`History::set_retention`].

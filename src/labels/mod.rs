@@ -54,9 +54,12 @@ pub struct Labels {
 /// each has a name of its own. As cheap to copy as a reference.
 #[derive(Clone, Copy)]
 pub struct LabelsRef<'l> {
-    name: Option<&'l Name>,
+    /// [`NO_NAME`] if there is none: so a place in which something else may stand instead needs no more room.
+    name: &'l Name,
     rest: &'l Rest,
 }
+
+static NO_NAME: LazyLock<Name> = LazyLock::new(|| Name::from(""));
 
 /// All labels but the name, packed, after their hash, which vector matching asks for most.
 type Rest = ThinArc<u64, u8>;
@@ -127,7 +130,7 @@ impl Labels {
 
     /// As a set somebody holds.
     pub fn view(&self) -> LabelsRef<'_> {
-        LabelsRef { name: self.name.as_ref(), rest: &self.rest }
+        LabelsRef { name: self.name.as_ref().unwrap_or_else(|| &NO_NAME), rest: &self.rest }
     }
 
     /// Under the name of a metric.
@@ -212,12 +215,16 @@ impl Labels {
 impl<'l> LabelsRef<'l> {
     /// The same labels under another name.
     pub fn under(self, name: &'l Name) -> LabelsRef<'l> {
-        LabelsRef { name: Some(name), rest: self.rest }
+        LabelsRef { name, rest: self.rest }
     }
 
     /// The set itself, shared with who holds it.
     pub fn to_labels(self) -> Labels {
-        Labels { name: self.name.cloned(), rest: self.rest.clone() }
+        Labels { name: self.own_name(), rest: self.rest.clone() }
+    }
+
+    fn own_name(self) -> Option<Name> {
+        (!self.name.is_empty()).then(|| self.name.clone())
     }
 
     /// Without the metric's name.
@@ -237,7 +244,7 @@ impl<'l> LabelsRef<'l> {
     }
 
     pub fn name(self) -> &'l str {
-        self.name.map_or("", |name| name)
+        self.name
     }
 
     fn packed(self) -> &'l [u8] {
@@ -252,12 +259,12 @@ impl<'l> LabelsRef<'l> {
     /// All labels, in order.
     pub fn iter(self) -> Iter<'l> {
         let mut others = self.others();
-        Iter { next: others.next(), others, name: self.name.map(|name| &**name) }
+        Iter { next: others.next(), others, name: Some(self.name()).filter(|name| !name.is_empty()) }
     }
 
     /// The labels that `keep` accepts by name; shares the set if it accepts all.
     pub fn filter(self, keep: impl Fn(&str) -> bool) -> Labels {
-        let name = self.name.filter(|_| keep(NAME)).cloned();
+        let name = self.own_name().filter(|_| keep(NAME));
         if self.others().all(|(name, _)| keep(name)) {
             return Labels { name, rest: self.rest.clone() };
         }
@@ -275,7 +282,7 @@ impl<'l> LabelsRef<'l> {
     where
         'l: 't,
     {
-        let mut name = self.name.cloned();
+        let mut name = self.own_name();
         let mut pairs: Option<Vec<(&str, &str)>> = None;
         for (label, value) in changes {
             if label == NAME {
@@ -323,7 +330,7 @@ impl fmt::Display for LabelsRef<'_> {
     /// As Prometheus writes it: `name{a="b", c="d"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        if self.packed().is_empty() && self.name.is_some() {
+        if self.packed().is_empty() && !self.name.is_empty() {
             return Ok(());
         }
         f.write_str("{")?;

@@ -14,76 +14,78 @@ pub fn evaluate<'s>(
     at_ms: i64,
 ) -> Result<Vec<Element<'s>>, QueryError> {
     let parameter = aggregate.parameter.as_ref().map(|node| evaluation.data(node, at_ms)).transpose()?;
-    let mut elements = evaluation.vector(&aggregate.inner, at_ms)?;
+    let elements = || evaluation.elements(&aggregate.inner, at_ms);
+    let source: Source<'_, 's> = &|each| evaluation.each_element(&aggregate.inner, at_ms, each);
     let key = if aggregate.without { Key::Except(&aggregate.labels) } else { Key::Only(&aggregate.labels) };
     match (aggregate.operation, parameter) {
-        (Aggregation::TopK, Some(Data::Scalar(k))) => select(key, elements, k, true),
-        (Aggregation::BottomK, Some(Data::Scalar(k))) => select(key, elements, k, false),
+        (Aggregation::TopK, Some(Data::Scalar(k))) => select(key, elements()?, k, true),
+        (Aggregation::BottomK, Some(Data::Scalar(k))) => select(key, elements()?, k, false),
         (Aggregation::Quantile, Some(Data::Scalar(q))) => {
             evaluation.notes.quantile(q, aggregate.places.argument(0));
-            Ok(groups(key, &elements, Values::default, |group, value| {
-                group.0.push((value, 1));
-            })
-            .finish(|mut values| number::quantile(q, &mut values.0)))
+            let values = groups(key, source, Values::default, |group, value| group.0.push((value, 1)))?;
+            Ok(values.finish(|mut values| number::quantile(q, &mut values.0)))
         }
         (Aggregation::CountValues, Some(Data::String(label))) => {
-            for element in &mut elements {
+            let relabeled = |mut element: Element<'s>| {
                 element.labels = element.visible_labels().with(&label, &number::format(element.value)).into();
                 if label == crate::labels::NAME || element.name == Name::Gone {
                     element.name = Name::Kept;
                 }
-            }
+                element
+            };
             let mut labels = aggregate.labels.clone();
             if !aggregate.without {
-                labels.push(label.into());
+                labels.push(label.as_str().into());
             }
             let key = if aggregate.without { Key::Except(&labels) } else { Key::Only(&labels) };
-            Ok(count(key, &elements))
+            count(key, &|each| source(&mut |element| each(relabeled(element))))
         }
-        (operation, _) => Ok(plain(operation, key, &elements)),
+        (operation, _) => plain(operation, key, source),
     }
 }
+
+/// Gives each of the elements, which nobody holds all at once.
+type Source<'a, 's> = &'a dyn Fn(&mut dyn FnMut(Element<'s>)) -> Result<(), QueryError>;
 
 #[derive(Default)]
 struct Values(Vec<(f64, u64)>);
 
-fn count<'s, L: AsRef<str>>(key: Key<'_, L>, elements: &[Element<'s>]) -> Vec<Element<'s>> {
-    groups(key, elements, || 0.0, |count, _| *count += 1.0).finish(|count| count)
+fn count<'s, L: AsRef<str>>(key: Key<'_, L>, source: Source<'_, 's>) -> Result<Vec<Element<'s>>, QueryError> {
+    Ok(groups(key, source, || 0.0, |count, _| *count += 1.0)?.finish(|count| count))
 }
 
-fn plain<'s, L: AsRef<str>>(operation: Aggregation, key: Key<'_, L>, elements: &[Element<'s>]) -> Vec<Element<'s>> {
+fn plain<'s, L: AsRef<str>>(
+    operation: Aggregation,
+    key: Key<'_, L>,
+    source: Source<'_, 's>,
+) -> Result<Vec<Element<'s>>, QueryError> {
     let nan = || f64::NAN;
-    match operation {
-        Aggregation::Sum => groups(key, elements, Sum::default, Sum::add).finish(Sum::value),
-        Aggregation::Avg => {
-            groups(key, elements, Mean::default, |mean, value| mean.add(value, 1.0)).finish(Mean::value)
-        }
-        Aggregation::Min => groups(key, elements, nan, |least, value| {
+    let variances = |key| groups(key, source, Variance::default, |variance, value| variance.add(value, 1.0));
+    Ok(match operation {
+        Aggregation::Sum => groups(key, source, Sum::default, Sum::add)?.finish(Sum::value),
+        Aggregation::Avg => groups(key, source, Mean::default, |mean, value| mean.add(value, 1.0))?.finish(Mean::value),
+        Aggregation::Min => groups(key, source, nan, |least, value| {
             if least.is_nan() || value < *least {
                 *least = value;
             }
-        })
+        })?
         .finish(|least| least),
-        Aggregation::Max => groups(key, elements, nan, |most, value| {
+        Aggregation::Max => groups(key, source, nan, |most, value| {
             if most.is_nan() || value > *most {
                 *most = value;
             }
-        })
+        })?
         .finish(|most| most),
-        Aggregation::Group => groups(key, elements, || (), |(), _| {}).finish(|()| 1.0),
-        Aggregation::Stddev => variances(key, elements).finish(|variance| variance.value().sqrt()),
-        Aggregation::Stdvar => variances(key, elements).finish(Variance::value),
+        Aggregation::Group => groups(key, source, || (), |(), _| {})?.finish(|()| 1.0),
+        Aggregation::Stddev => variances(key)?.finish(|variance| variance.value().sqrt()),
+        Aggregation::Stdvar => variances(key)?.finish(Variance::value),
         // The others take a parameter, which the parser has checked.
         Aggregation::Count
         | Aggregation::TopK
         | Aggregation::BottomK
         | Aggregation::Quantile
-        | Aggregation::CountValues => count(key, elements),
-    }
-}
-
-fn variances<'s, L: AsRef<str>>(key: Key<'_, L>, elements: &[Element<'s>]) -> Groups<'s, Variance> {
-    groups(key, elements, Variance::default, |variance, value| variance.add(value, 1.0))
+        | Aggregation::CountValues => count(key, source)?,
+    })
 }
 
 /// The groups in the order in which they were met: their element and their state.
@@ -97,25 +99,27 @@ impl<'s, S> Groups<'s, S> {
 
 fn groups<'s, L: AsRef<str>, S>(
     key: Key<'_, L>,
-    elements: &[Element<'s>],
+    source: Source<'_, 's>,
     start: impl Fn() -> S,
     add: impl Fn(&mut S, f64),
-) -> Groups<'s, S> {
+) -> Result<Groups<'s, S>, QueryError> {
     let mut grouper = Grouper::new(key);
     let mut groups: Vec<(Element<'s>, S)> = Vec::new();
-    for element in elements {
-        let group = grouper.group(element) as usize;
+    source(&mut |element| {
+        let group = grouper.group(&element) as usize;
         if group == groups.len() {
-            groups.push((element.clone(), start()));
+            let mut state = start();
+            add(&mut state, element.value);
+            return groups.push((element, state));
         }
         let (representative, state) = &mut groups[group];
         representative.name = representative.name.max(element.name);
         add(state, element.value);
-    }
+    })?;
     for (element, _) in &mut groups {
         element.labels = grouper.labels(element).into();
     }
-    Groups(groups)
+    Ok(Groups(groups))
 }
 
 /// `topk` and `bottomk`: the elements themselves, best first, NaN last.

@@ -4,11 +4,18 @@ use super::QueryError;
 use super::element::{Element, Name};
 use super::eval::{Data, Evaluation};
 use super::keys::{Index, Key};
-use super::node::{Arithmetic, Binary, Cardinality, Comparison, Matching, Operator};
+use super::node::{Arithmetic, Binary, Cardinality, Comparison, Kind, Matching, Node, Operator};
 use crate::labels::NAME;
 
+/// Between two scalars or two vectors; for a vector and a scalar see [`each_with_scalar`].
 pub fn evaluate<'s>(evaluation: &Evaluation<'s>, binary: &Binary, at_ms: i64) -> Result<Data<'s>, QueryError> {
     let left = evaluation.data(&binary.left, at_ms)?;
+    let left = match (left, binary.operator) {
+        (Data::Vector(left), Operator::And | Operator::Unless) if binary.right.kind() == Kind::Vector => {
+            return Ok(Data::Vector(in_right(evaluation, binary, left, at_ms)?));
+        }
+        (left, _) => left,
+    };
     let right = evaluation.data(&binary.right, at_ms)?;
     Ok(match (left, right) {
         (Data::Scalar(left), Data::Scalar(right)) => Data::Scalar(match binary.operator {
@@ -16,13 +23,10 @@ pub fn evaluate<'s>(evaluation: &Evaluation<'s>, binary: &Binary, at_ms: i64) ->
             Operator::Comparison(operator) => f64::from(u8::from(operator.holds(left, right))),
             Operator::And | Operator::Or | Operator::Unless => return Err(mistyped()),
         }),
-        (Data::Vector(vector), Data::Scalar(scalar)) => Data::Vector(with_scalar(binary, vector, scalar, false)?),
-        (Data::Scalar(scalar), Data::Vector(vector)) => Data::Vector(with_scalar(binary, vector, scalar, true)?),
         (Data::Vector(left), Data::Vector(right)) => Data::Vector(match binary.operator {
-            Operator::And => in_right(&binary.matching, left, &right, true),
-            Operator::Unless => in_right(&binary.matching, left, &right, false),
             Operator::Or => or(&binary.matching, left, right),
             Operator::Arithmetic(_) | Operator::Comparison(_) => vectors(binary, left, right)?,
+            Operator::And | Operator::Unless => return Err(mistyped()),
         }),
         _ => return Err(mistyped()),
     })
@@ -70,32 +74,38 @@ fn apply(binary: &Binary, left: f64, right: f64, kept: f64) -> Result<Option<f64
 }
 
 impl Binary {
+    /// One side is a scalar, the other a vector.
+    pub fn is_with_scalar(&self) -> bool {
+        matches!((self.left.kind(), self.right.kind()), (Kind::Scalar, Kind::Vector) | (Kind::Vector, Kind::Scalar))
+    }
+
     fn drops_name(&self) -> bool {
         self.return_bool || matches!(self.operator, Operator::Arithmetic(_))
     }
 }
 
-fn with_scalar<'s>(
+/// Gives each element of a vector with a scalar.
+pub fn each_with_scalar<'s>(
+    evaluation: &Evaluation<'s>,
     binary: &Binary,
-    mut vector: Vec<Element<'s>>,
-    scalar: f64,
-    scalar_is_left: bool,
-) -> Result<Vec<Element<'s>>, QueryError> {
+    at_ms: i64,
+    each: &mut dyn FnMut(Element<'s>),
+) -> Result<(), QueryError> {
     if matches!(binary.operator, Operator::And | Operator::Or | Operator::Unless) {
         return Err(mistyped());
     }
+    let scalar_is_left = binary.left.kind() == Kind::Scalar;
+    let (vector, scalar): (&Node, &Node) =
+        if scalar_is_left { (&binary.right, &binary.left) } else { (&binary.left, &binary.right) };
+    let scalar = evaluation.scalar(scalar, at_ms)?;
     let drops_name = binary.drops_name();
-    vector.retain_mut(|element| {
+    evaluation.each_element(vector, at_ms, &mut |element| {
         let (left, right) = if scalar_is_left { (scalar, element.value) } else { (element.value, scalar) };
         // The operator was checked above.
-        let Ok(Some(value)) = apply(binary, left, right, element.value) else { return false };
-        element.value = value;
-        if drops_name {
-            element.name = element.name.max(Name::Dropped);
-        }
-        true
-    });
-    Ok(vector)
+        let Ok(Some(value)) = apply(binary, left, right, element.value) else { return };
+        let name = if drops_name { element.name.max(Name::Dropped) } else { element.name };
+        each(Element { name, value, ..element });
+    })
 }
 
 fn key(matching: &Matching) -> Key<'_, String> {
@@ -106,7 +116,7 @@ fn key(matching: &Matching) -> Key<'_, String> {
 struct Side<'a> {
     key: Key<'a, String>,
     index: Index,
-    firsts: Vec<usize>,
+    firsts: Vec<u32>,
 }
 
 impl<'a> Side<'a> {
@@ -116,43 +126,55 @@ impl<'a> Side<'a> {
             let hash = side.key.hash(element);
             if side.find(elements, element, hash).is_none() {
                 side.index.insert(hash);
-                side.firsts.push(position);
+                side.firsts.push(position as u32);
             }
         }
         side
     }
 
     fn find(&self, elements: &[Element<'_>], element: &Element<'_>, hash: u64) -> Option<usize> {
-        let same = |entry: u32| self.key.same(&elements[self.firsts[entry as usize]], element);
-        self.index.find(hash, same).map(|entry| self.firsts[entry as usize])
+        let first = |entry: u32| self.firsts[entry as usize] as usize;
+        self.index.find(hash, |entry| self.key.same(&elements[first(entry)], element)).map(first)
     }
 }
 
-/// The left elements that have (or have not) a partner on the right.
+/// The left elements that have (or have not) a partner on the right, whose elements are held only while they are few.
 fn in_right<'s>(
-    matching: &Matching,
+    evaluation: &Evaluation<'s>,
+    binary: &Binary,
     mut left: Vec<Element<'s>>,
-    right: &[Element<'_>],
-    wanted: bool,
-) -> Vec<Element<'s>> {
-    if left.len() < right.len() {
-        // The smaller side is indexed: mostly a few elements that a comparison has left.
-        let side = Side::new(matching, &left);
-        let mut found = vec![false; left.len()];
-        for element in right {
-            if let Some(first) = side.find(&left, element, side.key.hash(element)) {
-                found[first] = true;
-            }
+    at_ms: i64,
+) -> Result<Vec<Element<'s>>, QueryError> {
+    let (matching, wanted) = (&binary.matching, matches!(binary.operator, Operator::And));
+    let mut few: Vec<Element<'s>> = Vec::new();
+    // Once they are not few: the left side by its keys, and of each first of a key whether it has a partner.
+    let mut found: Option<(Side<'_>, Vec<bool>)> = None;
+    let mark = |left: &[Element<'s>], (side, found): &mut (Side<'_>, Vec<bool>), element: &Element<'s>| {
+        if let Some(first) = side.find(left, element, side.key.hash(element)) {
+            found[first] = true;
         }
-        let firsts: Vec<Option<usize>> =
-            left.iter().map(|element| side.find(&left, element, side.key.hash(element))).collect();
-        let mut firsts = firsts.into_iter();
-        left.retain(|_| firsts.next().flatten().is_some_and(|first| found[first]) == wanted);
-        return left;
+    };
+    evaluation.each_element(&binary.right, at_ms, &mut |element| {
+        if let Some(found) = &mut found {
+            return mark(&left, found, &element);
+        }
+        few.push(element);
+        if few.len() > left.len() / 4 {
+            let found = found.insert((Side::new(matching, &left), vec![false; left.len()]));
+            std::mem::take(&mut few).iter().for_each(|element| mark(&left, found, element));
+        }
+    })?;
+    if let Some((side, found)) = found {
+        let has_partner =
+            |element: &Element<'s>| side.find(&left, element, side.key.hash(element)).is_some_and(|first| found[first]);
+        let stays: Vec<bool> = left.iter().map(|element| has_partner(element) == wanted).collect();
+        let mut stays = stays.into_iter();
+        left.retain(|_| stays.next().unwrap_or(false));
+        return Ok(left);
     }
-    let side = Side::new(matching, right);
-    left.retain(|element| side.find(right, element, side.key.hash(element)).is_some() == wanted);
-    left
+    let side = Side::new(matching, &few);
+    left.retain(|element| side.find(&few, element, side.key.hash(element)).is_some() == wanted);
+    Ok(left)
 }
 
 fn or<'s>(matching: &Matching, mut left: Vec<Element<'s>>, right: Vec<Element<'s>>) -> Vec<Element<'s>> {

@@ -258,7 +258,7 @@ impl<'s> Evaluation<'s> {
         Ok(match node {
             Node::Number(value) => Data::Scalar(*value),
             Node::String(text) => Data::String(text.clone()),
-            Node::Select(selector) => Data::Vector(self.select(selector, at_ms)?),
+            Node::Select(_) => Data::Vector(self.elements(node, at_ms)?),
             Node::Range { .. } | Node::Subquery(_) => {
                 return Err(QueryError::Execution("a range vector is not allowed here".into()));
             }
@@ -273,7 +273,8 @@ impl<'s> Evaluation<'s> {
                 }
                 other => other,
             },
-            Node::Binary(expression) => binary::evaluate(self, expression, at_ms)?,
+            Node::Binary(binary) if binary.is_with_scalar() => Data::Vector(self.elements(node, at_ms)?),
+            Node::Binary(binary) => binary::evaluate(self, binary, at_ms)?,
             Node::Aggregate(expression) => Data::Vector(aggregate::evaluate(self, expression, at_ms)?),
             Node::Call { function, arguments, places } => {
                 functions::evaluate(self, *function, (arguments, places), at_ms)?
@@ -302,11 +303,24 @@ impl<'s> Evaluation<'s> {
         }
     }
 
-    fn select(&self, selector: &Selector, at_ms: i64) -> Result<Vec<Element<'s>>, QueryError> {
+    /// Gives each element of a vector. What a comparison filters away is held by nobody.
+    pub fn each_element(&self, node: &Node, at_ms: i64, each: &mut dyn FnMut(Element<'s>)) -> Result<(), QueryError> {
+        match node {
+            Node::Select(selector) => self.each_sample(selector, at_ms, &mut |labels, _, value| {
+                each(Element { labels: Tags::Stored(labels), name: Name::Kept, value });
+            }),
+            Node::Binary(binary) if binary.is_with_scalar() => binary::each_with_scalar(self, binary, at_ms, each),
+            _ => {
+                self.vector(node, at_ms)?.into_iter().for_each(each);
+                Ok(())
+            }
+        }
+    }
+
+    /// [`Evaluation::each_element`], all of them.
+    pub fn elements(&self, node: &Node, at_ms: i64) -> Result<Vec<Element<'s>>, QueryError> {
         let mut elements = Vec::new();
-        self.each_sample(selector, at_ms, &mut |labels, _, value| {
-            elements.push(Element { labels: Tags::Stored(labels), name: Name::Kept, value });
-        })?;
+        self.each_element(node, at_ms, &mut |element| elements.push(element))?;
         Ok(elements)
     }
 
@@ -405,7 +419,7 @@ impl<'s> Evaluation<'s> {
         let end = collected.ticks.len() as u32;
         for series in &collected.series {
             if let Some(view) = RangeView::new(&collected.ticks, &series.runs, (0, end)) {
-                each(Tags::Made(series.labels.clone()), series.name, view);
+                each(series.labels.clone().into(), series.name, view);
             }
         }
         // What a subquery gave is forgotten before the next step.

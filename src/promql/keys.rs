@@ -2,8 +2,8 @@
 
 use super::element::{Element, Name};
 use crate::labels::{Labels, Mixer, NAME, pack};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use hashbrown::HashTable;
+use std::hash::Hasher;
 
 /// Which labels tell elements apart.
 #[derive(Clone, Copy)]
@@ -63,36 +63,39 @@ impl<L: AsRef<str>> Key<'_, L> {
     }
 }
 
-/// Finds, for an element, the one put in earlier with the same key.
+/// Finds, for an element, the one put in earlier with the same key. A hundred thousand elements are indexed at once, so of
+/// a hash half is kept.
 pub struct Index {
-    heads: HashMap<u64, u32, BuildHasherDefault<Mixer>>,
-    /// For each entry: the entry before with the same hash.
-    next: Vec<Option<u32>>,
+    /// Half a hash, and the entry.
+    entries: HashTable<(u32, u32)>,
 }
 
 impl Index {
     pub fn with_capacity(capacity: usize) -> Index {
-        Index { heads: HashMap::with_capacity_and_hasher(capacity, BuildHasherDefault::default()), next: Vec::new() }
+        Index { entries: HashTable::with_capacity(capacity) }
     }
 
-    /// The first entry with this hash that `is_same` accepts.
+    /// An entry with this hash that `is_same` accepts.
     pub fn find(&self, hash: u64, is_same: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut candidate = self.heads.get(&hash).copied();
-        while let Some(entry) = candidate {
-            if is_same(entry) {
-                return Some(entry);
-            }
-            candidate = self.next[entry as usize];
-        }
-        None
+        let half = half(hash);
+        self.entries.find(whole(half), |(known, entry)| *known == half && is_same(*entry)).map(|(_, entry)| *entry)
     }
 
     /// Adds an entry; entries count from 0.
     pub fn insert(&mut self, hash: u64) -> u32 {
-        let entry = self.next.len() as u32;
-        self.next.push(self.heads.insert(hash, entry));
+        let (half, entry) = (half(hash), self.entries.len() as u32);
+        self.entries.insert_unique(whole(half), (half, entry), |(half, _)| whole(*half));
         entry
     }
+}
+
+fn half(hash: u64) -> u32 {
+    (hash ^ hash >> 32) as u32
+}
+
+/// Both ends of it differ where halves do, as the table wants it.
+fn whole(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Gives every element the number of its group; groups are numbered in the order in which they are met.
