@@ -1,7 +1,8 @@
 //! The parts of the MQTT measurement, each to be a process of its own; `benches/mqtt.py` and `benches/scrape.py` run them.
 //!
 //! `publish PORT MESSAGES DEVICES` sends JSON telemetry at QoS 1, as fast as the broker takes it.
-//! `pace PORT RATE SECONDS DEVICES` sends RATE messages a second, every value changing. `count PORT MESSAGES` is
+//! `pace PORT RATE SECONDS DEVICES [steady]` sends RATE messages a second, every measured value changing, another twentieth
+//! of the devices offline each round, or with `steady` none. `count PORT MESSAGES` is
 //! the bare rumqttc counter (MQTT 3.1.1, one thread, does nothing but count). `ours-v3` and `ours-v5 PORT MESSAGES
 //! DEVICES` are our ingest over either version. A receiver prints `ready`, then one line with what it received and used.
 //!
@@ -35,7 +36,10 @@ fn main() {
             let flips = arguments.get(4).is_some_and(|argument| argument == "flip");
             fleet_round(number(1, 0) as u16, number(2, 0), number(3, 0), flips);
         }
-        Some("pace") => pace(number(1, 0) as u16, number(2, 0), number(3, 0), number(4, 0)),
+        Some("pace") => {
+            let is_steady = arguments.get(5).is_some_and(|argument| argument == "steady");
+            pace(number(1, 0) as u16, number(2, 0), number(3, 0), number(4, 0), is_steady);
+        }
         Some("count") => count(number(1, 0) as u16, number(2, 0)),
         Some("ours-v3") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V3),
         Some("ours-v5") => ours(number(1, 0) as u16, number(2, 0), number(3, 0), Version::V5),
@@ -64,7 +68,7 @@ fn device_id(number: usize) -> String {
 }
 
 fn publish(port: u16, n_messages: usize, n_devices: usize) {
-    send(port, n_messages, move |number| telemetry(number, n_devices));
+    send(port, n_messages, move |number| telemetry(number, n_devices, false));
 }
 
 /// One message of every device; `values` of `benches/rules.py` says the same.
@@ -109,10 +113,11 @@ async fn send(port: u16, n_messages: usize, message: impl Fn(usize) -> (String, 
     }
 }
 
-/// The message of that number: of one device after the other, with other values each round.
-fn telemetry(number: usize, n_devices: usize) -> (String, String) {
+/// The message of that number: of one device after the other, with other values each round; some say that they are offline,
+/// unless `is_steady`.
+fn telemetry(number: usize, n_devices: usize, is_steady: bool) -> (String, String) {
     let (device, round) = (number % n_devices, number / n_devices);
-    let online = (device + round) % 20 != 0;
+    let online = is_steady || (device + round) % 20 != 0;
     let payload = format!(
         "{{\"online\":{online},\"fps\":{}.{},\"bitrate_kbps\":{},\"uptime_s\":{},\"temp_c\":{}.5,\
          \"fw\":\"v4.2.{:03}-ioc\",\"ts\":\"2026-01-{:02}T10:{:02}:00Z\"}}",
@@ -134,7 +139,7 @@ fn topic_of(device: usize) -> String {
 
 /// Keeps the pace as long as the broker does; prints how many messages it acknowledged.
 #[tokio::main(flavor = "current_thread")]
-async fn pace(port: u16, rate: usize, seconds: usize, n_devices: usize) {
+async fn pace(port: u16, rate: usize, seconds: usize, n_devices: usize, is_steady: bool) {
     const STEPS_A_SECOND: usize = 50;
     let (client, mut events) = AsyncClient::new(options("pacer", port), rate.max(1));
     let n_messages = rate * seconds;
@@ -144,7 +149,7 @@ async fn pace(port: u16, rate: usize, seconds: usize, n_devices: usize) {
             if number % (rate / STEPS_A_SECOND).max(1) == 0 {
                 steps.tick().await;
             }
-            let (topic, payload) = telemetry(number, n_devices);
+            let (topic, payload) = telemetry(number, n_devices, is_steady);
             if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
                 return;
             }

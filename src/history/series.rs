@@ -39,7 +39,7 @@ pub struct Store {
     lives: Vec<Life>,
     /// Bytes of all packed runs.
     runs: usize,
-    /// Bytes of all label sets; what several series share counts once in a sheet, else for each of them in part.
+    /// Bytes of all label sets, those of a sheet's row once.
     pub(super) labels: usize,
     /// Whether the log says already that series are refused.
     refused: bool,
@@ -88,11 +88,6 @@ const PLACES: usize = 32;
 pub const CELL: usize = size_of::<Runs>() + 8;
 /// What is too old is forgotten once it is this part of a series.
 pub const SPARE: usize = 8;
-
-/// Its share of the labels, which the families of a subject have in common.
-fn label_bytes(labels: &Labels) -> usize {
-    labels.bytes() / 2
-}
 
 /// The first tick that counts for a series that is kept so long before `now_ms`, else before its clock's last tick.
 fn oldest(ticks: &[i64], retention_ms: i64, now_ms: Option<i64>) -> u32 {
@@ -279,7 +274,7 @@ impl Store {
             None => Name::from(labels.name()),
         };
         let labels = if labels.name().is_empty() { labels } else { labels.named(&name) };
-        self.labels += label_bytes(&labels);
+        self.labels += labels.bytes();
         let hash = self.hasher.hash_one(&labels);
         let stored = Stored { labels, runs };
         let id = self.free.pop().unwrap_or_else(|| {
@@ -481,7 +476,7 @@ impl Store {
     /// Takes a series out of its place; its id is used again after [`Store::forget_ids`].
     fn take_out(&mut self, id: u32) -> Option<Stored> {
         let stored = self.series[id as usize].take()?;
-        self.labels -= label_bytes(&stored.labels);
+        self.labels -= stored.labels.bytes();
         let hash = self.hasher.hash_one(&stored.labels);
         if let Ok(place) = self.by_labels.find_entry(hash, |other| *other == id) {
             place.remove();

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Series kept longer than this are written: a shorter past is soon there again after a restart. In milliseconds.
-const WORTH_KEEPING: i64 = 10 * 60 * 1_000;
+const WORTH_KEEPING: i64 = 20 * 60 * 1_000;
 /// How many rows of a series may be older than it is kept before they are deleted together.
 const LAZY: usize = 4;
 
