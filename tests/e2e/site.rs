@@ -46,7 +46,7 @@ impl Site {
     pub fn configure(&self, agencies: &[&str], rest: &str) {
         let mut text = format!(
             "site: {{name: IOC Thăng Bình, agency: ioc}}\nserver: {{listen: '127.0.0.1:{}'}}\ndata_dir: ./data\n\
-             history: {{tick: 1s, window: 10m}}\n\
+             history: {{tick: 1s, window: 30m}}\n\
              email: {{smtp: 'smtp+starttls://127.0.0.1:{}', ca_file: ca.pem, from: 'IOC <ioc@vn.example>', \
              retry: {{first: 1s, max: 2s, give_up: 1h}}}}\n",
             self.port, self.mail.port
