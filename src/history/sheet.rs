@@ -41,7 +41,7 @@ impl Sheet {
     pub fn sweep(&mut self, table: &Table, target: &mut Target<'_>) {
         let snapshot = table.snapshot();
         if self.columns.is_empty() {
-            let names = table.families().iter().map(|family| Name::from(family.name));
+            let names = table.families().iter().map(|family| target.store.add_family(Name::from(family.name)));
             self.columns = names.map(|name| Column { name, runs: Vec::new() }).collect();
         }
         let n_rows = target.store.room(self.labels.len(), snapshot.rows(), ROW);
@@ -119,11 +119,6 @@ impl Sheet {
         for column in self.columns.iter().filter(|column| is_meant(&column.name)) {
             self.series_of(column).for_each(|(labels, runs)| each(labels, runs));
         }
-    }
-
-    /// Whether a family has this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.columns.iter().any(|column| *column.name == *name)
     }
 
     /// The runs of every series.

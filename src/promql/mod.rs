@@ -9,6 +9,7 @@
 //! | `text` | limits and repairs of the text before it is parsed |
 //! | `node`, `compile` | our tree, made from the parser's; refusals |
 //! | `eval` | one evaluation: selection, subqueries, steps |
+//! | `stream` | the elements of a vector, one by one |
 //! | `element`, `collected` | what a node gives at one moment, and what many steps give |
 //! | `notes`, `places` | what is told beside the result, and the place in the text that it is about |
 //! | `view` | the runs of a series in a window |
@@ -26,6 +27,7 @@ mod node;
 mod notes;
 mod number;
 mod places;
+mod stream;
 mod text;
 mod view;
 
