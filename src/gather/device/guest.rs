@@ -265,4 +265,7 @@ impl Hearer for Ear {
     fn source_gone(&mut self, source: Source) {
         self.gone = Some(self.sources.values().filter(|heard| **heard == source).count());
     }
+
+    /// What follows from it follows later, and is shown with no message.
+    fn source_born(&mut self, _: Source) {}
 }

@@ -45,6 +45,9 @@ pub trait Hearer {
 
     /// A recorder or bridge said, or the broker in its name, that it is gone.
     fn source_gone(&mut self, source: Source);
+
+    /// A Sparkplug node began a life: whoever is not born again after it is gone.
+    fn source_born(&mut self, source: Source);
 }
 
 /// Why a device of the inventory is not heard where the topic says another agency or kind, or if it is retired.

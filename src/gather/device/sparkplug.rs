@@ -4,6 +4,8 @@
 //! to send its births again. An alias is what the node's last birth says. Births are sent at QoS 0 and are lost while we
 //! are away: after each connection everything about aliases is forgotten. After a gap in the count aliases go on to be
 //! used, since a lost value is far more likely than a lost birth that also renumbered them.
+//!
+//! A node's birth ends whatever was known of its devices: each is born after it, or is no more.
 
 use super::decode::sparkplug::{Metric, Payload, rebirth};
 use super::decode::{Mapping, Readings};
@@ -119,7 +121,10 @@ pub(super) fn handle(
     let is_next = node.counts(payload.seq, (verb, is_node) == (Verb::Birth, true));
     let mut is_understood = true;
     match verb {
-        Verb::Birth if is_node => nodes.born(&key, payload.bd_seq(), mapping, &payload.metrics),
+        Verb::Birth if is_node => {
+            nodes.born(&key, payload.bd_seq(), mapping, &payload.metrics);
+            hearer.source_born(source);
+        }
         Verb::Birth => nodes.learn(&key, device, mapping, &payload.metrics),
         Verb::Death => _ = node.devices.remove(&device),
         Verb::Data => is_understood = node.born && (is_node || node.devices.contains(&device)),

@@ -23,7 +23,7 @@ pub(super) struct World {
     _database: Database,
 }
 
-/// A configuration with these topics, and devices `ID KIND`.
+/// A configuration with these topics, and devices `ID KIND`, or `ID KIND never` if its silence says nothing.
 pub(super) async fn world(topics: &str, devices: &[&str]) -> World {
     let text = format!(
         "site: {{name: IOC, agency: ioc, timezone: Asia/Ho_Chi_Minh}}\n\
@@ -41,11 +41,13 @@ pub(super) async fn world(topics: &str, devices: &[&str]) -> World {
     let metrics = Arc::new(Metrics::new());
     let now = Now::read();
     let listing = |device: &&str| {
-        let (id, kind) = device.split_once(' ').unwrap();
+        let mut words = device.split(' ');
+        let (id, kind) = (words.next().unwrap(), words.next().unwrap());
         let kind = DeviceKind::ALL.into_iter().find(|known| known.as_str() == kind).unwrap();
         Arc::new(Listing {
             village: "Thôn 1".into(),
             life: Life::Installed,
+            offline_after: words.next().map(|_| None),
             ..super::fleet::discovered_listing(Id::parse(id).unwrap(), kind, Id::parse("tam-ky").unwrap())
         })
     };
@@ -76,6 +78,19 @@ impl World {
         let message = Message { topic, payload: bytes::Bytes::copy_from_slice(payload), retain };
         let mut memory = self.memory.lock().unwrap();
         handle(&self.topics, &mut memory, &mut self.fleet.session(0, self.now), &message)
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, seconds: u64) {
+        let step = std::time::Duration::from_secs(seconds);
+        self.now = Now { wall: self.now.wall + step, tick: self.now.tick + step };
+        self.fleet.sweep(self.now);
+    }
+
+    /// Our connection to the broker was away, and is there again.
+    pub fn reconnect(&self) {
+        self.fleet.link_changed(0, false, self.now.tick);
+        self.fleet.link_changed(0, true, self.now.tick);
     }
 
     pub fn page(&self) -> String {

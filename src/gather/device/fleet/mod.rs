@@ -3,6 +3,7 @@
 //! Lives as long as the daemon: a reload gives it a new inventory with [`Fleet::replace`] and nothing that is known is
 //! forgotten. Brokers report through a [`Session`]; a sweep each second turns silence into *offline*.
 
+mod births;
 mod index;
 mod moment;
 mod report;
@@ -14,7 +15,7 @@ pub use report::{Count, DeviceInfo, Filter, Listed};
 pub use session::{Found, Session};
 
 use super::inventory::{Commons, Device, Inventory, Life, Listing};
-use super::presence::Contact;
+use super::presence::{Contact, Sign};
 use crate::attribution::{Ledger, State, SubjectKind};
 use crate::config::devices::{DeviceKind, Shard};
 use crate::config::mqtt::Broker;
@@ -22,6 +23,7 @@ use crate::config::{Config, Id};
 use crate::lean::push;
 use crate::metrics::{Metrics, columns};
 use crate::store::{Store, StoreError};
+use births::Births;
 use index::Index;
 use jiff::Timestamp;
 use moment::Moment;
@@ -114,6 +116,7 @@ struct Link {
     contact: Contact,
     /// Ids heard over it that no inventory lists, up to [`MAX_UNLISTED`].
     unlisted: HashMap<Box<str>, Stranger>,
+    births: Births,
 }
 
 /// An unlisted device, as its topic names it.
@@ -215,6 +218,7 @@ impl Fleet {
                     configured: true,
                     contact: Contact::Away(None),
                     unlisted: HashMap::new(),
+                    births: Births::default(),
                 });
             }
         }
@@ -254,6 +258,8 @@ impl Fleet {
             Contact::Away(Some(_)) => return,
             Contact::Up(_) | Contact::Away(None) => Contact::Away(Some(now)),
         };
+        // What was born meanwhile we may have missed.
+        entry.births.clear();
         for index in 0..inner.units.len() as u32 {
             inner.queue(index);
         }
@@ -283,6 +289,27 @@ impl Fleet {
                 unit.change(presence, &self.metrics, &self.ledger, now.wall, reason);
             }
             inner.queue(index);
+        }
+        self.bury(&mut inner, now);
+    }
+
+    /// The devices of a Sparkplug node that began a life a while ago, and was not followed by theirs, are gone.
+    fn bury(&self, inner: &mut Inner, now: Now) {
+        for link in 0..inner.links.len() {
+            let born = inner.links[link].births.take_due(now.tick);
+            if born.is_empty() {
+                continue;
+            }
+            for index in 0..inner.units.len() as u32 {
+                let unit = &mut inner.units[index as usize];
+                let born = unit.source_over(link).and_then(|source| born.get(&source));
+                let presence = unit.presence();
+                if born.is_some_and(|born| presence.since < *born) && presence.state != State::Down {
+                    let gone = presence.hear(Sign::Gone, now.tick);
+                    unit.change(gone, &self.metrics, &self.ledger, now.wall, "its node was born again without it");
+                    inner.queue(index);
+                }
+            }
         }
     }
 

@@ -176,5 +176,15 @@ impl Hearer for Session<'_> {
                 self.sign(index, Sign::Gone, "what it was heard through is gone");
             }
         }
+        if let Some(link) = self.inner.links.get_mut(self.link) {
+            link.births.remove(source);
+        }
+    }
+
+    fn source_born(&mut self, source: Source) {
+        let now = self.now.tick;
+        if let Some(link) = self.inner.links.get_mut(self.link) {
+            link.births.add(source, now);
+        }
     }
 }

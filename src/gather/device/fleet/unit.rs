@@ -228,7 +228,12 @@ impl Unit {
 
     /// Whether it was last heard through this recorder or bridge, over this broker.
     pub fn is_heard_through(&self, link: usize, source: Source) -> bool {
-        self.source_link != NO_LINK && (self.source_link, self.source) == (short(link), source)
+        self.source_over(link) == Some(source)
+    }
+
+    /// The recorder or bridge through which it was last heard, if that was over this broker.
+    pub fn source_over(&self, link: usize) -> Option<Source> {
+        (self.source_link != NO_LINK && self.source_link == short(link)).then_some(self.source)
     }
 
     pub fn usable(&self) -> Option<bool> {

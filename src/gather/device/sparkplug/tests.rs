@@ -127,6 +127,33 @@ async fn a_nodes_death_is_its_devices_and_an_earlier_lifes_will_is_not() {
 }
 
 #[tokio::test]
+async fn who_is_not_born_after_its_node_is_gone_although_silence_says_nothing() {
+    let mut world = world(TOPICS, &["cam-1 camera never", "cam-2 camera never", "nvh-1 camera never"]).await;
+    world.birth(7);
+    let second = |world: &World, seq| world.spark("DBIRTH", "Nvh-1/CAM-2", Some(seq), &[]);
+    assert_eq!(second(&world, 2), Outcome::Ok);
+    let is_up = |world: &World, device: &str| world.shown(device).contains("device_up 1");
+    world.wait(86_400);
+    assert!(is_up(&world, "cam-1") && is_up(&world, "cam-2"), "they report by exception");
+    // While we are away the node begins another life, in which there is no second camera.
+    world.reconnect();
+    world.birth(8);
+    world.wait(119);
+    assert!(is_up(&world, "cam-2"), "its birth may still come");
+    world.wait(1);
+    assert_eq!(world.shown("cam-2"), "device_up 0, device_usable 0");
+    assert!(is_up(&world, "cam-1") && is_up(&world, "nvh-1"));
+    assert_eq!(second(&world, 2), Outcome::Ok);
+    assert!(is_up(&world, "cam-2"), "late is not never");
+    // A birth that we may have missed buries nobody.
+    world.birth(9);
+    world.wait(60);
+    world.reconnect();
+    world.wait(600);
+    assert!(is_up(&world, "cam-2"));
+}
+
+#[tokio::test]
 async fn what_was_missed_is_asked_for_once_and_not_too_often() {
     let world = world(TOPICS, &["cam-1 camera"]).await;
     let data = |seq| world.spark("DDATA", "Nvh-1/CAM-1", Some(seq), &[double(&Of::Alias(1), 5.0)]);
