@@ -19,7 +19,9 @@ pub(super) struct Log {
 
 /// Changes in one row: bounds its length.
 const CHANGES: usize = 500;
-/// The log may have so many more changes than twice the alerts before it is written anew.
+/// So many changes an alert, and [`SPARE`] more, the log may have before it is written anew. Where half of the alerts change
+/// at every evaluation, twice as many alerts were written for the sake of that as for themselves.
+const CHANGES_AN_ALERT: usize = 4;
 const SPARE: usize = 1_000;
 
 /// Rule, fingerprint, and the alert unless it is no more.
@@ -44,7 +46,7 @@ impl Ruler {
     pub async fn restore(&mut self, store: &Store) -> Result<usize, StoreError> {
         let mut restored: BTreeMap<String, HashMap<String, (LabelSet, Active)>> = BTreeMap::new();
         let mut after: Option<i64> = None;
-        // One row after the other: all of them may be twice as much as what they come to.
+        // One row after the other: all of them may be several times what they come to.
         let sql = "SELECT seq, changes FROM rule_alert_changes WHERE seq > $1 ORDER BY seq LIMIT 1";
         loop {
             let query = sqlx::query_as(sql).bind(after.unwrap_or(i64::MIN)).fetch_optional(store.reader());
@@ -86,7 +88,7 @@ impl Ruler {
         // What is gone may have come back.
         let rows: Vec<_> = gone.chain(reported).chain(changed).collect();
         let n_alerts = self.states.values().map(HashMap::len).sum::<usize>();
-        if self.log.n_changes + rows.len() <= 2 * n_alerts + SPARE {
+        if self.log.n_changes + rows.len() <= CHANGES_AN_ALERT * n_alerts + SPARE {
             return Changes { rows, log: self.log, is_all: false };
         }
         let waiting = self.orphans.iter().filter(|orphan| !orphan.reported);

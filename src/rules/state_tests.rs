@@ -192,7 +192,7 @@ async fn the_log_is_written_anew_when_most_of_it_counts_no_more() {
             assert_eq!(n_changes, ruler.log.n_changes);
             longest = longest.max(n_changes);
         }
-        assert!((SPARE..2 * 401 + SPARE).contains(&longest), "{longest}");
+        assert!((SPARE..CHANGES_AN_ALERT * 401 + SPARE).contains(&longest), "{longest}");
         assert!(ruler.log.n_changes < longest, "{}", ruler.log.n_changes);
         // All but one ended at the last tick.
         let mut again = fresh(&text, 200);
