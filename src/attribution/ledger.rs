@@ -7,6 +7,7 @@ use super::roll::Member;
 use super::track::{Piece, Sight, Stretch, Verdict};
 use super::{Cause, Excuse, Graph, State, Subject, SubjectKind};
 use crate::store::{Doing, Store, StoreError, Tx, from_micros, micros};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -61,28 +62,23 @@ impl Ledger {
             .fetch_optional(store.reader())
             .await
             .doing(DOING)?;
-        let rows = sqlx::query(
+        let ledger = Ledger::reader(store.clone());
+        let announced = ledger.announced(alive.unwrap_or(i64::MIN)).await?;
+        ledger.lock().announced = announced;
+        // One after the other: the rows of a large fleet take more than what is made of them.
+        let mut rows = sqlx::query(
             "SELECT subject_kind, subject, agency, from_us, until_us, state, cause, blamed, reason FROM ledger_intervals \
              WHERE until_us IS NULL OR until_us > $1 ORDER BY subject_kind, subject, from_us",
         )
         .bind(alive.map_or(i64::MAX, |alive_us| alive_us.saturating_sub(RECENT_US)))
-        .fetch_all(store.reader())
-        .await
-        .doing(DOING)?;
-        let ledger = Ledger::reader(store);
-        let announced = ledger.announced(alive.unwrap_or(i64::MIN)).await?;
-        {
-            let mut book = ledger.lock();
-            book.announced = announced;
-            for row in &rows {
-                let kind: String = row.try_get("subject_kind").doing(DOING)?;
-                let Some(kind) = SubjectKind::parse(&kind) else { continue };
-                let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
-                let piece = read_piece(row).doing(DOING)?;
-                book.take_up(subject, piece);
-            }
-            book.resume(alive, RECENT_US);
+        .fetch(store.reader());
+        while let Some(row) = rows.try_next().await.doing(DOING)? {
+            let kind: String = row.try_get("subject_kind").doing(DOING)?;
+            let Some(kind) = SubjectKind::parse(&kind) else { continue };
+            let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
+            ledger.lock().take_up(subject, read_piece(&row).doing(DOING)?);
         }
+        ledger.lock().resume(alive, RECENT_US);
         ledger.flush().await?;
         Ok(ledger)
     }

@@ -137,8 +137,7 @@ impl Fleet {
         inventory: &Inventory,
         now: Now,
     ) -> Result<Arc<Fleet>, StoreError> {
-        let seen = seen::load(&store).await?;
-        let inner = Inner {
+        let mut inner = Inner {
             settings: settings.clone(),
             units: Vec::new(),
             by_id: Index::default(),
@@ -149,11 +148,9 @@ impl Fleet {
             elsewhere: HashSet::new(),
             dirty: Vec::new(),
         };
+        let Inner { units, commons, .. } = &mut inner;
+        seen::load(&store, |row| push(units, Unit::remembered(row, commons, now))).await?;
         let fleet = Fleet { metrics, ledger, store, inner: Mutex::new(inner) };
-        {
-            let Inner { units, commons, .. } = &mut *fleet.lock();
-            *units = seen.into_iter().map(|row| Unit::remembered(row, commons, now)).collect();
-        }
         fleet.replace(settings, inventory, now);
         Ok(Arc::new(fleet))
     }

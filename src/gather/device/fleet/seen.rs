@@ -5,6 +5,7 @@ use super::unit::Clock;
 use crate::config::Id;
 use crate::config::devices::DeviceKind;
 use crate::store::{Doing, Store, StoreError, from_micros, json_rows, micros};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -83,17 +84,14 @@ impl Fleet {
     }
 }
 
-/// Every row that makes sense.
-pub async fn load(store: &Store) -> Result<Vec<Seen>, StoreError> {
+/// Hands on every row that makes sense.
+pub async fn load(store: &Store, mut take: impl FnMut(Seen)) -> Result<(), StoreError> {
     const DOING: &str = "reading when devices were last seen";
-    let rows = sqlx::query(
+    let mut rows = sqlx::query(
         "SELECT device, kind, agency, last_seen_us, discovered, clock_offset_us, clock_last_us FROM devices_seen",
     )
-    .fetch_all(store.reader())
-    .await
-    .doing(DOING)?;
-    let mut seen = Vec::with_capacity(rows.len());
-    for row in rows {
+    .fetch(store.reader());
+    while let Some(row) = rows.try_next().await.doing(DOING)? {
         let device: String = row.try_get("device").doing(DOING)?;
         let kind: String = row.try_get("kind").doing(DOING)?;
         let agency: String = row.try_get("agency").doing(DOING)?;
@@ -105,10 +103,10 @@ pub async fn load(store: &Store) -> Result<Vec<Seen>, StoreError> {
             offset.zip(last).map(|(offset, last)| Clock { offset: offset as f64 / 1e6, last: last as f64 / 1e6 });
         let kind = DeviceKind::ALL.into_iter().find(|known| known.as_str() == kind);
         if let (Some(device), Some(kind), Some(agency)) = (Id::parse(&device), kind, Id::parse(&agency)) {
-            seen.push(Seen { device, kind, agency, at, discovered, clock });
+            take(Seen { device, kind, agency, at, discovered, clock });
         }
     }
-    Ok(seen)
+    Ok(())
 }
 
 /// Writes the rows in one transaction.
