@@ -3,6 +3,7 @@
 use super::book::{Book, Change};
 use super::maintenance::Window;
 use super::overrides::{self, Override};
+use super::rewrite;
 use super::roll::Member;
 use super::track::{Piece, Sight, Stretch, Verdict};
 use super::{Cause, Excuse, Graph, State, Subject, SubjectKind};
@@ -12,6 +13,9 @@ use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Subjects whose rows change in one statement: bounds its length.
+const ROWS: usize = 1_000;
 
 /// Rows that ended so shortly before the last heartbeat are taken up again: their causes may still change.
 const RECENT_US: i64 = 2 * 3_600 * 1_000_000;
@@ -226,8 +230,9 @@ impl Ledger {
 
     async fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut tx = self.store.begin().await?;
-        for change in changes {
-            rewrite(&mut tx, &change.subject, &change.old, &change.new).await?;
+        for some in changes.chunks(ROWS) {
+            let changes = some.iter().map(|change| (&change.subject, &*change.old, &*change.new));
+            rewrite::rewrite(&mut tx, changes).await?;
         }
         tx.commit().await
     }
@@ -250,7 +255,8 @@ impl Ledger {
             let subject = Subject { kind, id: row.try_get::<String, _>("subject").doing(DOING)?.into() };
             let old = [read_piece(row).doing(DOING)?];
             if self.lock().covers(window, &subject, &old[0].verdict.sight.agency) {
-                rewrite(tx, &subject, &old, &window.overlay(&old, now_us)).await?;
+                let new = window.overlay(&old, now_us);
+                rewrite::rewrite(tx, [(&subject, &old[..], &new[..])]).await?;
             }
         }
         Ok(())
@@ -290,61 +296,6 @@ impl Ledger {
         // A panic elsewhere cannot leave a half-made change behind: rows follow from stretches, and those are pushed whole.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes the rows of a subject that are `old` into `new`.
-async fn rewrite(tx: &mut Tx, subject: &Subject, old: &[Piece], new: &[Piece]) -> Result<(), StoreError> {
-    const DOING: &str = "writing the attribution ledger";
-    let n_same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    let (mut old, mut new) = (&old[n_same..], &new[n_same..]);
-    // Most changes only end a row.
-    if let (Some(before), Some(after)) = (old.first(), new.first())
-        && *before == (Piece { until_us: before.until_us, ..after.clone() })
-    {
-        sqlx::query(
-            "UPDATE ledger_intervals SET until_us = $1 WHERE subject_kind = $2 AND subject = $3 AND from_us = $4",
-        )
-        .bind(after.until_us)
-        .bind(subject.kind.as_str())
-        .bind(&*subject.id)
-        .bind(after.from_us)
-        .execute(&mut **tx)
-        .await
-        .doing(DOING)?;
-        (old, new) = (&old[1..], &new[1..]);
-    }
-    for piece in old {
-        sqlx::query("DELETE FROM ledger_intervals WHERE subject_kind = $1 AND subject = $2 AND from_us = $3")
-            .bind(subject.kind.as_str())
-            .bind(&*subject.id)
-            .bind(piece.from_us)
-            .execute(&mut **tx)
-            .await
-            .doing(DOING)?;
-    }
-    for piece in new {
-        sqlx::query(
-            "INSERT INTO ledger_intervals \
-             (subject_kind, subject, agency, from_us, until_us, state, cause, blamed, origin, reason) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'auto', $9) \
-             ON CONFLICT (subject_kind, subject, from_us) DO UPDATE SET agency = excluded.agency, \
-             until_us = excluded.until_us, state = excluded.state, cause = excluded.cause, \
-             blamed = excluded.blamed, reason = excluded.reason",
-        )
-        .bind(subject.kind.as_str())
-        .bind(&*subject.id)
-        .bind(&*piece.verdict.sight.agency)
-        .bind(piece.from_us)
-        .bind(piece.until_us)
-        .bind(piece.verdict.sight.state.as_str())
-        .bind(piece.verdict.cause.as_str())
-        .bind(&*piece.verdict.by)
-        .bind(&*piece.verdict.sight.reason)
-        .execute(&mut **tx)
-        .await
-        .doing(DOING)?;
-    }
-    Ok(())
 }
 
 fn read_piece(row: &AnyRow) -> Result<Piece, sqlx::Error> {

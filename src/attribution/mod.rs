@@ -17,6 +17,7 @@ pub mod graph;
 mod ledger;
 mod maintenance;
 mod overrides;
+mod rewrite;
 mod roll;
 mod track;
 
