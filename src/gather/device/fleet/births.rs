@@ -1,7 +1,7 @@
 //! Sparkplug nodes that were born a short while ago, and whose devices have a grace to be born after them.
 //!
-//! Source: Eclipse Sparkplug 3.0, 6.4.19 (a node's birth is followed by the births of its devices). A device that vanished
-//! while we were away is told by nothing else if its silence says nothing (`offline_after: never`).
+//! Source: Eclipse Sparkplug 3.0, by which the births of its devices follow a node's birth. A device that vanished while we
+//! were away is told by nothing else if its silence says nothing (`offline_after: never`).
 
 use super::super::message::Source;
 use std::collections::HashMap;
