@@ -230,6 +230,9 @@ impl Ledger {
 
     async fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut tx = self.store.begin().await?;
+        // In the order of the table: its pages are many times what a database holds in memory.
+        let mut changes: Vec<&Change> = changes.iter().collect();
+        changes.sort_unstable_by_key(|change| (change.subject.kind.as_str(), &*change.subject.id));
         for some in changes.chunks(ROWS) {
             let changes = some.iter().map(|change| (&change.subject, &*change.old, &*change.new));
             rewrite::rewrite(&mut tx, changes).await?;
