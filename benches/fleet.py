@@ -93,7 +93,7 @@ def main():
         peak = memory_mb(process, "VmHWM")
     shown = ", ".join(f"{name} {count:.0f}" for name, count in by_result.items() if count)
     rate = float(sent["sent"]) / float(sent["seconds"])
-    print(f"RESULT fleet messages: {sent['sent']} sent at {rate:.0f} a second, received: {shown}, all after {late:.0f} s; the broker dropped {dropped:.0f}")
+    print(f"RESULT fleet messages: {sent['sent']} sent at {rate:.0f} a second, received {late:.0f} s after the last: {shown}; the broker dropped {dropped:.0f}")
     per = used / max(taken - taken_before, 1) * 1e5
     print(f"RESULT fleet CPU: {per:.2f} CPU s a 100,000 messages, {used / wall:.2f} cores with rules and sampler; broker {broker_used / wall:.2f} cores")
     quarter = max(len(resident) // 4, 1)

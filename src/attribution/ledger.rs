@@ -3,7 +3,7 @@
 use super::book::{Book, Change};
 use super::maintenance::Window;
 use super::overrides::{self, Override};
-use super::rewrite;
+use super::rewrite::rewrite;
 use super::roll::Member;
 use super::track::{Piece, Sight, Stretch, Verdict};
 use super::{Cause, Excuse, Graph, State, Subject, SubjectKind};
@@ -235,7 +235,7 @@ impl Ledger {
         changes.sort_unstable_by_key(|change| (change.subject.kind.as_str(), &*change.subject.id));
         for some in changes.chunks(ROWS) {
             let changes = some.iter().map(|change| (&change.subject, &*change.old, &*change.new));
-            rewrite::rewrite(&mut tx, changes).await?;
+            rewrite(&mut tx, changes).await?;
         }
         tx.commit().await
     }
@@ -259,7 +259,7 @@ impl Ledger {
             let old = [read_piece(row).doing(DOING)?];
             if self.lock().covers(window, &subject, &old[0].verdict.sight.agency) {
                 let new = window.overlay(&old, now_us);
-                rewrite::rewrite(tx, [(&subject, &old[..], &new[..])]).await?;
+                rewrite(tx, [(&subject, &old[..], &new[..])]).await?;
             }
         }
         Ok(())

@@ -3,11 +3,13 @@
 use super::Subject;
 use super::track::Piece;
 use crate::store::{Doing, StoreError, Tx, json_rows};
+use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 const DOING: &str = "writing the attribution ledger";
 
-/// Makes the rows of each subject that are `old` into `new`. No subject stands there twice.
+/// Makes the rows of each subject that are `old` into `new`. No subject stands there twice: PostgreSQL changes no row twice in
+/// one statement.
 pub(super) async fn rewrite<'a>(
     tx: &mut Tx,
     changes: impl IntoIterator<Item = (&'a Subject, &'a [Piece], &'a [Piece])>,
@@ -32,9 +34,6 @@ pub(super) async fn rewrite<'a>(
 }
 
 async fn end(tx: &mut Tx, rows: &[(&Subject, &Piece)]) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let sql = format!(
         "UPDATE ledger_intervals SET until_us = n.until_us \
          FROM (SELECT value ->> 0 AS subject_kind, value ->> 1 AS subject, CAST(value ->> 2 AS BIGINT) AS from_us, \
@@ -44,30 +43,20 @@ async fn end(tx: &mut Tx, rows: &[(&Subject, &Piece)]) -> Result<(), StoreError>
         tx.dialect().rows(1)
     );
     let rows = rows.iter().map(|(subject, piece)| (subject.kind.as_str(), &*subject.id, piece.from_us, piece.until_us));
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(json_rows(rows));
-    query.execute(&mut **tx).await.doing(DOING)?;
-    Ok(())
+    execute(tx, sql, rows).await
 }
 
 async fn remove(tx: &mut Tx, rows: &[(&Subject, &Piece)]) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let sql = format!(
         "DELETE FROM ledger_intervals WHERE (subject_kind, subject, from_us) IN \
          (SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT) FROM {})",
         tx.dialect().rows(1)
     );
     let rows = rows.iter().map(|(subject, piece)| (subject.kind.as_str(), &*subject.id, piece.from_us));
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(json_rows(rows));
-    query.execute(&mut **tx).await.doing(DOING)?;
-    Ok(())
+    execute(tx, sql, rows).await
 }
 
 async fn write(tx: &mut Tx, rows: &[(&Subject, &Piece)]) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     // The condition tells SQLite that ON belongs to no join.
     let sql = format!(
         "INSERT INTO ledger_intervals \
@@ -93,7 +82,18 @@ async fn write(tx: &mut Tx, rows: &[(&Subject, &Piece)]) -> Result<(), StoreErro
             &*sight.reason,
         )
     });
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(json_rows(rows));
-    query.execute(&mut **tx).await.doing(DOING)?;
+    execute(tx, sql, rows).await
+}
+
+/// Executes a statement whose only parameter is the rows, unless there are none.
+async fn execute<T: Serialize>(
+    tx: &mut Tx,
+    sql: String,
+    rows: impl ExactSizeIterator<Item = T>,
+) -> Result<(), StoreError> {
+    if rows.len() > 0 {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(json_rows(rows));
+        query.execute(&mut **tx).await.doing(DOING)?;
+    }
     Ok(())
 }
