@@ -1,5 +1,5 @@
-//! The tables `incidents`, `alerts`, `incident_timeline` and `incident_told`: what is read of them. What a change writes
-//! to them stands in `writes.rs`.
+//! The tables `incidents`, `alerts`, `alert_texts`, `incident_timeline` and `incident_told`: what is read of them. What a
+//! change writes to them stands in `writes.rs`.
 
 use super::address::Severity;
 use super::letter::Told;
@@ -108,7 +108,7 @@ pub async fn load(store: &Store) -> Result<Loaded, StoreError> {
     let alerts = sqlx::query(
         "SELECT incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, resolved_us, \
          excused_us, excused_cause, excused_by, freed_us, dismissed_us \
-         FROM alerts WHERE (incident = 0 AND resolved_us IS NULL) \
+         FROM alerts JOIN alert_texts USING (incident, fingerprint) WHERE (incident = 0 AND resolved_us IS NULL) \
          OR incident IN (SELECT id FROM incidents WHERE closed_us IS NULL)",
     );
     for row in alerts.fetch_all(pool).await.doing(DOING)? {
@@ -209,4 +209,42 @@ fn read_told(row: &AnyRow) -> Result<Told, sqlx::Error> {
         subject: row.try_get("subject")?,
         message_id: row.try_get("message_id")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Database;
+    use sqlx::AssertSqlSafe;
+
+    #[tokio::test]
+    async fn alerts_of_an_earlier_version_keep_what_they_said_and_when() {
+        const MIGRATION: &str = include_str!("../store/migrations/0073_alert_texts.sql");
+        const BEFORE: &str = "CREATE TABLE alerts (incident BIGINT NOT NULL, fingerprint TEXT NOT NULL, severity TEXT NOT NULL, \
+             labels TEXT NOT NULL, annotations TEXT NOT NULL, generator_url TEXT NOT NULL, starts_us BIGINT NOT NULL, \
+             ends_us BIGINT, resolved_us BIGINT, excused_us BIGINT, excused_cause TEXT, excused_by TEXT, freed_us BIGINT, \
+             dismissed_us BIGINT, PRIMARY KEY (incident, fingerprint))";
+        const ROWS: &str = "INSERT INTO alerts VALUES \
+             (0, 'a', 'info', '{\"alertname\":\"Watchdog\"}', '{\"summary\":\"é\"}', 'url', 1, 9, NULL, 5, 'silenced', 'by', 6, 7), \
+             (0, 'b', 'info', '{}', '{}', '', 2, 3, 4, NULL, NULL, NULL, NULL, NULL)";
+        for Database { store, .. } in &Database::both().await {
+            let mut tx = store.begin().await.unwrap();
+            for sql in ["DROP TABLE alerts", "DROP TABLE alert_texts", BEFORE, ROWS, MIGRATION] {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            let recorded = load(store).await.unwrap().recorded;
+            let [(fingerprint, member)] = &recorded.iter().collect::<Vec<_>>()[..] else { panic!("{recorded:?}") };
+            let at = |us| from_micros(us);
+            assert_eq!((fingerprint.as_str(), member.severity), ("a", Severity::Info));
+            assert_eq!(
+                (member.alert.label("alertname"), member.alert.annotations.get("summary")),
+                ("Watchdog", Some("é"))
+            );
+            assert_eq!((&*member.alert.generator_url, member.alert.starts_at), ("url", at(1)));
+            assert_eq!((member.alert.ends_at, member.freed, member.dismissed), (Some(at(9)), Some(at(6)), Some(at(7))));
+            let excused = Excused { why: Why::Silenced, by: "by".to_owned(), since: at(5) };
+            assert_eq!(member.excused, Some(excused));
+        }
+    }
 }

@@ -360,9 +360,12 @@ impl Incidents {
         if !events.is_empty() || !is_same {
             change.writes.incident(&open.incident, is_closed.then_some(now));
         }
+        // Both are in order, and most of them the same: one pass over the two instead of a search for each.
+        let mut olds = before.members.iter().peekable();
         for (fingerprint, member) in &open.incident.members {
-            let old = before.members.get(fingerprint);
-            if !old.is_some_and(|old| old.lives_like(member)) {
+            while olds.next_if(|(earlier, _)| *earlier < fingerprint).is_some() {}
+            let old = olds.next_if(|(same, _)| *same == fingerprint).map(|(_, old)| old);
+            if !old.is_some_and(|old| Arc::ptr_eq(old, member) || old.lives_like(member)) {
                 let is_known = old.is_some_and(|old| old.says_what(member));
                 change.writes.alert(open.incident.id, fingerprint, member, is_known);
             }

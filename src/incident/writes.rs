@@ -59,7 +59,7 @@ impl Writes {
         self.incidents.insert(incident.id, Row::of(incident, closed));
     }
 
-    /// `is_known`: the row that the alert has says what it says but for times and excuse.
+    /// `is_known`: what it says stands in the database already.
     pub fn alert(&mut self, incident: i64, fingerprint: &str, member: &Arc<Member>, is_known: bool) {
         let alerts = &mut self.alerts;
         let written = alerts.entry((incident, fingerprint.to_owned()));
@@ -111,9 +111,9 @@ impl Writes {
         let Writes { incidents, alerts, lines, told, mails, calls, tells } = std::mem::take(self);
         self.tells = tells;
         write_incidents(tx, &incidents.into_values().collect::<Vec<_>>()).await?;
-        let (known, new): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|(_, written)| written.is_known);
-        write_alerts(tx, &new).await?;
-        write_lives(tx, &known).await?;
+        let alerts: Vec<((i64, String), Written)> = alerts.into_iter().collect();
+        write_texts(tx, &alerts.iter().filter(|(_, written)| !written.is_known).collect::<Vec<_>>()).await?;
+        write_lives(tx, &alerts).await?;
         write_lines(tx, &lines).await?;
         write_told(tx, &told, now).await?;
         outbox.enqueue(tx, &mails, now).await?;
@@ -156,60 +156,40 @@ async fn write_incidents(tx: &mut Tx, incidents: &[Row]) -> Result<(), StoreErro
 /// Rows that go over as one parameter, see [`Dialect`](crate::store::Dialect): bounds its length.
 const ROWS: usize = 500;
 
-async fn write_alerts(tx: &mut Tx, alerts: &[((i64, String), Written)]) -> Result<(), StoreError> {
+/// What alerts say: long, and seldom another.
+async fn write_texts(tx: &mut Tx, alerts: &[&((i64, String), Written)]) -> Result<(), StoreError> {
     // The condition tells SQLite that ON belongs to no join.
     let sql = format!(
-        "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us, ends_us, \
-         resolved_us, excused_us, excused_cause, excused_by, freed_us, dismissed_us) \
-         SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-         CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), \
-         CAST(value ->> 9 AS BIGINT), value ->> 10, value ->> 11, CAST(value ->> 12 AS BIGINT), \
-         CAST(value ->> 13 AS BIGINT) FROM {} WHERE TRUE \
+        "INSERT INTO alert_texts (incident, fingerprint, severity, labels, annotations, generator_url) \
+         SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+         FROM {} WHERE TRUE \
          ON CONFLICT (incident, fingerprint) DO UPDATE SET severity = excluded.severity, \
-         annotations = excluded.annotations, generator_url = excluded.generator_url, starts_us = excluded.starts_us, \
-         ends_us = excluded.ends_us, resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, \
-         excused_cause = excluded.excused_cause, excused_by = excluded.excused_by, freed_us = excluded.freed_us, \
-         dismissed_us = excluded.dismissed_us",
+         annotations = excluded.annotations, generator_url = excluded.generator_url",
         tx.dialect().rows(1)
     );
     for chunk in alerts.chunks(ROWS) {
         let rows = chunk.iter().map(|((incident, fingerprint), Written { member, .. })| {
-            let (alert, excused) = (&member.alert, member.excused.as_ref());
-            (
-                *incident,
-                fingerprint,
-                member.severity.as_str(),
-                json(&alert.labels),
-                json(&alert.annotations),
-                &*alert.generator_url,
-                micros(alert.starts_at),
-                alert.ends_at.map(micros),
-                member.resolved.map(micros),
-                excused.map(|excused| micros(excused.since)),
-                excused.map(|excused| excused.why.as_str()),
-                excused.map(|excused| excused.by.as_str()),
-                member.freed.map(micros),
-                member.dismissed.map(micros),
-            )
+            let alert = &member.alert;
+            let (labels, annotations) = (json(&alert.labels), json(&alert.annotations));
+            (*incident, fingerprint, member.severity.as_str(), labels, annotations, &*alert.generator_url)
         });
         let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(json_rows(rows));
-        query.execute(&mut **tx).await.doing("writing alerts")?;
+        query.execute(&mut **tx).await.doing("writing what alerts say")?;
     }
     Ok(())
 }
 
-/// Times and excuses of alerts that have their row. Most writes of an alert are that it ended; what it says is long.
+/// Times and excuses of alerts: most writes of an alert are that it ended, or began again.
 async fn write_lives(tx: &mut Tx, alerts: &[((i64, String), Written)]) -> Result<(), StoreError> {
     let sql = format!(
-        "UPDATE alerts SET starts_us = n.starts_us, ends_us = n.ends_us, resolved_us = n.resolved_us, \
-         excused_us = n.excused_us, excused_cause = n.excused_cause, excused_by = n.excused_by, freed_us = n.freed_us, \
-         dismissed_us = n.dismissed_us \
-         FROM (SELECT CAST(value ->> 0 AS BIGINT) AS incident, value ->> 1 AS fingerprint, \
-         CAST(value ->> 2 AS BIGINT) AS starts_us, CAST(value ->> 3 AS BIGINT) AS ends_us, \
-         CAST(value ->> 4 AS BIGINT) AS resolved_us, CAST(value ->> 5 AS BIGINT) AS excused_us, \
-         value ->> 6 AS excused_cause, value ->> 7 AS excused_by, CAST(value ->> 8 AS BIGINT) AS freed_us, \
-         CAST(value ->> 9 AS BIGINT) AS dismissed_us FROM {}) n \
-         WHERE alerts.incident = n.incident AND alerts.fingerprint = n.fingerprint",
+        "INSERT INTO alerts (incident, fingerprint, starts_us, ends_us, resolved_us, excused_us, excused_cause, excused_by, \
+         freed_us, dismissed_us) \
+         SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT), \
+         CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), value ->> 6, value ->> 7, CAST(value ->> 8 AS BIGINT), \
+         CAST(value ->> 9 AS BIGINT) FROM {} WHERE TRUE \
+         ON CONFLICT (incident, fingerprint) DO UPDATE SET starts_us = excluded.starts_us, ends_us = excluded.ends_us, \
+         resolved_us = excluded.resolved_us, excused_us = excluded.excused_us, excused_cause = excluded.excused_cause, \
+         excused_by = excluded.excused_by, freed_us = excluded.freed_us, dismissed_us = excluded.dismissed_us",
         tx.dialect().rows(1)
     );
     for chunk in alerts.chunks(ROWS) {

@@ -184,7 +184,7 @@ pub async fn find(store: &Store, id: i64) -> Result<Option<Detail>, StoreError> 
     let Some(row) = row else { return Ok(None) };
     let alerts = sqlx::query(
         "SELECT labels, annotations, severity, starts_us, resolved_us, excused_us, excused_by, \
-         excused_cause AS excused_why FROM alerts WHERE incident = $1 \
+         excused_cause AS excused_why FROM alerts JOIN alert_texts USING (incident, fingerprint) WHERE incident = $1 \
          ORDER BY CASE WHEN resolved_us IS NULL THEN 0 ELSE 1 END, starts_us LIMIT $2",
     )
     .bind(id)

@@ -116,9 +116,9 @@ async fn fill_store(store: &Store, now: Timestamp) {
         format!(
             "INSERT INTO incidents (id, group_key, agency, area, severity, subject, subject_en, opened_us, mails, told) VALUES (7, 'k', 'tam-ky', 'service', 'critical', 'Cổng dịch vụ công TP. Tam Kỳ bị treo 6 phút', 'The portal of Tam Kỳ hangs', {us}, 1, '[]')"
         ),
-        format!(
-            "INSERT INTO alerts (incident, fingerprint, severity, labels, annotations, generator_url, starts_us) VALUES (7, 'f', 'critical', '{{\"alertname\":\"ServiceHanging\"}}', '{{\"summary\":\"Cổng <b> bị treo\",\"summary_en\":\"The portal hangs\",\"runbook\":\"docs/runbooks/service-hanging.md\"}}', '', {us})"
-        ),
+        "INSERT INTO alert_texts (incident, fingerprint, severity, labels, annotations, generator_url) VALUES (7, 'f', 'critical', '{\"alertname\":\"ServiceHanging\"}', '{\"summary\":\"Cổng <b> bị treo\",\"summary_en\":\"The portal hangs\",\"runbook\":\"docs/runbooks/service-hanging.md\"}', '')"
+            .to_owned(),
+        format!("INSERT INTO alerts (incident, fingerprint, starts_us) VALUES (7, 'f', {us})"),
         format!(
             "INSERT INTO incident_timeline (incident, seq, at_us, event, person, detail) VALUES (7, 1, {us}, 'opened', '', ''), (7, 2, {us}, 'mailed', 'truc', ''), (7, 3, {us}, 'escalated', '', 'bậc 2')"
         ),
