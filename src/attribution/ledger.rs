@@ -83,8 +83,11 @@ impl Ledger {
             ledger.lock().take_up(subject, read_piece(&row).doing(DOING)?);
         }
         ledger.lock().resume(alive, RECENT_US);
-        ledger.flush().await?;
-        Ok(ledger)
+        // Of a fleet two rows a device are written, all over the table.
+        store.expect_much(true).await?;
+        let written = ledger.flush().await;
+        store.expect_much(false).await?;
+        written.map(|()| ledger)
     }
 
     /// Notes that `subject` was seen in `state` at `at`. Costs little when that is what it was before, but has to be told

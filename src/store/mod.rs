@@ -63,6 +63,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (71, "messages of the outbox", include_str!("migrations/0071_outbox_messages.sql")),
     (72, "subjects of incidents in English", include_str!("migrations/0072_incident_subjects.sql")),
     (73, "what alerts say", include_str!("migrations/0073_alert_texts.sql")),
+    (74, "an index of the ledger that nothing used", include_str!("migrations/0074_ledger_index.sql")),
 ];
 
 /// Connections that read beside the one that writes; with PostgreSQL those that write too.
