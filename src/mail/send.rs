@@ -133,7 +133,7 @@ impl Sender {
         }
         self.last = Some(now);
         let mut round = Round::default();
-        round.read(&self.book.outbox, now).await?;
+        round.read(&self.book, now).await?;
         if round.waiting.is_empty() {
             self.lanes.rest();
             return Ok(self.book.idle(now).await?);
@@ -224,7 +224,7 @@ impl Sender {
     async fn begin(&mut self, round: &mut Round) -> Result<(), SendError> {
         while round.under_way.len() < self.lanes.connections() {
             if round.waiting.is_empty() && round.has_more && round.begun.elapsed() < ROUND {
-                round.read(&self.book.outbox, (self.clock)()).await?;
+                round.read(&self.book, (self.clock)()).await?;
             }
             let Some(mail) = round.waiting.pop_front() else { break };
             let id = mail.id;
@@ -285,12 +285,14 @@ impl Default for Round {
 
 impl Round {
     /// Reads what is due and not under way.
-    async fn read(&mut self, outbox: &Outbox, now: Timestamp) -> Result<(), StoreError> {
+    async fn read(&mut self, book: &Book, now: Timestamp) -> Result<(), StoreError> {
+        // A server that is away is asked by one mail: all that wait, read at every try, may be many megabytes.
+        let limit = if book.away == 0 { BATCH } else { 1 };
         let under_way: Vec<i64> = self.whole.iter().copied().chain(self.announced.iter().map(|(id, _)| *id)).collect();
-        let due = outbox.due_on(Channel::Mail, now, BATCH, &under_way).await?;
-        self.has_more = i64::try_from(due.len()) == Ok(BATCH);
+        let due = book.outbox.due_on(Channel::Mail, now, limit, &under_way).await?;
+        self.has_more = i64::try_from(due.len()) == Ok(limit);
         if !due.is_empty() {
-            outbox.measure().await?;
+            book.outbox.measure().await?;
         }
         self.waiting.extend(due.into_iter().map(Arc::new));
         Ok(())
