@@ -204,10 +204,13 @@ impl Incident {
 
     /// When it becomes critical because it lasts and nobody answers.
     fn critical_due(&self, rules: &Rules<'_>) -> Option<Timestamp> {
-        let is_told = self.is_live() && self.news() != Some(News::Resolved);
         let after = (rules.policy)(self.severity).critical_after;
-        let after = after.filter(|_| is_told && self.severity < Severity::Critical)?;
+        let after = after.filter(|_| self.severity < Severity::Critical)?;
         let due = later(self.first_mail?, SignedDuration::try_from(after).ok()?);
+        // Asked last: it looks at every alert.
+        if !self.is_live() || self.news() == Some(News::Resolved) {
+            return None;
+        }
         // An answer that holds stops this too.
         let due = self.escalation.held_until.map_or(due, |until| due.max(until));
         Some(rules.call(Severity::Critical).allowed(due))
