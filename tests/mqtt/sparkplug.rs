@@ -28,7 +28,7 @@ async fn a_missed_birth_is_asked_for_and_the_brokers_losses_are_known() {
     let pattern = vec![literal("spBv1.0"), Segment::Any, Segment::Any, Segment::Any, Segment::Rest];
     let topic = Topic { source: Some(1), ..Topic::new(pattern, Decode::Sparkplug { fields, rebirth: true }) };
     let sparkplug = Broker { topics: vec![topic], ..broker(mosquitto.port, Version::V5) };
-    let gatherer = Gatherer::start(sparkplug, Duration::from_secs(60)).await;
+    let gatherer = Gatherer::start(sparkplug, Duration::from_secs(600)).await;
     gatherer.connected(1.0).await;
     let port = mosquitto.port.to_string();
     let node = Command::new("mosquitto_sub")
@@ -53,6 +53,22 @@ async fn a_missed_birth_is_asked_for_and_the_brokers_losses_are_known() {
     gatherer.until("data by its alias", |g| g.fps() == Some(25.0)).await;
     mosquitto.publish(&[], "spBv1.0/g/NDEATH/nvh-1", b"\x08\x01");
     gatherer.until("the node's death", |g| g.fleet.state("cam-1") == Some(State::Down)).await;
+
+    mosquitto.publish(&[], "spBv1.0/g/NBIRTH/nvh-1", &payload(0, &[]));
+    mosquitto.publish(&[], "spBv1.0/g/DBIRTH/nvh-1/CAM-1", &payload(1, &[fps(true, 26.0)]));
+    gatherer.until("its next life", |g| g.fps() == Some(26.0)).await;
+    let n_heard = gatherer.count("ok");
+    mosquitto.publish(&[], "spBv1.0/g/NBIRTH/nvh-1", &payload(0, &[]));
+    gatherer.until("a life without the camera", |g| g.count("ok") > n_heard).await;
+    let later = |seconds: u64| {
+        let now = Now::read();
+        Now { wall: now.wall + Duration::from_secs(seconds), tick: now.tick + Duration::from_secs(seconds) }
+    };
+    // Within the grace it may still be born; and its silence alone would take it for gone only after `offline_after`.
+    gatherer.fleet.sweep(later(50));
+    assert_eq!(gatherer.fleet.state("cam-1"), Some(State::Up));
+    gatherer.fleet.sweep(later(125));
+    assert_eq!(gatherer.fleet.state("cam-1"), Some(State::Down));
     gatherer.until("the broker's own count", |g| g.value("ioc_mqtt_broker_dropped_total{") == Some(0.0)).await;
     assert_eq!(gatherer.count("subscribe_refused"), 0.0);
 }

@@ -13,15 +13,24 @@ pub(super) const GRACE: Duration = Duration::from_secs(120);
 /// Nodes of one broker that are waited for; of more, the devices are not judged.
 const MAX_BIRTHS: usize = 20_000;
 
-/// By node, when it was born. One that is born again meanwhile is judged by its first birth, so that a node which is born
-/// every minute does not keep the dead among the living.
+/// By node, when it was born. One that is born again meanwhile is judged by its first birth, and then by its last: a node
+/// that is born every minute does not keep the dead among the living.
 #[derive(Default)]
-pub(super) struct Births(HashMap<Source, Instant>);
+pub(super) struct Births(HashMap<Source, Born>);
+
+#[derive(Debug, Clone, Copy)]
+struct Born {
+    /// Of those not judged yet.
+    first: Instant,
+    last: Instant,
+}
 
 impl Births {
     pub fn add(&mut self, node: Source, now: Instant) {
-        if self.0.len() < MAX_BIRTHS {
-            self.0.entry(node).or_insert(now);
+        if let Some(born) = self.0.get_mut(&node) {
+            born.last = now;
+        } else if self.0.len() < MAX_BIRTHS {
+            self.0.insert(node, Born { first: now, last: now });
         }
     }
 
@@ -33,9 +42,18 @@ impl Births {
         self.0 = HashMap::new();
     }
 
-    /// Those whose devices had their time.
+    /// Those whose devices had their time, and when they were born.
     pub fn take_due(&mut self, now: Instant) -> HashMap<Source, Instant> {
-        self.0.extract_if(|_, born| now.saturating_duration_since(*born) >= GRACE).collect()
+        let mut due = HashMap::new();
+        let is_due = |born: Instant| now.saturating_duration_since(born) >= GRACE;
+        self.0.retain(|node, born| {
+            let Some(judged) = [born.last, born.first].into_iter().find(|time| is_due(*time)) else { return true };
+            due.insert(*node, judged);
+            let waits = judged < born.last;
+            born.first = born.last;
+            waits
+        });
+        due
     }
 }
 
@@ -54,6 +72,8 @@ mod tests {
         assert_eq!(births.take_due(t0 + GRACE), HashMap::from([(1, t0)]));
         assert!(births.take_due(t0 + GRACE).is_empty());
         births.remove(2);
+        // By its second birth too: a device may have followed the first alone.
+        assert_eq!(births.take_due(t0 + GRACE * 2), HashMap::from([(1, t0 + GRACE / 2)]));
         assert!(births.take_due(t0 + GRACE * 2).is_empty());
         for node in 0..MAX_BIRTHS as u64 + 10 {
             births.add(node, t0);
