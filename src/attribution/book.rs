@@ -8,7 +8,7 @@
 use super::blame::{Blocker, Downtime, rank, share_out};
 use super::graph::{Graph, Node};
 use super::maintenance::{Scope, Window};
-use super::roll::Roll;
+use super::roll::{Member, Roll};
 use super::track::{Piece, Pieces, Pool, Sight, Stretch, Track, Verdict, View, splice};
 use super::{Cause, State, Subject, SubjectKind};
 use std::collections::HashMap;
@@ -309,8 +309,25 @@ impl Book {
         }
         self.clean_us = now_us;
         let old_us = now_us.saturating_sub(self.horizon_us().saturating_mul(2));
-        for subject in dirty.keys().filter(|subject| !self.dirty.contains_key(subject)) {
-            if let Some(member) = self.roll.get_mut(subject) {
+        let Book { roll, graph, announced, dirty: waiting, has_graph, .. } = &mut *self;
+        let windows = graph.windows.iter().chain(&*announced);
+        let recent: Vec<&Window> = windows.filter(|window| window.from_us <= now_us && old_us < window.to_us).collect();
+        // What was nobody's but the subject's own stays so: there is nothing that could become its cause. Of a fleet that
+        // comes and goes the past of twenty minutes would be held otherwise.
+        let hangs_on_nothing = |member: &Member| {
+            let node = member.node();
+            let covers = |window: &&Window| {
+                let agencies = member.track.stretches().map(|stretch| &stretch.sight.agency);
+                agencies.into_iter().any(|agency| graph.covers(window, &member.subject, agency, node))
+            };
+            *has_graph
+                && member.subject.kind != SubjectKind::Dependency
+                && node.is_none_or(|node| node.needs.is_empty())
+                && !recent.iter().any(covers)
+        };
+        for subject in dirty.keys().filter(|subject| !waiting.contains_key(subject)) {
+            if let Some(member) = roll.get_mut(subject) {
+                let old_us = if hangs_on_nothing(member) { i64::MAX } else { old_us };
                 member.track.forget(old_us);
             }
         }
