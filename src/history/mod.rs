@@ -193,9 +193,7 @@ impl History {
                 labels.clone_from(kept);
             }
         }
-        for gone in last.gone() {
-            store.end(gone, tick);
-        }
+        store.end_each(last.gone(), tick);
     }
 
     /// Ends what owners recorded that are not among `known`.

@@ -1,4 +1,7 @@
-//! How long a series is kept: the longest of the window, what the queries read and what `keep` says.
+//! How long a series is kept: the longest of the window, what the queries read and what `keep` says. Of alerts that wait
+//! (`ALERTS` that are pending, `ALERTS_FOR_STATE`) only the present is kept, unless somebody looks at it: where a part of a
+//! large fleet comes and goes at every tick, most of them come to nothing, and the past of five minutes was an eighth of all
+//! memory.
 
 use crate::config::site;
 use crate::promql::{LabelsRef, Query};
@@ -33,6 +36,8 @@ pub struct Retention {
     window_ms: i64,
     /// The longest first.
     entries: Vec<Entry>,
+    /// What somebody reads or keeps, however briefly, unless it is another metric than those of alerts that wait.
+    looked_at: Vec<Matchers>,
 }
 
 struct Entry {
@@ -59,14 +64,21 @@ impl Retention {
                 Err(error) => tracing::error!(selector = keep.selector, %error, "history.keep: not a selector"),
             }
         }
+        let is_of_alerts = |entry: &&Entry| {
+            [ALERTS, FOR_STATE].iter().any(|name| {
+                let mut names = entry.matchers.matchers.iter().filter(|matcher| matcher.name == "__name__");
+                names.all(|matcher| matcher.is_match(name))
+            })
+        };
+        let looked_at = entries.iter().filter(is_of_alerts).map(|entry| entry.matchers.clone()).collect();
         let window_ms = milliseconds(config.window).saturating_add(margin);
         // What is not longer than the window changes nothing; the longest first, so that the first match decides.
         entries.retain(|entry| entry.back_ms > window_ms);
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.back_ms));
-        Retention { window_ms, entries }
+        Retention { window_ms, entries, looked_at }
     }
 
-    /// In milliseconds.
+    /// In milliseconds; 0: only the present.
     pub fn of(&self, labels: LabelsRef<'_>) -> i64 {
         self.longest(&|name| Some(labels.get(name))).0
     }
@@ -77,11 +89,53 @@ impl Retention {
         let matches = |matchers: &Matchers| {
             matchers.matchers.iter().all(|matcher| label(&matcher.name).is_none_or(|value| matcher.is_match(value)))
         };
-        let found = self.entries.iter().find(|entry| matches(&entry.matchers));
-        found.map_or((self.window_ms, ""), |entry| (entry.back_ms, &entry.reader))
+        if let Some(entry) = self.entries.iter().find(|entry| matches(&entry.matchers)) {
+            return (entry.back_ms, &entry.reader);
+        }
+        let waits = match label("__name__") {
+            Some(FOR_STATE) => true,
+            Some(ALERTS) => label("alertstate") == Some("pending"),
+            _ => false,
+        };
+        let is_brief = waits && !self.looked_at.iter().any(matches);
+        (if is_brief { 0 } else { self.window_ms }, "")
     }
 }
 
+const ALERTS: &str = "ALERTS";
+const FOR_STATE: &str = "ALERTS_FOR_STATE";
+
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::config;
+    use crate::promql::Labels;
+
+    #[test]
+    fn of_alerts_that_wait_the_present_is_kept_unless_somebody_looks_at_them() {
+        let kept = |reads: &[&str], labels: &[(&str, &str)]| {
+            let need = |text: &&str| Need::of(&Query::parse(text).unwrap(), "a rule");
+            let needs: Vec<Need> = reads.iter().flat_map(need).collect();
+            let labels = Labels::new(labels.iter().map(|(name, value)| (*name, *value)));
+            Retention::new(&config(), &needs).of(labels.view()) / 1_000
+        };
+        let pending = [("__name__", "ALERTS"), ("alertstate", "pending")];
+        let firing = [("__name__", "ALERTS"), ("alertstate", "firing")];
+        let state = [("__name__", "ALERTS_FOR_STATE")];
+        for (reads, expected) in [
+            (&[] as &[&str], [0, 330, 0]),
+            (&["up", "{__name__=~\"ioc_.+\"}"], [0, 330, 0]),
+            (&["ALERTS"], [330, 330, 0]),
+            (&["ALERTS{alertstate=\"firing\"}"], [0, 330, 0]),
+            (&["changes(ALERTS[10m])", "ALERTS_FOR_STATE"], [630, 630, 330]),
+            (&["{__name__=~\"ALERTS.*\"}"], [330, 330, 330]),
+        ] {
+            let found = [&pending[..], &firing[..], &state[..]].map(|labels| kept(reads, labels));
+            assert_eq!(found, expected, "{reads:?}");
+        }
+    }
 }

@@ -259,6 +259,20 @@ impl Store {
         self.by_labels.find(self.hasher.hash_one(labels), is_same).copied()
     }
 
+    /// Ends series, and drops those of which only the present is kept.
+    pub fn end_each(&mut self, ids: impl Iterator<Item = u32>, tick: u32) {
+        let mut dropped = Vec::new();
+        for id in ids {
+            let life = self.series[id as usize].as_ref().map(|stored| stored.life(&self.lives));
+            if life.is_some_and(|life| life.retention_ms == 0) {
+                dropped.push(id);
+            } else {
+                self.end(id, tick);
+            }
+        }
+        self.drop_series(&dropped);
+    }
+
     /// The series of these labels, apart from the tables; none if it belongs to another clock, its name is a table's, or
     /// memory is full. A new series has no sample until something is pushed in the same breath.
     pub fn find_or_add(&mut self, clock: ClockId, labels: &Labels, retention: &Retention) -> Option<u32> {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-fn config() -> site::History {
+pub(super) fn config() -> site::History {
     site::History {
         tick: Duration::from_secs(15),
         window: Duration::from_secs(300),
