@@ -312,22 +312,10 @@ impl Book {
         let Book { roll, graph, announced, dirty: waiting, has_graph, .. } = &mut *self;
         let windows = graph.windows.iter().chain(&*announced);
         let recent: Vec<&Window> = windows.filter(|window| window.from_us <= now_us && old_us < window.to_us).collect();
-        // What was nobody's but the subject's own stays so: there is nothing that could become its cause. Of a fleet that
-        // comes and goes the past of twenty minutes would be held otherwise.
-        let hangs_on_nothing = |member: &Member| {
-            let node = member.node();
-            let covers = |window: &&Window| {
-                let agencies = member.track.stretches().map(|stretch| &stretch.sight.agency);
-                agencies.into_iter().any(|agency| graph.covers(window, &member.subject, agency, node))
-            };
-            *has_graph
-                && member.subject.kind != SubjectKind::Dependency
-                && node.is_none_or(|node| node.needs.is_empty())
-                && !recent.iter().any(covers)
-        };
         for subject in dirty.keys().filter(|subject| !waiting.contains_key(subject)) {
             if let Some(member) = roll.get_mut(subject) {
-                let old_us = if hangs_on_nothing(member) { i64::MAX } else { old_us };
+                let is_final = *has_graph && hangs_on_nothing(member, graph, &recent);
+                let old_us = if is_final { i64::MAX } else { old_us };
                 member.track.forget(old_us);
             }
         }
@@ -432,6 +420,18 @@ impl Book {
         }
         (Cause::Own, Arc::default())
     }
+}
+
+/// Whether nothing could become the cause of what ended: the subject needs nothing, and none of `windows` is about it. Of a
+/// fleet that comes and goes the past of twenty minutes would be held otherwise.
+fn hangs_on_nothing(member: &Member, graph: &Graph, windows: &[&Window]) -> bool {
+    let Member { subject, track, .. } = member;
+    let node = member.node();
+    let is_about =
+        |window: &&Window| track.stretches().any(|stretch| graph.covers(window, subject, &stretch.sight.agency, node));
+    subject.kind != SubjectKind::Dependency
+        && node.is_none_or(|node| node.needs.is_empty())
+        && !windows.iter().any(is_about)
 }
 
 #[cfg(test)]
